@@ -1,0 +1,99 @@
+"""Writing files so that a reader sees the old content or the new one, never a part of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path in the same folder; on leaving, make it `path` in one step.
+
+    The temporary file is flushed to the disk and renamed over `path`. If the block raises, it is
+    removed and `path` stays as it was. The temporary name ends like `path` (all its suffixes), for
+    writers that choose the format by the name. Missing parent folders are made.
+
+    Args:
+        path: the file to write.
+
+    Yields:
+        The path to write to. Nothing exists there yet.
+
+    Raises:
+        FileNotFoundError: if the block wrote nothing to the path it was given.
+        IsADirectoryError: if `path` is a folder.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with atomic_path(folder / "a.txt") as temporary:
+        ...     _ = temporary.write_text("all of it")
+        >>> (folder / "a.txt").read_text()
+        'all of it'
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder, expected the path of a file to write.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _unused_name(target)
+    try:
+        yield temporary
+        if not temporary.exists():
+            raise FileNotFoundError(
+                f"Nothing was written for {target}: write to the path that atomic_path gives."
+            )
+        _flush_to_disk(temporary)
+        os.replace(temporary, target)
+        _flush_folder(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8 to `path`, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` as indented JSON to `path`, atomically.
+
+    Raises:
+        ValueError: if the value holds NaN or infinity, which JSON has no word for.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _unused_name(target: Path) -> Path:
+    """Return a fresh hidden name beside `target`; the suffixes stay, so `.nii.gz` ends so."""
+    suffix = "".join(target.suffixes[-2:])
+    handle, name = tempfile.mkstemp(
+        prefix=f".{target.name}.", suffix=f".tmp{suffix}", dir=target.parent
+    )
+    os.close(handle)
+    os.unlink(name)
+    return Path(name)
+
+
+def _flush_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename itself durable; folders cannot be opened for this on every system."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

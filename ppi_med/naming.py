@@ -1,0 +1,79 @@
+"""The names of metrics, loss terms and run tags, each written here once.
+
+A name says what is measured and on which part; `direction` says which way is better.
+
+Examples:
+    >>> metric("val", AUC)
+    'val/auc'
+    >>> direction("test/auc")
+    1
+    >>> direction(LOSS_TOTAL)
+    -1
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+Part = Literal["train", "val", "test"]
+
+AUC: Final = "auc"
+ACCURACY: Final = "accuracy"
+
+TRAIN_AUC: Final = "train/auc"
+VAL_AUC: Final = "val/auc"
+VAL_ACCURACY: Final = "val/accuracy"
+VAL_LOSS: Final = "val/loss"
+TEST_AUC: Final = "test/auc"
+TEST_ACCURACY: Final = "test/accuracy"
+
+LOSS_CLS: Final = "loss/cls"
+LOSS_CON: Final = "loss/con"
+LOSS_AD: Final = "loss/ad"
+LOSS_REG: Final = "loss/reg"
+LOSS_TOTAL: Final = "loss/total"
+LOSSES: Final = (LOSS_CLS, LOSS_CON, LOSS_AD, LOSS_REG, LOSS_TOTAL)
+
+SEG_DICE_UNION: Final = "seg/dice_union"
+
+TAG_BUNDLE: Final = "bundle"
+TAG_METHOD: Final = "method"
+TAG_MASK: Final = "mask"
+TAG_TRAIN_SITE: Final = "train_site"
+TAG_TEST_SITE: Final = "test_site"
+TAG_FOLD: Final = "fold"
+TAG_SEED: Final = "seed"
+TAG_DATA_HASH: Final = "data_hash"
+TAG_SPLIT_HASH: Final = "split_hash"
+TAG_GIT_COMMIT: Final = "git_commit"
+TAGS: Final = (
+    TAG_BUNDLE,
+    TAG_METHOD,
+    TAG_MASK,
+    TAG_TRAIN_SITE,
+    TAG_TEST_SITE,
+    TAG_FOLD,
+    TAG_SEED,
+    TAG_DATA_HASH,
+    TAG_SPLIT_HASH,
+    TAG_GIT_COMMIT,
+)
+
+
+def metric(part: Part, name: str) -> str:
+    """Return the full name of a metric: the part of the data it was measured on, then what it is.
+
+    Args:
+        part: "train", "val" or "test".
+        name: the measure, such as `AUC`.
+    """
+    return f"{part}/{name}"
+
+
+def direction(name: str) -> Literal[1, -1]:
+    """Return 1 where a larger value of the metric is better, -1 where a smaller one is.
+
+    Args:
+        name: full name, such as `VAL_AUC`; losses (``loss/...`` and ``.../loss``) are minimised.
+    """
+    return -1 if "loss" in name.split("/") else 1

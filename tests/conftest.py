@@ -1,0 +1,53 @@
+"""What all tests share: offline settings, the real data's folder, reasons to skip."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+# Read at import by the libraries, so set before any of them is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MPLBACKEND", "Agg")
+# It would override every tracking URI that a test gives.
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+from ppi_med.torchvision_shim import ensure_torchvision  # noqa: E402
+
+ensure_torchvision()
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of the real data (read only); tests that use it carry the marker `data`."""
+    folder = os.environ.get("PPI_MED_DATA")
+    if not folder:
+        pytest.skip("real data: PPI_MED_DATA is not set")
+    root = Path(folder)
+    if not root.is_dir():
+        pytest.fail(f"PPI_MED_DATA names {root}, which is not a folder: correct or unset it.")
+    return root
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with a reason, what this machine cannot run."""
+    for item in items:
+        for marker, reason in _missing().items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _missing() -> dict[str, str]:
+    import torch
+
+    missing = {}
+    if not os.environ.get("PPI_MED_DATA"):
+        missing["data"] = "real data: PPI_MED_DATA is not set"
+    if not torch.cuda.is_available():
+        missing["gpu"] = "no CUDA device"
+    if not (shutil.which("chromium") or shutil.which("chromium-browser")):
+        missing["browser"] = "no Chromium on the path"
+    return missing
