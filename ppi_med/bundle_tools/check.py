@@ -1,0 +1,220 @@
+"""Resolve every id of a bundle's configurations and name the keys that fail, with the reason."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ppi_med.bundle_tools.layout import Bundle
+from ppi_med.bundle_tools.references import compile_error, missing_references, near_name
+from ppi_med.errors import UsageError
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
+
+# MONAI runs these; to check them must not train.
+LIFECYCLE = ("initialize", "run", "finalize")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One key that cannot be resolved, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of one workflow: its files in the order they are merged, and what fails."""
+
+    files: tuple[Path, ...]
+    resolved: int
+    failures: tuple[Failure, ...]
+
+    @property
+    def title(self) -> str:
+        """The workflow by the names of its files, such as "train.json + paper.json"."""
+        return " + ".join(file.name for file in self.files)
+
+
+def check_bundle(
+    bundle: Bundle, overlays: Sequence[Path] = (), overrides: Mapping[str, Any] | None = None
+) -> list[Report]:
+    """Check the train, evaluate and inference configurations of a bundle.
+
+    A configuration that refers to ids which only `train.json` has is checked on top of it, the
+    way MONAI merges a list of files.
+
+    Args:
+        bundle: from `open_bundle`.
+        overlays: files merged over `train.json` for one more workflow, such as `paper.json`.
+        overrides: values by id, merged over every workflow; unknown ids are refused.
+
+    Returns:
+        One report for each workflow.
+
+    Raises:
+        UsageError: if a file is missing or is no configuration, or an override has no such id.
+    """
+    workflows = [_with_base(bundle, file) for file in bundle.workflows()]
+    if overlays:
+        workflows.append((_train_file(bundle), *overlays))
+    with _on_path(bundle.root):
+        return [check_workflow(files, bundle.metadata, overrides) for files in workflows]
+
+
+def check_workflow(
+    files: Sequence[Path], metadata: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> Report:
+    """Resolve each id of the merged files, instantiating every component and expression.
+
+    The keys `initialize`, `run` and `finalize` are not executed: their syntax and the ids they
+    refer to are checked. Whatever else the configuration does on being built, it does here.
+
+    Args:
+        files: configuration files; later ones override earlier ones.
+        metadata: the bundle's metadata, which ids can refer to; ignored where it does not exist.
+        overrides: values by id, merged last.
+
+    Returns:
+        The report. A key whose only fault is to depend on a failing one is not listed.
+    """
+    parser = _parse(files, metadata, overrides)
+    checker = _Checker(parser)
+    for key in list(parser.ref_resolver.items):
+        if key and not key.startswith("_meta_"):
+            checker.visit(key)
+    return Report(tuple(files), len(checker.good), tuple(checker.failures))
+
+
+class _Checker:
+    """Depth first over the references, so that the first failure is the one to mend."""
+
+    def __init__(self, parser: ConfigParser) -> None:
+        self.parser = parser
+        self.items = parser.ref_resolver.items
+        # Taken before anything is resolved: resolving replaces an item's references by objects.
+        self.references = {
+            key: list(parser.ref_resolver.find_refs_in_config(item.get_config(), key))
+            for key, item in self.items.items()
+        }
+        self.good: set[str] = set()
+        self.bad: set[str] = set()
+        self.open: list[str] = []
+        self.failures: list[Failure] = []
+
+    def visit(self, key: str) -> bool:
+        """Resolve `key` after what it refers to; return whether that worked."""
+        if key in self.good:
+            return True
+        if key in self.bad:
+            return False
+        if key in self.open:
+            circle = " -> ".join([*self.open[self.open.index(key) :], key])
+            return self._fail(key, f"refers to itself: {circle}; break the circle.")
+        self.open.append(key)
+        try:
+            found = [self._reference(key, wanted) for wanted in self.references[key]]
+            return self._resolve(key) if all(found) else self._blocked(key)
+        finally:
+            self.open.pop()
+
+    def _reference(self, key: str, wanted: str) -> bool:
+        if wanted in self.items:
+            return self.visit(wanted)
+        hint = near_name(wanted, self.items)
+        self._fail(key, f"refers to @{wanted}, which does not exist{hint}.")
+        return False
+
+    def _resolve(self, key: str) -> bool:
+        if key.split("::")[0] in LIFECYCLE:
+            fault = compile_error(self.items[key].get_config())
+            return self._fail(key, fault) if fault else self._pass(key)
+        try:
+            self.parser.get_parsed_content(key)
+        except Exception as error:  # whatever a component raises is what we are to report
+            return self._fail(key, _root_cause(error))
+        return self._pass(key)
+
+    def _pass(self, key: str) -> bool:
+        self.good.add(key)
+        return True
+
+    def _blocked(self, key: str) -> bool:
+        self.bad.add(key)
+        return False
+
+    def _fail(self, key: str, reason: str) -> bool:
+        if key not in self.bad:
+            self.failures.append(Failure(key, reason))
+        return self._blocked(key)
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return the innermost error in one line: MONAI wraps what a component raised."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def _parse(
+    files: Sequence[Path], metadata: Path | None, overrides: Mapping[str, Any] | None
+) -> ConfigParser:
+    from ppi_med.torchvision_shim import ensure_torchvision
+
+    ensure_torchvision()
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    names = ", ".join(str(file) for file in files)
+    try:
+        parser.read_config([str(file) for file in files])
+        if metadata is not None and metadata.is_file():
+            parser.read_meta(str(metadata))
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{names}: cannot be read as a configuration: {error}") from error
+    try:
+        parser.update(dict(overrides or {}))
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"{names}: an override has no such id: {error}") from error
+    try:
+        parser.parse(reset=True)
+    except (KeyError, ValueError, OSError) as error:
+        raise UsageError(f"{names}: a macro (%...) cannot be replaced: {error}") from error
+    return parser
+
+
+def _with_base(bundle: Bundle, file: Path) -> tuple[Path, ...]:
+    """Return the file alone if it is complete, else on top of `train.json` where that helps."""
+    if file.stem == "train":
+        return (file,)
+    train = next((f for f in bundle.workflows() if f.stem == "train"), None)
+    missing = missing_references(_parse([file], bundle.metadata, None))
+    if train is None or not missing:
+        return (file,)
+    remaining = missing_references(_parse([train, file], bundle.metadata, None))
+    return (train, file) if len(remaining) < len(missing) else (file,)
+
+
+def _train_file(bundle: Bundle) -> Path:
+    for file in bundle.workflows():
+        if file.stem == "train":
+            return file
+    raise UsageError(f"{bundle.config_folder} has no train configuration to lay the overlay on.")
+
+
+@contextmanager
+def _on_path(folder: Path) -> Iterator[None]:
+    """Put the bundle's folder on the path, as MONAI does before it runs one."""
+    entry = str(folder.resolve())
+    sys.path.insert(1, entry)
+    try:
+        yield
+    finally:
+        sys.path.remove(entry)

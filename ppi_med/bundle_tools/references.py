@@ -1,0 +1,55 @@
+"""What can be said of a configuration's references and expressions without executing any."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
+
+_REFERENCE = re.compile(r"@\w*(?:(?:::|#)\w*)*")
+
+
+def missing_references(parser: ConfigParser) -> set[str]:
+    """Return the ids that a parsed configuration refers to and does not have."""
+    resolver = parser.ref_resolver
+    wanted: set[str] = set()
+    for key, item in resolver.items.items():
+        wanted.update(resolver.find_refs_in_config(item.get_config(), key))
+    return wanted - set(resolver.items)
+
+
+def near_name(wanted: str, names: Iterable[str]) -> str:
+    """Return a hint at the id that may have been meant, or an empty string.
+
+    Examples:
+        >>> near_name("netwrok", ["network", "loss"])
+        '; did you mean @network'
+        >>> near_name("netwrok", [])
+        ''
+    """
+    close = difflib.get_close_matches(wanted, list(names), n=1)
+    return f"; did you mean @{close[0]}" if close else ""
+
+
+def compile_error(value: Any) -> str | None:
+    """Return what is wrong with the syntax of an expression ("$..."), or None.
+
+    Other values have no syntax of their own and are in order.
+
+    Examples:
+        >>> compile_error("$@train::trainer.run()")
+        >>> compile_error("$@train::trainer.run(")
+        "is no valid Python: '(' was never closed"
+    """
+    if not isinstance(value, str) or not value.startswith("$"):
+        return None
+    try:
+        ast.parse(_REFERENCE.sub("reference", value[1:]).strip())
+    except SyntaxError as error:
+        return f"is no valid Python: {error.msg}"
+    return None

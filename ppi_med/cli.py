@@ -1,0 +1,122 @@
+"""The command `ppi-med`: one thin function a sub-command.
+
+A function reads its options, imports what does the work (inside, so that `--help` stays fast),
+calls it and prints. Errors of the class `UsageError` are printed as one line; anything else is a
+fault of the program and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ppi_med import __version__
+from ppi_med.errors import UsageError
+
+app = typer.Typer(
+    name="ppi-med",
+    help="Tools around bundles that train with Proactive Pseudo-Intervention.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")]
+
+
+def main() -> None:
+    """Run the command line; the exit status is 0, 1 (it failed) or 2 (it was called wrongly)."""
+    try:
+        app()
+    except UsageError as error:
+        typer.echo(f"ppi-med: {error}", err=True)
+        sys.exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ppi-med {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Hold what stands before the sub-command."""
+
+
+@app.command()
+def check(
+    bundle: BundleFolder,
+    overlay: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also check train.json with this file merged over it; repeatable."),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="ID=VALUE", help="Override an id (JSON or text); repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Resolve every id of a bundle's configurations and name the keys that fail.
+
+    Components are built and expressions evaluated, as in a run, but nothing is trained.
+    """
+    from ppi_med.bundle_tools.check import check_bundle
+    from ppi_med.bundle_tools.layout import open_bundle
+
+    overrides = dict(_parse_override(text) for text in override or [])
+    reports = check_bundle(open_bundle(bundle), overlay or [], overrides)
+    for report in reports:
+        state = f"{len(report.failures)} failed" if report.failures else "all resolve"
+        typer.echo(f"{report.title}: {report.resolved} ids, {state}")
+        for failure in report.failures:
+            typer.echo(f"  {failure.key}: {failure.reason}")
+    if any(report.failures for report in reports):
+        raise typer.Exit(1)
+
+
+@app.command()
+def pack(
+    bundle: BundleFolder,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The zip; NAME_vVERSION.zip by default.")
+    ] = None,
+    models: Annotated[bool, typer.Option(help="Pack the weights in models/ too.")] = True,
+) -> None:
+    """Write a bundle as a zip in the layout of MONAI's model zoo."""
+    from ppi_med.bundle_tools.layout import open_bundle
+    from ppi_med.bundle_tools.pack import pack_bundle
+
+    packed = pack_bundle(open_bundle(bundle), output, models)
+    for member in packed.members:
+        typer.echo(f"  {member}")
+    typer.echo(f"{packed.path}: {len(packed.members)} files")
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UsageError(
+            f"--set {text}: expected ID=VALUE, such as --set train::trainer::max_epochs=1."
+        )
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+if __name__ == "__main__":
+    main()
