@@ -1,0 +1,94 @@
+"""The one call form of every saliency method, and the recorded forward that it works on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppi_med.saliency.isolation import isolated
+from ppi_med.saliency.target import Target
+
+Network = Callable[..., Any]
+
+
+class Recording(ABC):
+    """A forward pass that has been recorded, and from which maps can be read.
+
+    A trainer computes its loss from ``output`` and asks the same recording for the map, so that
+    the clean image passes through the network once.
+
+    Attributes:
+        image: the leaf on which the map is taken, ``(N, C, *spatial)``.
+        output: what the network returned.
+    """
+
+    def __init__(self, image: Tensor, output: Any) -> None:
+        self.image = image
+        self.output = output
+
+    @abstractmethod
+    def saliency(
+        self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
+    ) -> Tensor:
+        """Return the map of ``target``, of the image's shape.
+
+        Args:
+            target: see :func:`ppi_med.saliency.target.target_scores`.
+            create_graph: record the map itself, so that a loss on it trains the network.
+            retain_graph: keep the recording for a later ``backward``.
+        """
+
+
+class SaliencyMethod(ABC):
+    """A way to say which pixels a logit comes from.
+
+    ``method(network, image, target)`` returns a map of the image's shape, batched, one target a
+    sample. It leaves no trace: parameters, ``.grad``, buffers, modes, hooks and random state are
+    as before, also after an exception.
+    """
+
+    @abstractmethod
+    def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> Recording:
+        """Run ``network(image, *args, **kwargs)`` once and keep what a map needs."""
+
+    def __call__(
+        self, network: Network, image: Tensor, target: Target, *, create_graph: bool = False
+    ) -> Tensor:
+        """Return the map of ``target``.
+
+        Args:
+            network: a module, or any callable on ``image``.
+            image: ``(N, C, *spatial)``, floating point.
+            target: class index, LongTensor ``(N,)``, or a callable on the output.
+            create_graph: record the map itself, so that a loss on it trains the network.
+
+        Returns:
+            The map, of ``image``'s shape and dtype.
+
+        Raises:
+            ValueError: where image or target do not fit.
+            IndexError: where a class index is outside the output.
+        """
+        with isolated(network, image.device):
+            recording = self.record(network, image)
+            return recording.saliency(target, create_graph=create_graph, retain_graph=create_graph)
+
+
+def leaf_image(image: Tensor) -> Tensor:
+    """Return a detached plain tensor with a gradient: subclasses such as MetaTensor are shed.
+
+    Raises:
+        ValueError: where ``image`` is not a floating point batch ``(N, C, *spatial)``.
+    """
+    if not image.is_floating_point():
+        raise ValueError(f"image has dtype {image.dtype}, expected floating point")
+    if image.ndim < 3:
+        raise ValueError(f"image has shape {tuple(image.shape)}, expected (N, C, *spatial)")
+    plain = image.detach().as_subclass(torch.Tensor)
+    if plain.is_inference():
+        plain = plain.clone()
+    return plain.requires_grad_()

@@ -1,0 +1,90 @@
+"""Weight Back Propagation (Table 1 of arXiv 2012.03369)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppi_med.saliency.base import Network, Recording, SaliencyMethod, leaf_image
+from ppi_med.saliency.engine import RecordedForward
+from ppi_med.saliency.rules import FOREIGN_RULES, WBP_RULES
+from ppi_med.saliency.target import Target, target_scores
+
+
+class RuleRecording(Recording):
+    """A forward recorded under relevance rules; maps are ``image * W`` with W passed back."""
+
+    def __init__(self, image: Tensor, output: Any, forward: RecordedForward) -> None:
+        super().__init__(image, output)
+        self.forward = forward
+
+    def saliency(
+        self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
+    ) -> Tensor:
+        """Return s = W_0 * x, the relevance of every pixel for ``target``."""
+        weights = self.pass_back(target, (self.image,), create_graph, retain_graph)[0]
+        return weights * self.image.detach()
+
+    def pass_back(
+        self, target: Target, inputs: tuple[Tensor, ...], create_graph: bool, retain_graph: bool
+    ) -> tuple[Tensor, ...]:
+        """Return the weights W of ``inputs`` for the sum of the target scores."""
+        with torch.inference_mode(False), torch.enable_grad():
+            scores = target_scores(self.output, target)
+            if not scores.requires_grad:
+                return tuple(torch.zeros_like(value) for value in inputs)
+            with self.forward.switch:
+                found = torch.autograd.grad(
+                    scores.sum(),
+                    inputs,
+                    create_graph=create_graph,
+                    retain_graph=retain_graph or create_graph,
+                    allow_unused=True,
+                )
+        return tuple(
+            torch.zeros_like(value) if weight is None else weight
+            for value, weight in zip(inputs, found, strict=True)
+        )
+
+
+class WBP(SaliencyMethod):
+    """Weight Back Propagation: the map is the image times the weights passed back to it.
+
+    Each layer passes the weights back by Table 1: linear layers by their transpose, an activation
+    f by h(x) = (f(x) - f(0)) / x, max pooling to the position that won, BatchNorm by gamma/sigma.
+    On networks of linear, convolution, ReLU, pooling and evaluation-mode BatchNorm layers this
+    equals gradient x input; elsewhere it does not (docs: explanation/wbp).
+
+    The sum of the map and of all constants (biases, f(0), shifts) is the logit.
+
+    Example:
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False))
+        >>> image = torch.ones(3, 1, 2, 2)
+        >>> s = WBP()(network, image, target=1)
+        >>> s.shape
+        torch.Size([3, 1, 2, 2])
+        >>> torch.allclose(s.sum((1, 2, 3)), network(image)[:, 1])
+        True
+    """
+
+    def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> RuleRecording:
+        """Run ``network(image, *args, **kwargs)`` once under the rules.
+
+        Args:
+            network: a module, or any callable on the image.
+            image: ``(N, C, *spatial)``, floating point.
+            args: further arguments of the network.
+            kwargs: further keyword arguments of the network.
+
+        Returns:
+            The recording; ``recording.output`` has the gradients of an ordinary forward.
+
+        Raises:
+            ValueError: where ``image`` is not a floating point batch.
+        """
+        leaf = leaf_image(image)
+        forward = RecordedForward(WBP_RULES, network, foreign=FOREIGN_RULES)
+        output = forward.run(leaf, *args, **kwargs)
+        return RuleRecording(leaf, output, forward)
