@@ -1,0 +1,190 @@
+"""MONAI's datalist, made from manifest and splits, and read back for one part, site or fold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ppi_med.data.manifest import ManifestRow
+from ppi_med.data.splits import FILE_NAME, PARTS, Splits, read_splits
+from ppi_med.io import write_json
+
+UNASSIGNED = "unassigned"
+"""Key of the volumes without subject, label or place in the splits: for inference only."""
+
+_PATHS = ("image", "lesion")
+
+
+def make_datalist(
+    rows: Iterable[ManifestRow],
+    splits: Splits | None,
+    *,
+    has_mask: Callable[[str], bool] = lambda volume_id: False,
+) -> dict[str, list[dict[str, Any]]]:
+    """Build a datalist with the keys `training`, `validation`, `test` and `unassigned`.
+
+    Args:
+        rows: the manifest.
+        splits: where each subject belongs; `None` puts every volume to `unassigned`.
+        has_mask: tells by volume_id whether `masks/<volume_id>.nii.gz` is there.
+
+    Returns:
+        Items with paths relative to the data set's folder, unknown text as "". Further columns of
+        the manifest are in the items too.
+    """
+    result: dict[str, list[dict[str, Any]]] = {name: [] for name in (*PARTS, UNASSIGNED)}
+    for row in rows:
+        item: dict[str, Any] = {"image": f"volumes/{row.volume_id}.nii.gz"}
+        if row.label is not None:
+            item["label"] = row.label
+        if has_mask(row.volume_id):
+            item["lesion"] = f"masks/{row.volume_id}.nii.gz"
+        for name in ("volume_id", "subject", "eye", "visit", "site"):
+            item[name] = getattr(row, name)
+        item |= {name: text for name, text in row.extra.items() if name not in item}
+        usable = splits is not None and row.subject and row.label is not None
+        part = splits.part_of(row.subject) if usable and splits is not None else None
+        result[part or UNASSIGNED].append(item)
+    return result
+
+
+def write_datalist(path: str | Path, datalist: dict[str, list[dict[str, Any]]]) -> Path:
+    """Write a datalist as JSON, atomically."""
+    path = Path(path)
+    write_json(path, datalist)
+    return path
+
+
+def load_parts(
+    datalist: str | Path,
+    part: str | Sequence[str],
+    *,
+    sites: Sequence[str] | str | None = None,
+    exclude_sites: Sequence[str] | str | None = None,
+    fold: int | None = None,
+    splits: str | Path | None = None,
+) -> list[dict[str, Any]]:
+    """Return the items of a part, with absolute paths.
+
+    The splits file beside the datalist is read and checked: a subject in two parts, or an item in
+    another part than its subject's, is an error.
+
+    Args:
+        datalist: the JSON file.
+        part: `training`, `validation`, `test`, `unassigned`, or several of them.
+        sites: keep only these sites.
+        exclude_sites: leave these sites out.
+        fold: validation is this fold, training the others; test stays.
+        splits: the splits file; default `splits.json` beside the datalist.
+
+    Returns:
+        The items in the datalist's order.
+
+    Raises:
+        FileNotFoundError: if the datalist is missing, or the splits where a fold is asked for.
+        ValueError: for an unknown part or site, nothing left, or a datalist that contradicts the
+            splits.
+    """
+    path = Path(datalist)
+    content = _read(path)
+    wanted = [part] if isinstance(part, str) else list(part)
+    for name in wanted:
+        if name not in (*PARTS, UNASSIGNED):
+            raise ValueError(f"part is {name!r}, expected one of {[*PARTS, UNASSIGNED]}.")
+    splits_path = Path(splits) if splits is not None else path.parent / FILE_NAME
+    known = read_splits(splits_path) if splits_path.exists() or splits is not None else None
+    if known is None and fold is not None:
+        raise FileNotFoundError(f"fold {fold} needs {FILE_NAME} beside {path.name}.")
+    _check_subjects(path, content, known)
+    chosen = _items_of(content, wanted, known if fold is not None else None, fold)
+    chosen = _of_sites(path, content, chosen, _names(sites), _names(exclude_sites))
+    if not chosen:
+        raise ValueError(
+            f"{path.name}: nothing is left in {'+'.join(wanted)}"
+            f"{f' of sites {_names(sites)}' if sites else ''}"
+            f"{f' in fold {fold}' if fold is not None else ''}."
+        )
+    return [_resolved(item, path.parent) for item in chosen]
+
+
+def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"No datalist {path.name} in {path.parent}; convert a folder first."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path.name}: not JSON ({error}).") from error
+    if not isinstance(content, dict) or "training" not in content:
+        raise ValueError(f"{path.name}: no key 'training', expected MONAI's datalist form.")
+    return {name: items for name, items in content.items() if isinstance(items, list)}
+
+
+def _check_subjects(
+    path: Path, content: dict[str, list[dict[str, Any]]], splits: Splits | None
+) -> None:
+    part_of: dict[str, str] = {}
+    for name in PARTS:
+        for item in content.get(name, []):
+            subject = str(item.get("subject", ""))
+            if subject and part_of.setdefault(subject, name) != name:
+                raise ValueError(
+                    f"{path.name}: subject {subject!r} is in {part_of[subject]} and in {name}, "
+                    "expected it in one part."
+                )
+            if subject and splits is not None and splits.part_of(subject) != name:
+                raise ValueError(
+                    f"{path.name}: subject {subject!r} is in {name}, but the splits say "
+                    f"{splits.part_of(subject)}; make the datalist anew from manifest and splits."
+                )
+
+
+def _items_of(
+    content: dict[str, list[dict[str, Any]]],
+    wanted: list[str],
+    splits: Splits | None,
+    fold: int | None,
+) -> list[dict[str, Any]]:
+    if splits is None:
+        return [item for name in wanted for item in content.get(name, [])]
+    chosen: list[dict[str, Any]] = []
+    for name in (*PARTS, UNASSIGNED):
+        for item in content.get(name, []):
+            part = name if name == UNASSIGNED else splits.part_of(str(item["subject"]), fold)
+            if part in wanted:
+                chosen.append(item)
+    return chosen
+
+
+def _of_sites(
+    path: Path,
+    content: dict[str, list[dict[str, Any]]],
+    items: list[dict[str, Any]],
+    keep: list[str] | None,
+    drop: list[str] | None,
+) -> list[dict[str, Any]]:
+    there = sorted({str(i.get("site", "")) for part in content.values() for i in part})
+    for site in [*(keep or []), *(drop or [])]:
+        if site not in there:
+            raise ValueError(f"{path.name}: no site {site!r}, expected some of {there}.")
+    return [
+        item
+        for item in items
+        if (keep is None or str(item.get("site", "")) in keep)
+        and (drop is None or str(item.get("site", "")) not in drop)
+    ]
+
+
+def _names(value: Sequence[str] | str | None) -> list[str] | None:
+    """Return a list; an empty one or "" means no filter, so that a config can say so."""
+    if value is None or len(value) == 0:
+        return None
+    return [value] if isinstance(value, str) else [str(name) for name in value]
+
+
+def _resolved(item: dict[str, Any], folder: Path) -> dict[str, Any]:
+    root = folder.resolve()
+    return item | {name: str(root / item[name]) for name in _PATHS if name in item}

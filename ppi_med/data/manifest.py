@@ -1,0 +1,276 @@
+"""The manifest: one row a volume, typed, as CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ppi_med.io import atomic_path
+
+_TEXT = ("volume_id", "subject", "eye", "visit", "site", "label_rule")
+_SPACING = ("spacing_lateral_mm", "spacing_axial_mm", "spacing_between_mm")
+COLUMNS = (
+    *_TEXT[:5],
+    "label",
+    "label_rule",
+    "n_slices",
+    "depth_px",
+    "width_px",
+    *_SPACING,
+    "source_file",
+    "source_sha256",
+    "reader",
+    "provenance",
+    "warnings",
+)
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One volume of a data set.
+
+    What is unknown is "" (text) or `None` (numbers), never a guess.
+
+    Attributes:
+        volume_id: name of its files below `volumes/` and `masks/`.
+        subject: whose eye; splits never part a subject.
+        eye: "OD", "OS" or "".
+        visit: as the labels or the file name tell it.
+        site: clinic or device.
+        label: class index.
+        label_rule: what made the label.
+        n_slices: number of B-scans.
+        depth_px: pixels in depth.
+        width_px: A-scans, after padding.
+        spacing_lateral_mm: mm between A-scans.
+        spacing_axial_mm: mm in depth.
+        spacing_between_mm: mm between B-scans.
+        source_file: relative to the folder that was converted, with forward slashes.
+        source_sha256: of the file, or of the files of a folder.
+        reader: which reader read it.
+        provenance: for each value that is not the file's own: where it came from.
+        warnings: sentences.
+        extra: further columns, kept as text.
+    """
+
+    volume_id: str
+    subject: str = ""
+    eye: str = ""
+    visit: str = ""
+    site: str = ""
+    label: int | None = None
+    label_rule: str = ""
+    n_slices: int | None = None
+    depth_px: int | None = None
+    width_px: int | None = None
+    spacing_lateral_mm: float | None = None
+    spacing_axial_mm: float | None = None
+    spacing_between_mm: float | None = None
+    source_file: str = ""
+    source_sha256: str = ""
+    reader: str = ""
+    provenance: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def cells(self) -> dict[str, str]:
+        """Return the row as text, as it stands in the CSV."""
+        row = {name: _cell(getattr(self, name)) for name in COLUMNS}
+        row["provenance"] = json.dumps(self.provenance, ensure_ascii=False, sort_keys=True)
+        row["warnings"] = json.dumps(list(self.warnings), ensure_ascii=False)
+        return row | self.extra
+
+    @classmethod
+    def from_cells(cls, cells: dict[str, str], where: str = "manifest") -> ManifestRow:
+        """Build a row from text cells.
+
+        Args:
+            cells: column name to text; unknown columns go to `extra`.
+            where: what the message names on an error.
+
+        Raises:
+            ValueError: for a missing `volume_id` or a cell that is no number where one belongs.
+        """
+        if not cells.get("volume_id"):
+            raise ValueError(f"{where}: no volume_id, expected one in every row.")
+        known: dict[str, Any] = {name: cells.get(name, "") for name in _TEXT}
+        known |= {name: cells.get(name, "") for name in ("source_file", "source_sha256", "reader")}
+        for name in ("label", "n_slices", "depth_px", "width_px"):
+            known[name] = _number(cells.get(name, ""), int, name, where)
+        for name in _SPACING:
+            known[name] = _number(cells.get(name, ""), float, name, where)
+        known["provenance"] = dict(_json(cells.get("provenance", ""), {}, "provenance", where))
+        known["warnings"] = tuple(_json(cells.get("warnings", ""), [], "warnings", where))
+        known["extra"] = {k: v for k, v in cells.items() if k not in COLUMNS}
+        return cls(**known)
+
+
+def write_manifest(path: str | Path, rows: Iterable[ManifestRow]) -> Path:
+    """Write rows to `.csv` or `.parquet`, one after the other, atomically.
+
+    CSV takes its columns from the first row; a later row with a further column is refused.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for a row whose extra columns are not those of the first one, or a volume_id
+            that comes twice.
+        ImportError: for Parquet without pyarrow.
+    """
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        if path.suffix == ".parquet":
+            _write_parquet(temporary, rows)
+        else:
+            with temporary.open("w", newline="", encoding="utf-8") as stream:
+                _write_csv(stream, rows)
+    return path
+
+
+def _write_csv(stream: Any, rows: Iterable[ManifestRow]) -> None:
+    writer: csv.DictWriter[str] | None = None
+    seen: set[str] = set()
+    for row in rows:
+        if row.volume_id in seen:
+            raise ValueError(f"volume_id {row.volume_id!r} comes twice, expected it once.")
+        seen.add(row.volume_id)
+        if writer is None:
+            writer = csv.DictWriter(stream, [*COLUMNS, *row.extra], lineterminator="\n")
+            writer.writeheader()
+        elif [*COLUMNS, *row.extra] != list(writer.fieldnames):
+            raise ValueError(
+                f"{row.volume_id} has the extra columns {list(row.extra)}, expected those of the "
+                f"first row: {list(writer.fieldnames)[len(COLUMNS) :]}."
+            )
+        writer.writerow(row.cells())
+    if writer is None:
+        csv.DictWriter(stream, COLUMNS, lineterminator="\n").writeheader()
+
+
+def iter_manifest(path: str | Path) -> Iterator[ManifestRow]:
+    """Yield the rows of a manifest one by one.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming file and line of a row that cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "manifest.csv"
+        >>> _ = write_manifest(path, [ManifestRow("a", subject="s1", label=1)])
+        >>> [(row.volume_id, row.label, row.spacing_axial_mm) for row in iter_manifest(path)]
+        [('a', 1, None)]
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"No manifest {path.name} in {path.parent}.")
+    if path.suffix == ".parquet":
+        yield from _iter_parquet(path)
+        return
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        if "volume_id" not in (reader.fieldnames or ()):
+            raise ValueError(
+                f"{path.name}: no column volume_id among {reader.fieldnames}; not a manifest."
+            )
+        for cells in reader:
+            where = f"{path.name}, line {reader.line_num}"
+            if None in cells or None in cells.values():
+                raise ValueError(f"{where}: not as many cells as the first line has columns.")
+            yield ManifestRow.from_cells(cells, where)
+
+
+def read_manifest(path: str | Path) -> list[ManifestRow]:
+    """Return all rows; see `iter_manifest`."""
+    return list(iter_manifest(path))
+
+
+def data_hash(rows: Iterable[ManifestRow]) -> str:
+    """Return a hash of what a model learns from: volumes, labels and the sources' hashes.
+
+    It does not depend on the order of the rows, nor on paths or warnings.
+    """
+    lines = sorted(
+        f"{row.volume_id}\t{row.subject}\t{row.site}\t{row.label}\t{row.source_sha256}"
+        for row in rows
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _write_parquet(path: Path, rows: Iterable[ManifestRow], batch: int = 4096) -> None:
+    """Write row groups of `batch` rows; all columns are text, as in the CSV."""
+    pyarrow, parquet = _pyarrow()
+    writer: Any = None
+    names: list[str] = []
+    pending: list[dict[str, str]] = []
+
+    def flush() -> None:
+        nonlocal writer
+        table = pyarrow.table(
+            {n: pyarrow.array([c[n] for c in pending], pyarrow.string()) for n in names}
+        )
+        if writer is None:
+            writer = parquet.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+        pending.clear()
+
+    for row in rows:
+        names = names or [*COLUMNS, *row.extra]
+        pending.append(row.cells())
+        if len(pending) == batch:
+            flush()
+    names = names or list(COLUMNS)
+    if pending or writer is None:
+        flush()
+    writer.close()
+
+
+def _iter_parquet(path: Path) -> Iterator[ManifestRow]:
+    _, parquet = _pyarrow()
+    with parquet.ParquetFile(path) as file:
+        for group in file.iter_batches():
+            for cells in group.to_pylist():
+                yield ManifestRow.from_cells(cells, path.name)
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        return import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise ImportError(
+            "A Parquet manifest needs pyarrow: install it, or write manifest.csv."
+        ) from error
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _number(text: str, kind: type[Any], name: str, where: str) -> Any:
+    if text.strip() == "":
+        return None
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{where}: {name} is {text!r}, expected a number or nothing.") from None
+
+
+def _json(text: str, empty: Any, name: str, where: str) -> Any:
+    if text.strip() == "":
+        return empty
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = None
+    if not isinstance(value, type(empty)):
+        raise ValueError(f"{where}: {name} is {text!r}, expected JSON like {empty}.")
+    return value

@@ -1,0 +1,363 @@
+"""A folder of OCT files to a data set: volumes, masks, manifest, datalist, splits, report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from ppi_med.data.datalist import make_datalist, write_datalist
+from ppi_med.data.manifest import ManifestRow, read_manifest, write_manifest
+from ppi_med.data.oct.assemble import assemble
+from ppi_med.data.oct.labels import Labels, compile_pattern
+from ppi_med.data.oct.options import Policy, ReadOptions, parse_spacing
+from ppi_med.data.oct.report import FILE_NAME as REPORT_NAME
+from ppi_med.data.oct.report import ConversionReport, Outcome
+from ppi_med.data.oct.sources import ImageMode, Source, find_sources
+from ppi_med.data.oct.volume import Laterality, Spacing
+from ppi_med.data.oct.worker import (
+    RECORDS,
+    Result,
+    Task,
+    convert_source,
+    ignore_interrupt,
+    volume_name,
+)
+from ppi_med.data.splits import FILE_NAME as SPLITS_NAME
+from ppi_med.data.splits import Splits, make_splits, read_splits, write_splits
+
+MANIFEST_NAME = "manifest.csv"
+DATALIST_NAME = "datalist.json"
+
+
+class ConversionError(RuntimeError):
+    """A conversion that cannot start; nothing was changed."""
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How the subjects are parted; see `ppi_med.data.splits.make_splits`.
+
+    Attributes:
+        fractions: for training, validation and test.
+        folds: over training and validation.
+        seed: of the shuffle.
+        stratify: manifest columns that make the strata.
+        renew: replace an existing splits file.
+    """
+
+    fractions: Sequence[float] = (0.6, 0.2, 0.2)
+    folds: int = 5
+    seed: int = 0
+    stratify: Sequence[str] = ("site", "label")
+    renew: bool = False
+
+
+@dataclass
+class _Run:
+    """What one call works on."""
+
+    root: Path
+    output: Path
+    tasks: list[Task]
+    labels: Labels | None
+    notes: list[str] = field(default_factory=list)
+
+
+def convert_folder(
+    source: str | Path,
+    output: str | Path,
+    *,
+    labels: str | Path | None = None,
+    pattern: str | None = None,
+    spacing: Spacing | tuple[float | None, float | None, float | None] | str | None = None,
+    spacing_overrides: bool = False,
+    laterality: Laterality | None = None,
+    shape: tuple[int, int, int] | None = None,
+    pad_width: int | None = None,
+    variable: str | None = None,
+    mask_variable: str | None = None,
+    axes: str = "dwn",
+    window: tuple[float, float] | None = None,
+    colour: Policy = "refuse",
+    images: ImageMode = "stack",
+    expect_slices: int | None = None,
+    slices_policy: Policy = "refuse",
+    laterality_policy: Policy = "refuse",
+    splits: SplitOptions | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    prune: bool = False,
+    salt: str = "",
+    progress: bool = True,
+) -> ConversionReport:
+    """Convert every OCT volume below a folder.
+
+    A source that cannot be read is reported and the rest goes on. What an earlier run did and is
+    unchanged (same source, same options, files there) is kept. The result does not depend on the
+    number of workers.
+
+    Args:
+        source: a folder, or one file.
+        output: the data set's folder; it may lie inside `source`.
+        labels: table with a column `file` and any of subject, eye, visit, site, label.
+        pattern: regular expression with groups of these names, searched in the relative path; the
+            table wins.
+        spacing: (lateral, axial, between) in mm, `None` or "?" where unknown, for files that do
+            not tell.
+        spacing_overrides: let `spacing` win over the files.
+        laterality: for files that do not tell.
+        shape: (depth, width, B-scans) of formats without a header.
+        pad_width: widen narrower volumes to this by repeating the edge.
+        variable: name of the volume in a .mat file.
+        mask_variable: name of the lesion mask in a .mat file.
+        axes: order of the axes in a .mat file.
+        window: two pixel values that become 0 and 255.
+        colour: refuse coloured pictures, or warn.
+        images: the pictures of a folder are one "stack", or each "single".
+        expect_slices: number of B-scans every volume must have.
+        slices_policy: refuse another number, or warn.
+        laterality_policy: refuse a volume whose file contradicts the table on the side, or warn
+            and leave the side unknown.
+        splits: how subjects are parted.
+        workers: processes; default one a core. 1 runs in this process.
+        overwrite: convert again what is already there.
+        prune: remove volumes of an earlier run whose source is no longer there.
+        salt: goes into the hash that stands for the patient's id of a file.
+        progress: show a bar.
+
+    Returns:
+        The report; it was also written to `conversion_report.json`.
+
+    Raises:
+        FileNotFoundError: if the source or the table is missing.
+        ValueError: for options or a table that make no sense.
+        ConversionError: if the output holds another data set.
+    """
+    options = ReadOptions(
+        spacing=_spacing(spacing),
+        spacing_overrides=spacing_overrides,
+        laterality=laterality,
+        shape=shape,
+        pad_width=pad_width,
+        variable=variable,
+        mask_variable=mask_variable,
+        axes=axes,
+        window=window,
+        colour=colour,
+    )
+    root, output = Path(source), Path(output)
+    table = Labels(labels) if labels is not None else None
+    compiled = compile_pattern(pattern) if pattern is not None else None
+    found = find_sources(root, images=images, skip=[output])
+    if table is not None:
+        table.check_bare_names(item.relative for item in found.sources)
+    base = Task(
+        Source(root, "", "", ()),
+        "",
+        output,
+        options,
+        expect_slices,
+        slices_policy,
+        overwrite,
+        salt,
+    )
+    names = _volume_names(found.sources)
+    tasks = [
+        replace(base, source=item, base_id=name)
+        for item, name in zip(found.sources, names, strict=True)
+    ]
+    run = _Run(root, output, tasks, table)
+    if found.ignored:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(found.ignored.items()))
+        run.notes.append(f"files of other kinds passed over: {kinds}.")
+    if not tasks:
+        run.notes.append(f"no OCT file was found in {root.name or root}: the folder holds none.")
+    _check_output(run, prune)
+    _remove_leftovers(output)
+    results, interrupted = _run_all(tasks, workers or os.cpu_count() or 1, progress)
+    rows, outcomes = assemble(
+        results, root, output, table, compiled, laterality_policy=laterality_policy
+    )
+    if not interrupted:
+        if table is not None and table.unused():
+            names = table.unused()
+            run.notes.append(
+                f"{table.path.name}: {len(names)} rows fit no source, first {names[0]!r}."
+            )
+        _finish(run, rows, splits or SplitOptions())
+    report = ConversionReport(tuple(outcomes), tuple(run.notes), interrupted, output)
+    report.write(output / REPORT_NAME)
+    return report
+
+
+def _spacing(value: Any) -> Spacing:
+    if value is None:
+        return Spacing()
+    if isinstance(value, str):
+        return parse_spacing(value)
+    if len(value) != 3:
+        raise ValueError(f"spacing is {value!r}, expected (lateral, axial, between) in mm.")
+    return Spacing(*value)
+
+
+def _volume_names(sources: Sequence[Source]) -> list[str]:
+    """Return one name a source; where two would share one, the later takes its suffix along."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for source in sources:
+        folder = source.path.is_dir()
+        name = volume_name(source.relative, folder=folder)
+        if name.casefold() in taken:
+            name = volume_name(source.relative.replace(".", "-"), folder=True)
+        number = 2
+        stem = name
+        while name.casefold() in taken:
+            name = f"{stem}-{number}"
+            number += 1
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _check_output(run: _Run, prune: bool) -> None:
+    """Refuse an output that holds volumes of other sources, or remove them on request."""
+    manifest = run.output / MANIFEST_NAME
+    if not manifest.exists():
+        return
+    there = {task.source.relative for task in run.tasks}
+    foreign = [row for row in read_manifest(manifest) if row.source_file not in there]
+    if not foreign:
+        return
+    if not prune:
+        raise ConversionError(
+            f"{manifest.name} in {run.output} lists {len(foreign)} volumes whose source is not in "
+            f"{run.root.name or run.root}, first {foreign[0].source_file!r}. Choose another output "
+            "folder, or give --prune to remove them."
+        )
+    for row in foreign:
+        for folder in ("volumes", "masks"):
+            (run.output / folder / f"{row.volume_id}.nii.gz").unlink(missing_ok=True)
+        (run.output / RECORDS / f"{row.volume_id}.json").unlink(missing_ok=True)
+    run.notes.append(f"{len(foreign)} volumes without a source removed.")
+
+
+def _remove_leftovers(output: Path) -> None:
+    """Remove the temporary files of a run that was killed."""
+    for folder in ("volumes", "masks", RECORDS, "."):
+        for path in (output / folder).glob(".*.tmp*"):
+            path.unlink(missing_ok=True)
+
+
+def _run_all(tasks: Sequence[Task], workers: int, progress: bool) -> tuple[list[Result], bool]:
+    """Run the tasks; return their results in order, and whether the user stopped them."""
+    from tqdm import tqdm
+
+    results: list[Result] = []
+    workers = min(workers, len(tasks))
+    done = _in_process(tasks) if workers <= 1 else _in_pool(tasks, workers)
+    bar = tqdm(total=len(tasks), unit="file", disable=not progress or not tasks, desc="OCT")
+    try:
+        for result in done:
+            results.append(result)
+            bar.update()
+            if result.status == "failed" and progress:
+                bar.write(f"failed  {result.relative}: {result.reason}")
+    except KeyboardInterrupt:
+        return results, True
+    finally:
+        done.close()
+        bar.close()
+    return results, False
+
+
+def _in_process(tasks: Sequence[Task]) -> Generator[Result, None, None]:
+    for task in tasks:
+        yield convert_source(task)
+
+
+def _in_pool(tasks: Sequence[Task], workers: int) -> Generator[Result, None, None]:
+    """Yield the results in the tasks' order.
+
+    If a worker dies (a crash in a decoder, the system short of memory), the rest is done one file
+    to a process, so that the file that did it can be named.
+    """
+    context = get_context("spawn")  # a fork would copy the parent's threads in an unknown state
+    next_one = 0
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=ignore_interrupt)
+    try:
+        futures: list[Future[Result]] = [pool.submit(convert_source, task) for task in tasks]
+        for future in futures:
+            yield future.result()
+            next_one += 1
+        return
+    except BrokenProcessPool:
+        pass
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    for task in tasks[next_one:]:
+        with ProcessPoolExecutor(1, mp_context=context, initializer=ignore_interrupt) as single:
+            try:
+                yield single.submit(convert_source, task).result()
+            except BrokenProcessPool:
+                reason = "the process that read it died (out of memory, or a damaged file)."
+                yield Result(task.source.relative, "failed", reason)
+
+
+def _finish(run: _Run, rows: list[ManifestRow], options: SplitOptions) -> None:
+    """Write manifest, splits and datalist."""
+    if not rows:
+        return
+    write_manifest(run.output / MANIFEST_NAME, rows)
+    splits = _splits(run, rows, options)
+    datalist = make_datalist(
+        rows, splits, has_mask=lambda name: (run.output / "masks" / f"{name}.nii.gz").exists()
+    )
+    write_datalist(run.output / DATALIST_NAME, datalist)
+    left = len(datalist["unassigned"])
+    if left:
+        run.notes.append(
+            f"{left} of {len(rows)} volumes are in no part (subject or label unknown, or subject "
+            "new to the splits): they stand under 'unassigned' in the datalist."
+        )
+
+
+def _splits(run: _Run, rows: list[ManifestRow], options: SplitOptions) -> Splits | None:
+    """Read the splits if they are there, else make them, if that can be done."""
+    path = run.output / SPLITS_NAME
+    if path.exists() and not options.renew:
+        splits = read_splits(path)
+        new = {r.subject for r in rows if r.subject and r.label is not None}
+        new = {subject for subject in new if splits.part_of(subject) is None}
+        if new:
+            run.notes.append(
+                f"{len(new)} subjects are not in {SPLITS_NAME}, which is written once: "
+                "give --new-splits to part all subjects anew."
+            )
+        return splits
+    if not any(row.subject and row.label is not None for row in rows):
+        run.notes.append(
+            "no splits: no volume has both subject and label (give --labels or --pattern)."
+        )
+        return None
+    try:
+        splits = make_splits(
+            rows,
+            fractions=options.fractions,
+            folds=options.folds,
+            seed=options.seed,
+            stratify=options.stratify,
+        )
+    except ValueError as error:
+        run.notes.append(f"no splits: {error}")
+        return None
+    write_splits(path, splits, overwrite=options.renew)
+    return splits
+
+
+__all__ = ["ConversionError", "ConversionReport", "Outcome", "SplitOptions", "convert_folder"]

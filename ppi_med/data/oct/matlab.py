@@ -1,0 +1,218 @@
+"""MATLAB files: Duke's `.mat` (v5 to v7 through scipy, v7.3 through h5py).
+
+Duke's volumes are one variable `images` (depth, width, B-scans). A file with one single
+three-dimensional numeric variable of another name is read by the same rule.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppi_med.data.oct.options import ReadOptions
+from ppi_med.data.oct.pixels import to_unsigned
+from ppi_med.data.oct.volume import DEFLATE_RATIO, OctReadError, OctVolume, check_size
+
+NAME = "matlab"
+DEFAULT_VARIABLE = "images"
+DEFAULT_AXES = "dwn"
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_ITEMSIZE = {
+    "int8": 1,
+    "uint8": 1,
+    "logical": 1,
+    "int16": 2,
+    "uint16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "single": 4,
+    "int64": 8,
+    "uint64": 8,
+    "double": 8,
+}
+
+
+def read(path: Path, options: ReadOptions) -> list[OctVolume]:
+    """Read the one volume of a `.mat` file; see `read_mat`."""
+    return [
+        read_mat(
+            path,
+            variable=options.variable,
+            mask_variable=options.mask_variable,
+            axes=options.axes,
+            window=options.window,
+        )
+    ]
+
+
+def read_mat(
+    path: str | Path,
+    *,
+    variable: str | None = None,
+    mask_variable: str | None = None,
+    axes: str = DEFAULT_AXES,
+    window: tuple[float, float] | None = None,
+) -> OctVolume:
+    """Read a volume from a MATLAB file.
+
+    Args:
+        path: the file; v7.3 (HDF5) and older ones are told apart by their first bytes.
+        variable: name of the volume; default `images`, else the only 3D numeric variable.
+        mask_variable: name of a lesion mask of the same shape, or `None`.
+        axes: order of the volume's axes: d(epth), w(idth), n (B-scans).
+        window: two values that become 0 and 255, for pixels that are not whole numbers.
+
+    Returns:
+        The volume; spacing and laterality are unknown, since the format has no place for them.
+
+    Raises:
+        OctReadError: if the file is damaged, holds no such variable, or claims absurd sizes.
+    """
+    path = Path(path)
+    if sorted(axes) != ["d", "n", "w"]:
+        raise ValueError(f"axes is {axes!r}, expected the letters d, w and n in some order.")
+    with path.open("rb") as stream:
+        head = stream.read(520)
+    hdf5 = _HDF5_MAGIC in (head[:8], head[512:520]) or head.startswith(b"MATLAB 7.3")
+    shapes = _list_hdf5(path) if hdf5 else _list_v5(path)
+    name = _choose(path, shapes, variable)
+    wanted = [name, *([mask_variable] if mask_variable else [])]
+    if mask_variable and mask_variable not in shapes:
+        raise OctReadError(
+            path, f"no variable {mask_variable!r} for the mask; there are {sorted(shapes)}."
+        )
+    arrays = _load_hdf5(path, wanted) if hdf5 else _load_v5(path, wanted)
+    raw = arrays[name]
+    order = [axes.index(letter) for letter in "ndw"]
+    pixels, rule = to_unsigned(path, raw.transpose(order), window)
+    mask = None
+    if mask_variable:
+        mask = _as_mask(path, arrays[mask_variable], raw.shape, mask_variable).transpose(order)
+    volume = OctVolume(
+        pixels, reader=NAME, source=path, mask=None if mask is None else np.ascontiguousarray(mask)
+    )
+    volume.meta = {"variable": name, "format": "7.3" if hdf5 else "5", "variables": sorted(shapes)}
+    volume.provenance["axes"] = f"rule: {name} is read as {_spell(axes)}"
+    if rule:
+        volume.provenance["pixels"] = rule
+    if raw.shape[axes.index("n")] != min(raw.shape):
+        volume.warnings.append(
+            f"{name} has the shape {raw.shape} and was read as {_spell(axes)}, though the B-scans' "
+            "axis is not the shortest; check it, and give --axes if it is wrong."
+        )
+    return volume
+
+
+def _spell(axes: str) -> str:
+    words = {"d": "depth", "w": "width", "n": "B-scans"}
+    return "(" + ", ".join(words[letter] for letter in axes) + ")"
+
+
+def _choose(path: Path, shapes: dict[str, tuple[int, ...]], variable: str | None) -> str:
+    """Return the variable that holds the volume."""
+    if variable is not None:
+        if variable not in shapes:
+            raise OctReadError(path, f"no variable {variable!r}; there are {sorted(shapes)}.")
+        if len(shapes[variable]) != 3:
+            raise OctReadError(
+                path, f"{variable!r} has the shape {shapes[variable]}, expected three axes."
+            )
+        return variable
+    if len(shapes.get(DEFAULT_VARIABLE, ())) == 3:
+        return DEFAULT_VARIABLE
+    candidates = sorted(name for name, shape in shapes.items() if len(shape) == 3)
+    if len(candidates) == 1:
+        return candidates[0]
+    found = f"several: {candidates}" if candidates else f"none among {sorted(shapes)}"
+    raise OctReadError(
+        path,
+        f"expected {DEFAULT_VARIABLE!r} or one single 3D numeric variable, got {found}; "
+        "name it with --variable.",
+    )
+
+
+def _list_v5(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the numeric variables' shapes, read from the headers alone."""
+    from scipy.io import whosmat
+
+    try:
+        listed = whosmat(str(path))
+    except Exception as error:  # scipy raises whatever the bytes lead it to
+        raise OctReadError(path, f"not a readable MATLAB file ({_short(error)}).") from error
+    shapes: dict[str, tuple[int, ...]] = {}
+    size = path.stat().st_size
+    for name, shape, kind in listed:
+        if kind in _ITEMSIZE:
+            shapes[name] = tuple(int(n) for n in shape)
+            if 0 not in shape:
+                check_size(path, shapes[name], _ITEMSIZE[kind], size * DEFLATE_RATIO)
+    return shapes
+
+
+def _load_v5(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
+    from scipy.io import loadmat
+
+    try:
+        loaded = loadmat(str(path), variable_names=names)
+        return {name: np.asarray(loaded[name]) for name in names}
+    except (zlib.error, EOFError, OSError) as error:
+        raise OctReadError(path, f"truncated or damaged ({_short(error)}).") from error
+    except Exception as error:  # scipy raises whatever the bytes lead it to
+        raise OctReadError(path, f"damaged MATLAB file ({_short(error)}).") from error
+
+
+def _list_hdf5(path: Path) -> dict[str, tuple[int, ...]]:
+    import h5py
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    try:
+        with h5py.File(path, "r") as file:
+            for name in file:
+                if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+                    continue  # a link could lead to another file
+                item = file[name]
+                if isinstance(item, h5py.Dataset) and item.dtype.kind in "uifb":
+                    _check_dataset(path, name, item)
+                    shapes[name] = tuple(reversed(item.shape))
+    except OSError as error:
+        raise OctReadError(path, f"truncated or damaged HDF5 ({_short(error)}).") from error
+    return shapes
+
+
+def _check_dataset(path: Path, name: str, item: Any) -> None:
+    """Refuse pixels kept in other files, and sizes that the stored bytes cannot hold."""
+    if item.is_virtual or item.external:
+        raise OctReadError(path, f"{name!r} keeps its pixels in other files; copy them into one.")
+    if 0 in item.shape or not item.shape:
+        return
+    check_size(path, item.shape, item.dtype.itemsize, item.id.get_storage_size() * DEFLATE_RATIO)
+
+
+def _load_hdf5(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            # MATLAB counts columns first: HDF5 shows the axes in the opposite order.
+            return {name: np.asarray(file[name][()]).T for name in names}
+    except (OSError, KeyError) as error:
+        raise OctReadError(path, f"truncated or damaged HDF5 ({_short(error)}).") from error
+
+
+def _as_mask(
+    path: Path, array: NDArray[Any], shape: tuple[int, ...], name: str
+) -> NDArray[np.uint8]:
+    if array.shape != shape:
+        raise OctReadError(
+            path, f"the mask {name!r} has the shape {array.shape}, expected the volume's {shape}."
+        )
+    return np.asarray(array != 0, dtype=np.uint8)
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__

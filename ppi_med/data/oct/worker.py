@@ -1,0 +1,246 @@
+"""One source from reading to NIfTI: what runs in a worker process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import signal
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from ppi_med.data.oct.nifti import write_nifti
+from ppi_med.data.oct.options import ReadOptions
+from ppi_med.data.oct.prepare import PreparedVolume, prepare_volume
+from ppi_med.data.oct.registry import READERS, reader_for
+from ppi_med.data.oct.sources import Source
+from ppi_med.data.oct.volume import NotOctError, OctReadError, OctVolume
+from ppi_med.io import write_json
+
+RECORDS = ".conversion"
+"""Folder of the records by which a re-run knows what is done."""
+
+_LONGEST_NAME = 100
+
+
+@dataclass(frozen=True)
+class VolumeRecord:
+    """What was learned of one written volume, labels apart.
+
+    Attributes:
+        volume_id: name of its files.
+        shape: `(n_bscans, depth, width)` as written.
+        spacing: mm.
+        laterality: as the file or the user's option tells.
+        subject_key: hash of the patient's id in the file, "" if it has none.
+        reader: name of the reader.
+        ordered_hash: of the pixels.
+        unordered_hash: of the pixels, whatever the order of the B-scans.
+        sizes: file written (relative to the data set) to its size in bytes.
+        provenance: for each value, where it came from.
+        warnings: sentences.
+    """
+
+    volume_id: str
+    shape: tuple[int, int, int]
+    spacing: tuple[float | None, float | None, float | None]
+    laterality: str | None
+    subject_key: str
+    reader: str
+    ordered_hash: str
+    unordered_hash: str
+    sizes: dict[str, int]
+    provenance: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a worker hands back.
+
+    Attributes:
+        relative: the source.
+        status: as in `report.Outcome`, but for duplicates, which only the whole run can see.
+        reason: why it failed or is no OCT.
+        sha256: of the source.
+        volumes: the volumes written or kept.
+    """
+
+    relative: str
+    status: Literal["ok", "kept", "failed", "ignored"]
+    reason: str = ""
+    sha256: str = ""
+    volumes: tuple[VolumeRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker gets.
+
+    Attributes:
+        source: to be read.
+        base_id: name of its volumes; a second one gets `_2` and so on.
+        output: the data set's folder.
+        options: of reading.
+        expect_slices: number of B-scans a volume must have, or `None`.
+        slices_policy: what to do with another number.
+        overwrite: convert again what an earlier run did.
+        salt: goes into the hash of the patient's id.
+    """
+
+    source: Source
+    base_id: str
+    output: Path
+    options: ReadOptions
+    expect_slices: int | None = None
+    slices_policy: Literal["refuse", "warn"] = "refuse"
+    overwrite: bool = False
+    salt: str = ""
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record of this source is kept."""
+        return self.output / RECORDS / f"{self.base_id}.json"
+
+    @property
+    def options_hash(self) -> str:
+        """Hash of everything that shapes the result."""
+        text = f"{self.options.hash}|{self.expect_slices}|{self.slices_policy}|{self.salt}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def volume_name(relative: str, *, folder: bool = False) -> str:
+    """Return a file name for a source: its path with everything unusual replaced.
+
+    A name that had to be changed or cut gets eight digits of the path's hash, so that two
+    sources never share one.
+
+    Examples:
+        >>> volume_name("site1/p01_OD_v1.mat")
+        'site1__p01_OD_v1'
+        >>> volume_name("../Müller.vol")
+        'M_ller-1cfbfb67'
+    """
+    path = PurePosixPath(relative)
+    stem = path.as_posix() if folder else path.with_suffix("").as_posix()
+    parts = [part for part in stem.split("/") if part not in ("", ".", "..")]
+    plain = "__".join(parts)
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", plain).strip(".")[:_LONGEST_NAME]
+    if name == plain and "/".join(parts) == stem and plain.count("__") == len(parts) - 1:
+        return name
+    return f"{name or 'volume'}-{hashlib.sha256(relative.encode()).hexdigest()[:8]}"
+
+
+def ignore_interrupt() -> None:
+    """Leave Ctrl-C to the parent: a worker finishes the file it is at."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def convert_source(task: Task) -> Result:
+    """Read, check, prepare and write one source; never raises for what the source holds.
+
+    Files are written under a temporary name and renamed; the record comes last, so that a run
+    that was killed repeats exactly the sources without one.
+    """
+    source = task.source
+    if not source.reader:
+        reason = "the folder is empty." if source.path.is_dir() else "no reader for this file."
+        return Result(source.relative, "failed", reason)
+    sha256 = ""
+    try:
+        sha256 = source.sha256()
+        kept = None if task.overwrite else read_record(task, sha256)
+        if kept is not None:
+            return kept
+        volumes = _read(task)
+        records = tuple(_write(task, volume, number) for number, volume in enumerate(volumes))
+    except NotOctError as error:
+        return Result(source.relative, "ignored", error.reason, sha256)
+    except OctReadError as error:
+        return Result(source.relative, "failed", error.reason, sha256)
+    except MemoryError:
+        return Result(source.relative, "failed", "not enough memory to read it.", sha256)
+    except OSError as error:
+        reason = f"{type(error).__name__}: {error.strerror or error}."
+        return Result(source.relative, "failed", reason, sha256)
+    body = {"sha256": sha256, "options": task.options_hash, "source": source.relative}
+    write_json(task.record_path, body | {"volumes": [asdict(record) for record in records]})
+    return Result(source.relative, "ok", "", sha256, records)
+
+
+def read_record(task: Task, sha256: str) -> Result | None:
+    """Return what an earlier run did with this source, if it still holds.
+
+    It holds if the source, the options and the sizes of the files written are the same.
+    """
+    try:
+        body = json.loads(task.record_path.read_text(encoding="utf-8"))
+        if body["sha256"] != sha256 or body["options"] != task.options_hash:
+            return None
+        records = tuple(_record(item) for item in body["volumes"])
+        for record in records:
+            for name, size in record.sizes.items():
+                if (task.output / name).stat().st_size != size:
+                    return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # no record, or not a whole one: convert again
+    return Result(task.source.relative, "kept", "", sha256, records)
+
+
+def _record(item: dict[str, Any]) -> VolumeRecord:
+    item = item | {name: tuple(item[name]) for name in ("shape", "spacing", "warnings")}
+    return VolumeRecord(**item)
+
+
+def _read(task: Task) -> list[OctVolume]:
+    source = task.source
+    if source.reader == "images":
+        from ppi_med.data.oct.stack import read_pictures
+
+        return [read_pictures(source.path, source.files, colour=task.options.colour)]
+    return READERS[source.reader].load()(source.path, task.options)
+
+
+def _write(task: Task, volume: OctVolume, number: int) -> VolumeRecord:
+    n_slices = volume.shape[0]
+    if task.expect_slices not in (None, n_slices):
+        text = f"{n_slices} B-scans, expected {task.expect_slices} (--expect-slices)."
+        if task.slices_policy == "refuse":
+            raise OctReadError(task.source.path, text)
+        volume.warnings.append(text)
+    prepared = prepare_volume(volume, task.options)
+    volume_id = task.base_id if number == 0 else f"{task.base_id}_{number + 1}"
+    sizes = _write_files(task, prepared, volume_id)
+    key = volume.subject_key
+    hashed = hashlib.sha256(f"{task.salt}|{key}".encode()).hexdigest()[:12] if key else ""
+    return VolumeRecord(
+        volume_id=volume_id,
+        shape=prepared.pixels.shape,
+        spacing=prepared.spacing,
+        laterality=prepared.laterality,
+        subject_key=hashed,
+        reader=volume.reader,
+        ordered_hash=prepared.hash.ordered,
+        unordered_hash=prepared.hash.unordered,
+        sizes=sizes,
+        provenance=prepared.provenance,
+        warnings=tuple(prepared.warnings),
+    )
+
+
+def _write_files(task: Task, prepared: PreparedVolume, volume_id: str) -> dict[str, int]:
+    name = f"volumes/{volume_id}.nii.gz"
+    mask_name = f"masks/{volume_id}.nii.gz"
+    sizes = {}
+    if prepared.mask is not None:
+        write_nifti(task.output / mask_name, prepared.mask, prepared.spacing)
+        sizes[mask_name] = (task.output / mask_name).stat().st_size
+    else:
+        (task.output / mask_name).unlink(missing_ok=True)
+    write_nifti(task.output / name, prepared.pixels, prepared.spacing)
+    sizes[name] = (task.output / name).stat().st_size
+    return sizes
+
+
+__all__ = ["Result", "Task", "VolumeRecord", "convert_source", "reader_for", "volume_name"]

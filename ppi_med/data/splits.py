@@ -1,0 +1,281 @@
+"""Splits: subject-wise, site-aware, stratified by label; one file, written once.
+
+Subjects are grouped into strata (sites x labels). In each stratum they are shuffled by the seed
+and dealt to training, validation and test, in shares as near to the wanted fractions as whole
+subjects allow; what a stratum rounds off is made good in the next one. The folds part the subjects
+of training and validation in the same way; the test subjects are in no fold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ppi_med.data.manifest import ManifestRow
+from ppi_med.io import write_json
+
+PARTS = ("training", "validation", "test")
+FILE_NAME = "splits.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Which subject is in which part and fold.
+
+    Attributes:
+        parts: part name to its subjects, sorted; no subject is in two parts.
+        folds: the subjects of training and validation, parted again.
+        seed: of the shuffle.
+        fractions: asked for, in the order of `PARTS`.
+        stratify: the row fields that made the strata.
+    """
+
+    parts: Mapping[str, tuple[str, ...]]
+    folds: tuple[tuple[str, ...], ...]
+    seed: int
+    fractions: tuple[float, float, float]
+    stratify: tuple[str, ...] = ("site", "label")
+
+    def __post_init__(self) -> None:
+        if set(self.parts) != set(PARTS):
+            raise ValueError(f"The parts are {sorted(self.parts)}, expected {list(PARTS)}.")
+        _once([s for name in PARTS for s in self.parts[name]], "two parts")
+        _once([s for fold in self.folds for s in fold], "two folds")
+        rest = set(self.parts["training"]) | set(self.parts["validation"])
+        in_folds = {s for fold in self.folds for s in fold}
+        if self.folds and in_folds != rest:
+            odd = sorted(in_folds ^ rest)
+            raise ValueError(
+                f"The folds must hold the subjects of training and validation and no other; "
+                f"{odd[0]!r} breaks that."
+            )
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of everything above."""
+        text = json.dumps(self._body(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def part_of(self, subject: str, fold: int | None = None) -> str | None:
+        """Return the part of a subject, or `None` if the splits do not know it.
+
+        Args:
+            subject: as in the manifest.
+            fold: if given, validation is this fold and training the other folds.
+
+        Raises:
+            ValueError: for a fold that does not exist.
+        """
+        if fold is None:
+            for name in PARTS:
+                if subject in self.parts[name]:
+                    return name
+            return None
+        if not 0 <= fold < len(self.folds):
+            raise ValueError(f"fold is {fold}, expected 0 to {len(self.folds) - 1}.")
+        if subject in self.parts["test"]:
+            return "test"
+        for index, members in enumerate(self.folds):
+            if subject in members:
+                return "validation" if index == fold else "training"
+        return None
+
+    def fold_of(self, subject: str) -> int | None:
+        """Return the index of the fold that holds a subject, `None` if there is none."""
+        return next((i for i, members in enumerate(self.folds) if subject in members), None)
+
+    def _body(self) -> dict[str, Any]:
+        return {
+            "format": _FORMAT,
+            "seed": self.seed,
+            "fractions": list(self.fractions),
+            "stratify": list(self.stratify),
+            "parts": {name: list(self.parts[name]) for name in PARTS},
+            "folds": [list(fold) for fold in self.folds],
+        }
+
+
+def make_splits(
+    rows: Iterable[ManifestRow],
+    *,
+    fractions: Sequence[float] = (0.6, 0.2, 0.2),
+    folds: int = 5,
+    seed: int = 0,
+    stratify: Sequence[str] = ("site", "label"),
+) -> Splits:
+    """Part the subjects of a manifest.
+
+    Rows without subject or label take no part: nothing can be promised for them.
+
+    Args:
+        rows: the manifest.
+        fractions: of subjects, for training, validation and test; they are brought to sum 1.
+        folds: number of folds over training and validation; 0 for none.
+        seed: of the shuffle; the same rows in any order and the same seed give the same splits.
+        stratify: row fields whose values (all those of a subject together) make the strata.
+
+    Returns:
+        The splits.
+
+    Raises:
+        ValueError: for fractions that are not three shares, a bad number of folds, a fraction
+            that gets no subject, or fewer subjects than folds.
+
+    Examples:
+        >>> rows = [ManifestRow(f"v{i}", subject=f"s{i}", label=i % 2) for i in range(10)]
+        >>> {part: len(subjects) for part, subjects in make_splits(rows).parts.items()}
+        {'training': 6, 'validation': 2, 'test': 2}
+    """
+    shares = _shares(fractions)
+    strata = _strata(rows, tuple(stratify))
+    total = sum(len(members) for members in strata.values())
+    if total == 0:
+        raise ValueError("No row has both a subject and a label: there is nothing to split.")
+    rng = random.Random(f"splits-{seed}")
+    dealt = _deal(strata, shares, rng)
+    parts = {name: tuple(sorted(dealt[i])) for i, name in enumerate(PARTS)}
+    for name, share in zip(PARTS, shares, strict=True):
+        if share > 0 and not parts[name]:
+            raise ValueError(
+                f"{total} subjects are too few for a share of {share:g} in {name}: "
+                "set that fraction to 0, or add subjects."
+            )
+    held = set(parts["test"])
+    rest = {key: [s for s in members if s not in held] for key, members in strata.items()}
+    number = sum(len(members) for members in rest.values())
+    if folds < 0 or folds == 1 or folds > number:
+        raise ValueError(
+            f"folds is {folds}, expected 0 or 2 to {number} (subjects in training and validation)."
+        )
+    pieces = _deal(rest, [1 / folds] * folds, rng) if folds else []
+    return Splits(
+        parts=parts,
+        folds=tuple(tuple(sorted(piece)) for piece in pieces),
+        seed=seed,
+        fractions=(shares[0], shares[1], shares[2]),
+        stratify=tuple(stratify),
+    )
+
+
+def write_splits(path: str | Path, splits: Splits, *, overwrite: bool = False) -> Path:
+    """Write the splits once.
+
+    Raises:
+        FileExistsError: if the file is there with other content and `overwrite` is not set.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        if read_splits(path).hash == splits.hash:
+            return path
+        raise FileExistsError(
+            f"{path.name} exists with other splits; results made with it would no longer be "
+            "comparable. Ask for new splits explicitly to replace it."
+        )
+    write_json(path, splits._body() | {"hash": splits.hash})
+    return path
+
+
+def read_splits(path: str | Path) -> Splits:
+    """Read the splits; they are checked on the way.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a subject is in two parts, or the content does not fit the hash in the file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"No {path.name} in {path.parent}.")
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        splits = Splits(
+            parts={name: tuple(map(str, members)) for name, members in body["parts"].items()},
+            folds=tuple(tuple(map(str, fold)) for fold in body["folds"]),
+            seed=int(body["seed"]),
+            fractions=tuple(float(f) for f in body["fractions"]),  # type: ignore[arg-type]
+            stratify=tuple(body["stratify"]),
+        )
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path.name}: not a splits file ({error}).") from error
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    if body.get("hash") != splits.hash:
+        raise ValueError(
+            f"{path.name}: the content does not fit its hash; it was changed after it was written. "
+            "Make new splits instead of editing them."
+        )
+    return splits
+
+
+def _shares(fractions: Sequence[float]) -> list[float]:
+    values = [float(f) for f in fractions]
+    if len(values) != len(PARTS) or min(values) < 0 or values[0] <= 0:
+        raise ValueError(
+            f"fractions is {list(fractions)}, expected three shares for {', '.join(PARTS)}, "
+            "none negative and the first above 0."
+        )
+    return [value / sum(values) for value in values]
+
+
+def _strata(
+    rows: Iterable[ManifestRow], stratify: tuple[str, ...]
+) -> dict[tuple[str, ...], list[str]]:
+    """Return stratum to subjects, both sorted: the order of the rows must not matter."""
+    values: dict[str, list[set[str]]] = {}
+    for row in rows:
+        if not row.subject or row.label is None:
+            continue
+        found = values.setdefault(row.subject, [set() for _ in stratify])
+        for kept, name in zip(found, stratify, strict=True):
+            kept.add(str(row.extra[name] if name in row.extra else getattr(row, name)))
+    strata: dict[tuple[str, ...], list[str]] = {}
+    for subject in sorted(values):
+        key = tuple("+".join(sorted(kept)) for kept in values[subject])
+        strata.setdefault(key, []).append(subject)
+    return dict(sorted(strata.items()))
+
+
+def _deal(
+    strata: Mapping[tuple[str, ...], Sequence[str]], shares: Sequence[float], rng: random.Random
+) -> list[list[str]]:
+    """Deal the subjects of each stratum to piles in the given shares.
+
+    Each subject goes to the pile that lacks most against its share of what was dealt so far, in
+    its own stratum first and, where strata are small, over all of them.
+    """
+    piles: list[list[str]] = [[] for _ in shares]
+    dealt = 0
+    for members in strata.values():
+        shuffled = list(members)
+        rng.shuffle(shuffled)
+        here = [0] * len(shares)
+        for number, subject in enumerate(shuffled, start=1):
+            dealt += 1
+            lacks = [
+                (round(share * number - here[i], 9), round(share * dealt - len(piles[i]), 9), -i)
+                if share > 0
+                else (float("-inf"), 0.0, 0)
+                for i, share in enumerate(shares)
+            ]
+            best = max(range(len(shares)), key=lambda i: _lack(lacks[i]))
+            here[best] += 1
+            piles[best].append(subject)
+    return piles
+
+
+def _lack(lack: tuple[float, float, int]) -> tuple[float, int]:
+    """Weigh the lack within the stratum and over all strata alike; ties go to the first pile."""
+    return (round(lack[0] + lack[1], 9), lack[2])
+
+
+def _once(names: list[str], where: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"subject {name!r} is in {where}, expected it in one.")
+        seen.add(name)
