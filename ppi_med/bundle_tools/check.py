@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,8 +128,10 @@ class _Checker:
     def _reference(self, key: str, wanted: str) -> bool:
         if wanted in self.items:
             return self.visit(wanted)
-        hint = near_name(wanted, self.items)
-        self._fail(key, f"refers to @{wanted}, which does not exist{hint}.")
+        # A dictionary or list only passes on what a text inside it refers to.
+        if isinstance(self.items[key].get_config(), str):
+            hint = near_name(wanted, self.items)
+            self._fail(key, f"refers to @{wanted}, which does not exist{hint}.")
         return False
 
     def _resolve(self, key: str) -> bool:
@@ -174,10 +177,13 @@ def _parse(
     parser = ConfigParser()
     names = ", ".join(str(file) for file in files)
     try:
-        parser.read_config([str(file) for file in files])
-        if metadata is not None and metadata.is_file():
-            parser.read_meta(str(metadata))
-    except (ValueError, OSError) as error:
+        with warnings.catch_warnings():
+            # MONAI warns, and the last one wins: never what was meant.
+            warnings.filterwarnings("error", message="Duplicate key")
+            parser.read_config([str(file) for file in files])
+            if metadata is not None and metadata.is_file():
+                parser.read_meta(str(metadata))
+    except (ValueError, OSError, UserWarning) as error:
         raise UsageError(f"{names}: cannot be read as a configuration: {error}") from error
     try:
         parser.update(dict(overrides or {}))

@@ -30,8 +30,8 @@ class Bundle:
         return self.config_folder / METADATA
 
     def config_files(self) -> list[Path]:
-        """Return all configuration files, sorted by name."""
-        files = self.config_folder.iterdir()
+        """Return all configuration files, sorted by name, without hidden ones."""
+        files = (f for f in self.config_folder.iterdir() if not f.name.startswith("."))
         return sorted(f for f in files if f.is_file() and f.suffix.lower() in CONFIG_SUFFIXES)
 
     def workflows(self) -> list[Path]:

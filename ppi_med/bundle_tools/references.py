@@ -48,8 +48,10 @@ def compile_error(value: Any) -> str | None:
     """
     if not isinstance(value, str) or not value.startswith("$"):
         return None
+    code = _REFERENCE.sub("reference", value[1:]).strip()
     try:
-        ast.parse(_REFERENCE.sub("reference", value[1:]).strip())
+        # MONAI executes imports and evaluates everything else.
+        ast.parse(code, mode="exec" if code.startswith(("import ", "from ")) else "eval")
     except SyntaxError as error:
         return f"is no valid Python: {error.msg}"
     return None

@@ -1,0 +1,100 @@
+# Two of these do everything on a fresh machine with Python 3.11 or newer:
+#   make train    install, make the phantom, train with PPI, say where to look
+#   make test     install the tools, run the tests
+
+PYTHON ?= python3
+VENV ?= .venv
+# Anything pip should be told besides, for example where CPU builds of torch lie.
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+PHANTOM ?= data/ga_phantom
+BUNDLE ?= bundles/ga_ppi
+MLFLOW_DB ?= mlruns.db
+PORT ?= 5000
+
+BIN := $(VENV)/bin
+# Inside the environment, so that they go when it goes.
+STAMPS := $(VENV)/.stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# Nothing here asks the network for news.
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install install-dev phantom train test lint format docs notebooks ui lock clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "ppi_med needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/install: $(STAMPS)/venv pyproject.toml constraints.txt
+	@echo "installing (a few minutes; longer where torch has to be downloaded)"
+	$(PIP) install -qq $(PIP_ARGS) -c constraints.txt -e .
+	@touch $@
+
+$(STAMPS)/install-dev: $(STAMPS)/venv pyproject.toml constraints.txt
+	@echo "installing with the tools (a few minutes; longer where torch has to be downloaded)"
+	$(PIP) install -qq $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@ $(STAMPS)/install
+
+install: $(STAMPS)/install ## make .venv and install what training needs
+
+install-dev: $(STAMPS)/install-dev ## install the tests', docs' and checks' tools too
+
+# The stamp is written last: an interrupted phantom is made again.
+$(PHANTOM)/.complete: | $(STAMPS)/install
+	$(BIN)/python data_prep/make_phantom.py oct --output $(PHANTOM)
+	@touch $@
+
+phantom: $(PHANTOM)/.complete ## write the synthetic OCT data set
+
+train: install phantom ## install, make the phantom, train with PPI, say where to look
+	$(BIN)/python -m monai.bundle run --config_file $(BUNDLE)/train.json
+	@echo
+	@echo "The runs, their curves, pictures and models: make ui"
+	@echo "The same training as a MONAI bundle:"
+	@echo "  $(BIN)/python -m monai.bundle run --config_file $(BUNDLE)/train.json"
+
+test: install-dev ## run the tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: install-dev ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install-dev ## put the code in its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: install-dev ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+notebooks: install-dev ## execute the notebooks
+	$(BIN)/python -m pytest --nbmake notebooks
+
+ui: install ## open MLflow on this machine only
+	@echo "MLflow: http://127.0.0.1:$(PORT) in about half a minute; stop it with Ctrl-C"
+	$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri sqlite:///$(MLFLOW_DB)
+
+# Exact versions without addresses: the same file serves CPU and GPU builds.
+lock: install-dev ## write constraints.txt anew
+	$(PIP) install -qq uv
+	echo "torch==2.13.0" > $(VENV)/torch-pin.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	  pyproject.toml --all-extras -c $(VENV)/torch-pin.txt -o constraints.txt
+
+clean: ## remove what was built; data, runs and .venv stay
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find ppi_med tests data_prep benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean ## remove .venv and the phantom too
+	rm -rf $(VENV) $(PHANTOM)

@@ -1,0 +1,92 @@
+"""The arrows between the parts of the package, read from the imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "ppi_med"
+
+TOP = {"cli", "experiments", "bundle_tools"}
+PPI = {"saliency", "intervention", "handlers"}
+# What each part must not import. A part that is not named is held to the last line only.
+FORBIDDEN = {
+    "saliency": {"intervention", "handlers", "data", "networks", "evaluation"} | TOP,
+    "intervention": {"handlers", "data", "networks", "evaluation"} | TOP,
+    "handlers": TOP,
+    "data": PPI | TOP,
+    "networks": PPI | TOP,
+    "evaluation": PPI | TOP,
+}
+EVERYBODY = {"cli"}
+
+
+def imported_parts(source: str, module: str) -> Iterator[str]:
+    """Yield the parts of ppi_med that a module's source imports, anywhere in it.
+
+    Args:
+        source: the module's text.
+        module: its dotted name; a package's ends in `.__init__`.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = module.split(".")[: -node.level] if node.level else []
+            stem = [*base, *([node.module] if node.module else [])]
+            names = [".".join([*stem, alias.name]) for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == "ppi_med" and rest:
+                yield rest.split(".")[0]
+
+
+def wrong_arrows(source: str, module: str) -> set[str]:
+    """Return the parts that the module imports and must not."""
+    part = module.split(".")[1]
+    return set(imported_parts(source, module)) & (FORBIDDEN.get(part, set()) | EVERYBODY)
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_point_one_way(path: Path) -> None:
+    module = ".".join(["ppi_med", *path.relative_to(PACKAGE).with_suffix("").parts])
+    wrong = wrong_arrows(path.read_text(encoding="utf-8"), module)
+    assert not wrong, f"{module} must not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "wrong"),
+    [
+        ("ppi_med.saliency.wbp", "import ppi_med.handlers.ppi", {"handlers"}),
+        ("ppi_med.saliency.wbp", "from ppi_med.intervention import masks", {"intervention"}),
+        ("ppi_med.data.splits", "def f():\n    from ppi_med import saliency", {"saliency"}),
+        ("ppi_med.networks.__init__", "from ..handlers import ppi", {"handlers"}),
+        ("ppi_med.networks.a", "from .. import cli", {"cli"}),
+        ("ppi_med.other.a", "from ppi_med.cli import app", {"cli"}),
+        ("ppi_med.intervention.masks", "from ppi_med.saliency import WBP", set()),
+        ("ppi_med.intervention.masks", "from . import fills", set()),
+        ("ppi_med.data.splits", "import numpy\nfrom ppi_med.io import atomic_path", set()),
+    ],
+)
+def test_a_wrong_arrow_is_found(module: str, source: str, wrong: set[str]) -> None:
+    assert wrong_arrows(source, module) == wrong
+
+
+@pytest.mark.parametrize("module", ["ppi_med", "ppi_med.cli", "ppi_med.io", "ppi_med.naming"])
+def test_import_is_light(module: str) -> None:
+    heavy = {"torch", "numpy", "monai", "mlflow", "matplotlib", "torchvision", "scipy", "pandas"}
+    code = f"import sys, {module}; print(*sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    assert result.stdout.split() == []

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ppi_med import __version__
+from ppi_med.cli import app
+from tests.bundle_tools.conftest import INFERENCE, METADATA, write
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    folder = tmp_path / "small"
+    write(folder / "inference.json", INFERENCE)
+    write(folder / "metadata.json", METADATA)
+    write(folder / "docs" / "README.md", "small")
+    write(folder / "LICENSE", "Apache-2.0")
+    return folder
+
+
+def test_version() -> None:
+    assert call("--version").output == f"ppi-med {__version__}\n"
+
+
+def test_help_names_the_commands() -> None:
+    output = call("--help").output
+    assert {"check", "pack"} <= set(output.split())
+
+
+def test_check_in_order(bundle: Path) -> None:
+    result = call("check", bundle)
+    assert result.exit_code == 0
+    assert "inference.json" in result.output
+    assert "all resolve" in result.output
+
+
+def test_check_names_the_key_and_fails(bundle: Path) -> None:
+    write(bundle / "inference.json", {**INFERENCE, "device": "@no_such"})
+    result = call("check", bundle)
+    assert result.exit_code == 1
+    assert "  device: refers to @no_such" in result.output
+
+
+def test_set_takes_json_and_text(bundle: Path) -> None:
+    assert call("check", bundle, "--set", "network_def#in_features=3").exit_code == 0
+    result = call("check", bundle, "--set", "network_def#in_features=three")
+    assert result.exit_code == 1
+    assert "network_def" in result.output
+
+
+def test_pack_prints_what_it_wrote(bundle: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.zip"
+    result = call("pack", bundle, "--output", target)
+    assert result.exit_code == 0
+    assert "small/configs/inference.json" in result.output
+    assert target.is_file()
+
+
+@pytest.mark.parametrize("arguments", [["check", "no/such/folder"], ["check", ".", "--set", "x"]])
+def test_a_usage_error_is_one_line(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "ppi_med.cli", *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("ppi-med: ")
+    assert len(result.stderr.splitlines()) == 1
