@@ -1,0 +1,183 @@
+"""Feature extractors and classifiers by name, with weights from a file."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from ppi_med.networks.architectures import Architecture, find_architecture
+from ppi_med.networks.channels import (
+    ChannelMode,
+    adapt_channels,
+    first_convolution,
+    first_convolution_name,
+)
+from ppi_med.networks.heads import find_head, remove_head
+from ppi_med.networks.weights import StateDict, load_weights, read_state_dict
+
+HeadMode = Literal["new", "load"]
+WeightsFile = str | os.PathLike[str]
+
+
+class AdaptedNetwork(nn.Module):
+    """A network behind a module that prepares its input."""
+
+    def __init__(self, adapter: nn.Module, body: nn.Module) -> None:
+        super().__init__()
+        self.adapter = adapter
+        self.body = body
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return what the network makes of the prepared image ``(N, C, *spatial)``."""
+        output: Tensor = self.body(self.adapter(image))
+        return output
+
+
+class Backbone(AdaptedNetwork):
+    """A network without its last layer: images ``(N, C, *spatial)`` to ``(N, num_features)``.
+
+    Attributes:
+        num_features: length of the feature vector.
+    """
+
+    def __init__(self, adapter: nn.Module, body: nn.Module, num_features: int) -> None:
+        super().__init__(adapter, body)
+        self.num_features = num_features
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the features ``(N, num_features)``."""
+        features: Tensor = self.body(self.adapter(image))
+        return features.flatten(1)
+
+
+def create_backbone(
+    name: str,
+    *,
+    in_channels: int = 1,
+    spatial_dims: int = 2,
+    weights: WeightsFile | None = None,
+    channel_mode: ChannelMode = "repeat",
+    **options: Any,
+) -> Backbone:
+    """Return a feature extractor by name: the network without the layer that makes its logits.
+
+    Args:
+        name: ``small_cnn``, ``efficientnet_lite0``, a network of torchvision
+            (``torchvision:resnet18`` or ``resnet18``) or of MONAI (``monai:DenseNet121``).
+        in_channels: channels of the image.
+        spatial_dims: 2; 1 or 3 for ``small_cnn`` and, as far as they go, for MONAI's.
+        weights: file with a state dict of the whole classifier or of the features alone, of any
+            floating point precision. None: random weights. Nothing is downloaded.
+        channel_mode: how a network made for colour takes grey images: ``"repeat"`` the channel,
+            ``"sum"`` the first layer's weights, or start that layer ``"new"``.
+        options: further arguments of the network, such as ``widths`` of ``small_cnn``.
+
+    Returns:
+        The backbone, in training mode.
+
+    Raises:
+        ValueError: where the name is unknown or the weights do not fit.
+        FileNotFoundError: where there is no such weights file.
+        ImportError: where torchvision is needed and not installed.
+
+    Examples:
+        >>> import torch
+        >>> backbone = create_backbone("small_cnn", widths=(8, 16))
+        >>> backbone(torch.zeros(2, 1, 32, 32)).shape, backbone.num_features
+        (torch.Size([2, 16]), 16)
+    """
+    built = _build(name, 1, in_channels, spatial_dims, weights, options)
+    num_features = remove_head(built.network, built.head)
+    if built.state is not None and weights is not None:
+        ignored = (f"{built.head}.", *built.architecture.extra_heads)
+        load_weights(built.network, built.state, weights, ignored)
+    adapter = adapt_channels(built.network, in_channels, channel_mode)
+    return Backbone(adapter, built.network, num_features)
+
+
+def create_classifier(
+    name: str,
+    num_classes: int,
+    *,
+    in_channels: int = 1,
+    spatial_dims: int = 2,
+    weights: WeightsFile | None = None,
+    head: HeadMode = "new",
+    channel_mode: ChannelMode = "repeat",
+    **options: Any,
+) -> nn.Module:
+    """Return a classifier by name: images ``(N, C, *spatial)`` to logits ``(N, num_classes)``.
+
+    Args:
+        name: as for :func:`create_backbone`.
+        num_classes: number of logits; 1 for a single sigmoid logit.
+        in_channels: channels of the image.
+        spatial_dims: of the image.
+        weights: as for :func:`create_backbone`.
+        head: ``"new"``: the last layer starts afresh, whatever the file holds; ``"load"``: it is
+            taken from the file.
+        channel_mode: as for :func:`create_backbone`.
+        options: further arguments of the network.
+
+    Returns:
+        The network itself where it takes images as they are, else an :class:`AdaptedNetwork`.
+
+    Raises:
+        ValueError: where the name is unknown or the weights do not fit.
+        FileNotFoundError: where there is no such weights file.
+        ImportError: where torchvision is needed and not installed.
+
+    Examples:
+        >>> import torch
+        >>> create_classifier("small_cnn", 2)(torch.zeros(4, 1, 32, 32)).shape
+        torch.Size([4, 2])
+    """
+    if head not in ("new", "load"):
+        raise ValueError(f"head is {head!r}, expected one of new, load.")
+    built = _build(name, num_classes, in_channels, spatial_dims, weights, options)
+    if built.state is not None and weights is not None:
+        ignored = built.architecture.extra_heads
+        if head == "new":
+            ignored = (f"{built.head}.", *ignored)
+        load_weights(built.network, built.state, weights, ignored)
+    adapter = adapt_channels(built.network, in_channels, channel_mode)
+    if isinstance(adapter, nn.Identity):
+        return built.network
+    return AdaptedNetwork(adapter, built.network)
+
+
+class _Built(NamedTuple):
+    """A classifier with the number of channels that its weights file, if any, was made for."""
+
+    architecture: Architecture
+    network: nn.Module
+    head: str
+    state: StateDict | None
+
+
+def _build(
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    spatial_dims: int,
+    weights: WeightsFile | None,
+    options: dict[str, Any],
+) -> _Built:
+    architecture = find_architecture(name, spatial_dims, options)
+    network = architecture.build(num_classes, architecture.channels or in_channels)
+    state = None if weights is None else architecture.rename(read_state_dict(weights))
+    if state is not None and architecture.channels is None:
+        channels = _channels_in(state, network)
+        if channels != in_channels:
+            network = architecture.build(num_classes, channels)
+    return _Built(architecture, network, find_head(network, num_classes), state)
+
+
+def _channels_in(state: StateDict, network: nn.Module) -> int:
+    """Return the channels that the file's first layer takes; the network's where it has none."""
+    own = first_convolution(network)
+    weight = state.get(f"{first_convolution_name(network)}.weight")
+    same_kind = weight is not None and weight.ndim == own.weight.ndim
+    return weight.shape[1] if weight is not None and same_kind else own.in_channels

@@ -1,0 +1,249 @@
+"""The network for geographic atrophy: one CNN over the slices of a volume, weighed by attention."""
+
+# No deferred annotations here: TorchScript reads them.
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.jit import is_scripting, is_tracing  # type: ignore[attr-defined]
+
+from ppi_med.networks.attention import AttentionForm, DeltaSchedule, SliceAttention
+from ppi_med.networks.backbones import create_backbone
+from ppi_med.networks.mixture import mixture_logit
+from ppi_med.networks.positions import relative_positions
+
+# With a bias of zero the scores of all slices of all volumes are negative for about every second
+# random start; their ReLU then has no gradient, and the attention would never learn.
+_FIRST_SCORE = 1.0
+
+
+class MultiViewOutput(NamedTuple):
+    """What a volume's logit is made of.
+
+    Attributes:
+        logit: of the volume, ``(N, 1)``.
+        slice_logits: z, one a slice, ``(N, S)``.
+        slice_weights: w, one a slice, summing to 1 over the slices, ``(N, S)``.
+    """
+
+    logit: Tensor
+    slice_logits: Tensor
+    slice_weights: Tensor
+
+
+class MultiViewClassifier(nn.Module):
+    r"""Classifies a volume by its slices (Appendix E.2).
+
+    Each slice passes through the same CNN to features f_i, then
+
+    .. math::
+        p_i = \sigma(FC_1(f_i)), \quad a_i = FC_2([f_i, e_i]), \quad
+        p = \sum_i w_i p_i
+
+    where e_i is a learned embedding of the slice's place in its volume, w_i the weights that
+    :class:`SliceAttention` makes of the scores a_i, and p the probability of the volume, given as
+    its logit. A saliency map explains ``sum_i w_i z_i``, z_i = FC_1(f_i), with the weights as
+    gates: see :func:`mixture_logit`.
+
+    In training, all slices given pass through the CNN at once (batch norm sees them together). In
+    evaluation they go ``chunk_size`` at a time, and without gradients the memory is that of one
+    chunk beside the volume and the features.
+
+    Args:
+        backbone: name for :func:`create_backbone`, or a module that maps ``(B, C, H, W)`` to
+            ``(B, num_features)`` and has the attribute ``num_features``.
+        in_channels: channels of the volume; used where the backbone is given by name.
+        weights: weights file for a backbone given by name.
+        backbone_options: further arguments of :func:`create_backbone`.
+        num_positions: number of position ids.
+        position_features: length of the position's embedding.
+        attention: ``"power"``, or ``"softmax"`` as printed (there delta has no effect).
+        tau: temperature of the weights; small is sharp.
+        delta: where delta starts; in the power form, large gives nearly equal weights.
+        delta_schedule: how delta is attenuated: ``"exponential"``, ``"linear"``, ``"constant"``.
+        delta_epochs: number of epochs over which it is.
+        delta_final: factor that it arrives at.
+        delta_floor: least ``ReLU(a) + delta`` in the power form.
+        chunk_size: slices at a time in evaluation; 0: all at once.
+
+    Raises:
+        ValueError: where an argument is outside its range.
+
+    Examples:
+        >>> network = MultiViewClassifier().eval()
+        >>> volume = torch.zeros(2, 1, 10, 32, 32)
+        >>> network(volume).shape
+        torch.Size([2, 1])
+        >>> network.explain(volume).slice_weights.sum(1)
+        tensor([1., 1.], grad_fn=<SumBackward1>)
+    """
+
+    def __init__(
+        self,
+        backbone: str | nn.Module = "small_cnn",
+        *,
+        in_channels: int = 1,
+        weights: str | None = None,
+        backbone_options: Mapping[str, Any] | None = None,
+        num_positions: int = 100,
+        position_features: int = 6,
+        attention: AttentionForm = "power",
+        tau: float = 0.2,
+        delta: float = 10.0,
+        delta_schedule: DeltaSchedule = "exponential",
+        delta_epochs: int = 10,
+        delta_final: float = 0.2,
+        delta_floor: float = 1e-6,
+        chunk_size: int = 16,
+    ) -> None:
+        super().__init__()
+        for name, size, least in (
+            ("num_positions", num_positions, 1),
+            ("position_features", position_features, 1),
+            ("chunk_size", chunk_size, 0),
+        ):
+            if size < least:
+                raise ValueError(f"{name} is {size}, expected at least {least}.")
+        if isinstance(backbone, str):
+            backbone = create_backbone(
+                backbone, in_channels=in_channels, weights=weights, **(backbone_options or {})
+            )
+        elif weights is not None or backbone_options:
+            raise ValueError(
+                "weights and backbone_options are for a backbone given by name, got a "
+                f"{type(backbone).__name__}: prepare it before."
+            )
+        self.backbone = backbone
+        num_features = _num_features(backbone)
+        self.num_positions = num_positions
+        self.chunk_size = chunk_size
+        self.slice_head = nn.Linear(num_features, 1)
+        self.position_embedding = nn.Embedding(num_positions, position_features)
+        self.attention_head = nn.Linear(num_features + position_features, 1)
+        nn.init.constant_(self.attention_head.bias, _FIRST_SCORE)
+        self.attention = SliceAttention(
+            attention, tau, delta, delta_schedule, delta_epochs, delta_final, delta_floor
+        )
+
+    def forward(self, image: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Return the logit of each volume.
+
+        Args:
+            image: volumes ``(N, C, S, H, W)`` of S slices each.
+            positions: ids ``(N, S)`` of the slices' places, ``1 .. num_positions``. None: the
+                slices are the whole volume in order, and take their ids by relative place.
+
+        Returns:
+            Logits ``(N, 1)``.
+
+        Raises:
+            ValueError: where shapes or ids do not fit.
+        """
+        slice_logits, log_weights = self.slice_terms(image, positions)
+        return mixture_logit(slice_logits, log_weights).unsqueeze(-1)
+
+    @torch.jit.export
+    def explain(
+        self,
+        image: Tensor,
+        positions: Tensor | None = None,
+    ) -> MultiViewOutput:
+        """Return the logit together with the slices' logits and weights; see :meth:`forward`."""
+        slice_logits, log_weights = self.slice_terms(image, positions)
+        logit = mixture_logit(slice_logits, log_weights).unsqueeze(-1)
+        return MultiViewOutput(logit, slice_logits, log_weights.exp())
+
+    def slice_terms(
+        self,
+        image: Tensor,
+        positions: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the slices' logits and log-weights, each ``(N, S)``, in float32 at least."""
+        if not is_scripting():
+            _check_volume(image)
+        batch, num_slices = image.shape[0], image.shape[2]
+        if positions is None:
+            relative = relative_positions(num_slices, self.num_positions, image.device)
+            positions = relative.unsqueeze(0).expand(batch, num_slices)
+        if not is_scripting():
+            _check_positions(positions, batch, num_slices, self.num_positions)
+        features = self._features(image.transpose(1, 2).flatten(0, 1))
+        places = self.position_embedding(positions.long().flatten() - 1).to(features.dtype)
+        slice_logits = self.slice_head(features).view(batch, num_slices)
+        scores = self.attention_head(torch.cat([features, places], dim=1)).view(batch, num_slices)
+        if scores.dtype == torch.float16 or scores.dtype == torch.bfloat16:
+            # Too coarse for the power 1 / tau and for the log-space sum.
+            slice_logits, scores = slice_logits.float(), scores.float()
+        return slice_logits, self.attention(scores)
+
+    def _features(self, slices: Tensor) -> Tensor:
+        """Return the features ``(B, F)`` of slices ``(B, C, H, W)``, in chunks in evaluation."""
+        size = slices.shape[0] if self.training or self.chunk_size == 0 else self.chunk_size
+        return torch.cat([self.backbone(chunk) for chunk in slices.split(size)])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Attenuate delta as the schedule says for ``epoch``, counted from 0."""
+        self.attention.set_epoch(epoch)
+
+    def attenuate(self, factor: float) -> None:
+        """Set delta to its trained value times ``factor``, in [0, 1]."""
+        self.attention.attenuate(factor)
+
+    def slice_classifier(self) -> "SliceClassifier":
+        """Return the part that sees one slice, sharing this network's parameters."""
+        return SliceClassifier(self.backbone, self.slice_head)
+
+
+class SliceClassifier(nn.Module):
+    """Gives the logit z of single slices ``(B, C, H, W)``, as ``(B, 1)``.
+
+    In evaluation, the map of a volume is that of its slices, each times its weight: so it can be
+    computed slice by slice, where the whole volume's recorded forward would not fit the memory.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.training = backbone.training  # the shared modules keep their own modes
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits ``(B, 1)``."""
+        logits: Tensor = self.head(self.backbone(image))
+        return logits
+
+
+def _num_features(backbone: nn.Module) -> int:
+    number = getattr(backbone, "num_features", None)
+    if not isinstance(number, int):
+        raise ValueError(
+            f"The backbone {type(backbone).__name__} has no attribute num_features: give the "
+            "length of its output there, or build it by ppi_med.networks.create_backbone."
+        )
+    return number
+
+
+def _check_volume(image: Tensor) -> None:
+    if image.ndim != 5:
+        raise ValueError(
+            f"The image has shape {tuple(image.shape)}, expected volumes (N, C, S, H, W) of S "
+            "slices: add the missing axis, or move the slices' axis to the third place."
+        )
+
+
+def _check_positions(positions: Tensor, batch: int, num_slices: int, num_positions: int) -> None:
+    if is_tracing() or torch.compiler.is_compiling():
+        return  # a look at the values would break the graph
+    if positions.is_floating_point() or tuple(positions.shape) != (batch, num_slices):
+        raise ValueError(
+            f"positions is {positions.dtype} of shape {tuple(positions.shape)}, expected one "
+            f"integer id a slice, ({batch}, {num_slices})."
+        )
+    least, most = int(positions.min()), int(positions.max())
+    if least < 1 or most > num_positions:
+        raise ValueError(
+            f"positions go from {least} to {most}, expected ids in 1 to {num_positions}: map "
+            "slices to ids by ppi_med.networks.relative_positions."
+        )

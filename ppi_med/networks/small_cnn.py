@@ -1,0 +1,109 @@
+"""A small convolutional network that trains on a CPU in minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+Downsampling = Literal["max", "stride"]
+
+_CONV: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {
+    1: nn.Conv1d,
+    2: nn.Conv2d,
+    3: nn.Conv3d,
+}
+_NORM: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_MAX_POOL: dict[int, type[nn.Module]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_GLOBAL_POOL: dict[int, type[nn.Module]] = {
+    1: nn.AdaptiveAvgPool1d,
+    2: nn.AdaptiveAvgPool2d,
+    3: nn.AdaptiveAvgPool3d,
+}
+
+
+class SmallCNN(nn.Module):
+    """Stages of convolution, batch norm and ReLU, each halving the image; then the global mean.
+
+    Args:
+        num_classes: number of logits.
+        in_channels: channels of the image.
+        spatial_dims: 1, 2 or 3.
+        widths: channels after each stage.
+        downsampling: ``"max"``: a max pool after each stage; ``"stride"``: a stride in each
+            convolution, about four times faster.
+        kernel_size: odd, same in all directions.
+        dropout: probability before the last layer.
+
+    Raises:
+        ValueError: where an argument is outside its range.
+
+    Examples:
+        >>> import torch
+        >>> SmallCNN(num_classes=2)(torch.zeros(4, 1, 32, 32)).shape
+        torch.Size([4, 2])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 1,
+        spatial_dims: int = 2,
+        *,
+        widths: Sequence[int] = (16, 32, 64),
+        downsampling: Downsampling = "max",
+        kernel_size: int = 3,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check(spatial_dims, widths, downsampling, kernel_size)
+        inputs = (in_channels, *widths[:-1])
+        self.features = nn.Sequential(
+            *(
+                _stage(before, after, spatial_dims, downsampling, kernel_size)
+                for before, after in zip(inputs, widths, strict=True)
+            )
+        )
+        self.pool = _GLOBAL_POOL[spatial_dims](1)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits ``(N, num_classes)`` of an image ``(N, C, *spatial)``."""
+        pooled: Tensor = self.pool(self.features(image)).flatten(1)
+        logits: Tensor = self.head(self.dropout(pooled))
+        return logits
+
+
+def _stage(
+    before: int, after: int, spatial_dims: int, downsampling: str, kernel_size: int
+) -> nn.Sequential:
+    strided = downsampling == "stride"
+    layers: list[nn.Module] = [
+        _CONV[spatial_dims](
+            before,
+            after,
+            kernel_size,
+            stride=2 if strided else 1,
+            padding=kernel_size // 2,
+            bias=False,  # batch norm has its own
+        ),
+        _NORM[spatial_dims](after),
+        nn.ReLU(),
+    ]
+    if not strided:
+        layers.append(_MAX_POOL[spatial_dims](2))
+    return nn.Sequential(*layers)
+
+
+def _check(spatial_dims: int, widths: Sequence[int], downsampling: str, kernel_size: int) -> None:
+    if spatial_dims not in _CONV:
+        raise ValueError(f"spatial_dims is {spatial_dims}, expected 1, 2 or 3.")
+    if not widths or min(widths) < 1:
+        raise ValueError(f"widths is {tuple(widths)}, expected one or more positive numbers.")
+    if downsampling not in get_args(Downsampling):
+        choices = ", ".join(get_args(Downsampling))
+        raise ValueError(f"downsampling is {downsampling!r}, expected one of {choices}.")
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size is {kernel_size}, expected an odd positive number.")

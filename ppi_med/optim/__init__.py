@@ -1,0 +1,6 @@
+"""Parameter groups and learning-rate schedules."""
+
+from ppi_med.optim.groups import ga_parameter_groups
+from ppi_med.optim.schedules import PerGroupStepLR
+
+__all__ = ["PerGroupStepLR", "ga_parameter_groups"]
