@@ -1,0 +1,87 @@
+"""An inferer that records the clean forward, so that loss and map share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor
+
+from ppi_med.saliency import Recording, SaliencyMethod
+
+
+class RecordingInferer(Inferer):
+    """Wrap a trainer's inferer; when armed, the next forward in training is recorded.
+
+    Attributes:
+        recording: the last recorded forward, until :meth:`release`.
+        call: further arguments of the last forward, for passes of altered images.
+
+    Args:
+        inner: the trainer's own inferer.
+        method: the saliency method that records.
+    """
+
+    def __init__(self, inner: Callable[..., Any], method: SaliencyMethod) -> None:
+        super().__init__()
+        self.inner = inner
+        self.method = method
+        self.armed = False
+        self.recording: Recording | None = None
+        self.call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+
+    def __call__(
+        self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Infer, and record where armed."""
+        training = getattr(network, "training", False) and torch.is_grad_enabled()
+        if not (self.armed and training):
+            return self.inner(inputs, network, *args, **kwargs)
+        self.armed = False
+        self.call = (args, kwargs)
+        through = _Through(self.inner, network)
+        self.recording = self.method.record(through, inputs, *args, **kwargs)
+        return self.recording.output
+
+    def again(self, inputs: Tensor, network: Callable[..., Any]) -> Any:
+        """Pass other images with the last call's further arguments, repeated to their number.
+
+        Args:
+            inputs: ``(k N, C, *spatial)``: k altered versions of a batch of N.
+            network: the network.
+        """
+        if self.recording is None:
+            raise RuntimeError("no forward has been recorded: arm the inferer before the iteration")
+        size = self.recording.image.shape[0]
+        times = inputs.shape[0] // size
+        args, kwargs = _repeated(self.call, size, times)
+        return self.inner(inputs, network, *args, **kwargs)
+
+    def release(self) -> None:
+        """Let go of the recorded graph."""
+        self.recording, self.call = None, ((), {})
+
+
+class _Through:
+    """The network as seen through an inferer, still known by its module."""
+
+    def __init__(self, inner: Callable[..., Any], network: Callable[..., Any]) -> None:
+        self.inner = inner
+        self.__self__ = network
+
+    def __call__(self, image: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return self.inner(image, self.__self__, *args, **kwargs)
+
+
+def _repeated(value: Any, size: int, times: int) -> Any:
+    """Repeat every tensor along a batch axis of this size; pass anything else on."""
+    if isinstance(value, Tensor):
+        per_sample = value.ndim > 0 and value.shape[0] == size
+        return value.repeat(times, *([1] * (value.ndim - 1))) if per_sample else value
+    if isinstance(value, dict):
+        return {key: _repeated(item, size, times) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(_repeated(item, size, times) for item in value)
+    return value
