@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from torch import nn
@@ -17,12 +18,12 @@ def current_module(network: Callable[..., Any]) -> str:
     The engine places no hooks, so the running module is looked up only when it is needed: the
     innermost frame whose ``self`` is a module.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         owner = frame.f_locals.get("self")
         if isinstance(owner, nn.Module):
             return _describe(owner, network)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return f"the function {getattr(network, '__name__', type(network).__name__)}"
 
 

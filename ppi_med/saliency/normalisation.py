@@ -7,8 +7,6 @@ With running statistics every one of them is affine, and autograd is the rule.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -78,7 +76,8 @@ def group_norm(call: Call) -> Tensor:
     grouped = x.reshape(x.shape[0], groups, -1)
     scaled = _standardised(call, grouped, (2,), call.argument(4, "eps", 1e-5), centre=True)
     weight, bias = call.argument(2, "weight"), call.argument(3, "bias")
-    return _affine(call, scaled.reshape(x.shape), *_channels(x, weight, bias), x)
+    weight, bias = _channels(x, weight), _channels(x, bias)
+    return _affine(call, scaled.reshape(x.shape), weight, bias, x)
 
 
 def instance_norm(call: Call) -> Tensor:
@@ -96,7 +95,7 @@ def instance_norm(call: Call) -> Tensor:
         with torch.no_grad():  # the buffers move as they would without a map
             call.function(x.detach(), *call.args[1:], **call.kwargs)
     scaled = _standardised(call, x, tuple(range(2, x.ndim)), eps, centre=True)
-    return _affine(call, scaled, *_channels(x, weight, bias), x)
+    return _affine(call, scaled, _channels(x, weight), _channels(x, bias), x)
 
 
 def normalize(call: Call) -> Tensor:
@@ -133,6 +132,5 @@ def _affine(
     return scaled if torch.is_autocast_enabled(like.device.type) else scaled.to(like.dtype)
 
 
-def _channels(x: Tensor, *parameters: Any) -> tuple[Any, ...]:
-    shape = (1, -1, *([1] * (x.ndim - 2)))
-    return tuple(p if p is None else p.view(shape) for p in parameters)
+def _channels(x: Tensor, parameter: Tensor | None) -> Tensor | None:
+    return None if parameter is None else parameter.view(1, -1, *([1] * (x.ndim - 2)))

@@ -30,20 +30,52 @@ _ALIASES = {
     **_REFLECTED,
 }
 
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Autograd's derivative is the rule for all of these: they are linear, or select values.
-STRUCTURAL = frozenset(
-    ["alias", "as_strided", "broadcast_to", "chunk", "clone", "contiguous", "diagonal", "expand", "expand_as", "flatten", "flip", "fliplr", "flipud", "gather", "get:H", "get:T", "get:mH", "get:mT", "get:real", "getitem", "index_select", "masked_select", "movedim", "moveaxis", "narrow", "permute", "ravel", "reshape", "reshape_as", "repeat", "repeat_interleave", "roll", "rot90", "select", "split", "split_with_sizes", "squeeze", "stack", "swapaxes", "swapdims", "t", "take", "take_along_dim", "tensor_split", "tile", "to", "type", "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda", "transpose", "unbind", "unflatten", "unfold", "unsqueeze", "unsafe_chunk", "unsafe_split", "view", "view_as", "hsplit", "vsplit", "dsplit", "requires_grad_", "retain_grad", "register_hook", "as_subclass", "pin_memory", "atleast_1d", "atleast_2d", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "pad", "interpolate", "upsample", "upsample_nearest", "upsample_bilinear", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout", "neg", "negative", "positive", "cat", "hstack", "vstack", "dstack", "column_stack"]
+STRUCTURAL = _names(
+    """
+    alias as_strided broadcast_to chunk clone contiguous diagonal expand expand_as flatten flip
+    fliplr flipud gather get:H get:T get:mH get:mT get:real getitem index_select masked_select
+    movedim moveaxis narrow permute ravel reshape reshape_as repeat repeat_interleave roll rot90
+    select split split_with_sizes squeeze stack swapaxes swapdims t take take_along_dim
+    tensor_split tile to type type_as float double half bfloat16 cpu cuda transpose unbind
+    unflatten unfold unsqueeze unsafe_chunk unsafe_split view view_as hsplit vsplit dsplit
+    requires_grad_ retain_grad register_hook as_subclass pin_memory atleast_1d atleast_2d
+    channel_shuffle pixel_shuffle pixel_unshuffle pad interpolate upsample upsample_nearest
+    upsample_bilinear dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout
+    feature_dropout neg negative positive cat hstack vstack dstack column_stack
+    """
 )
-LINEAR = frozenset(
-    ["add", "sub", "rsub", "sum", "mean", "nansum", "nanmean", "cumsum", "diff", "lerp", "conv1d", "conv2d", "conv3d", "convolution", "conv_tbc", "linear", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool1d_with_indices", "adaptive_max_pool2d_with_indices", "adaptive_max_pool3d_with_indices", "fractional_max_pool2d", "fractional_max_pool3d", "max_unpool1d", "max_unpool2d", "max_unpool3d", "relu", "leaky_relu", "prelu", "rrelu", "threshold", "abs", "absolute", "max", "min", "amax", "amin", "maximum", "minimum", "topk", "sort", "median", "where", "masked_fill", "fold", "im2col", "col2im", "setitem", "copy_", "zero_", "fill_", "masked_scatter", "scatter", "scatter_add", "index_add", "index_copy", "tril", "triu", "trace", "addmm", "addmv", "baddbmm", "addbmm"]
+LINEAR = _names(
+    """
+    add sub rsub sum mean nansum nanmean cumsum diff lerp conv1d conv2d conv3d convolution
+    conv_tbc linear conv_transpose1d conv_transpose2d conv_transpose3d avg_pool1d avg_pool2d
+    avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool1d max_pool2d
+    max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
+    max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+    adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices
+    adaptive_max_pool3d_with_indices fractional_max_pool2d fractional_max_pool3d max_unpool1d
+    max_unpool2d max_unpool3d relu leaky_relu prelu rrelu threshold abs absolute max min amax
+    amin maximum minimum topk sort median where masked_fill fold im2col col2im setitem copy_
+    zero_ fill_ masked_scatter scatter scatter_add index_add index_copy tril triu trace addmm
+    addmv baddbmm addbmm
+    """
 )
 # Where every operand that depends on the image is a gate, the result still is one.
 GATE_KEEPING = STRUCTURAL | {"add", "sub", "rsub", "mul", "div", "mean", "sum", "masked_fill"}
 # Operands of these that do not depend on the image are constants added to the signal.
-ADDITIVE = frozenset(["add", "sub", "rsub", "cat", "hstack", "vstack", "stack", "where", "maximum", "minimum"])
+ADDITIVE = frozenset(
+    {"add", "sub", "rsub", "cat", "hstack", "vstack", "stack", "where", "maximum", "minimum"}
+)
 # The bias or the first operand of these is added.
-BIASED = frozenset(
-    ["conv1d", "conv2d", "conv3d", "linear", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+BIASED = _names(
+    """
+    conv1d conv2d conv3d linear conv_transpose1d conv_transpose2d conv_transpose3d
+    """
 )
 
 

@@ -6,11 +6,13 @@ backward pass runs in threads of its own.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from ppi_med.saliency.activations import Activation
 
 
 class Switch:
@@ -28,21 +30,6 @@ class Switch:
         self.on = False
 
 
-class Elementwise(Protocol):
-    """An activation f with its rule: relevance is multiplied by h(x) = (f(x) - f(0)) / x."""
-
-    at_zero: float
-
-    def value(self, x: Tensor) -> Tensor:
-        """Return f(x)."""
-
-    def ratio(self, x: Tensor) -> Tensor:
-        """Return h(x) in closed form, with its limit at 0."""
-
-    def backward(self, grad: Tensor, x: Tensor) -> Tensor:
-        """Return ``grad * f'(x)``."""
-
-
 class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, switch: Switch) -> Tensor:
@@ -57,7 +44,7 @@ class _Gate(torch.autograd.Function):
 
 class _Activation(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, formula: Elementwise, switch: Switch) -> Tensor:
+    def forward(ctx: Any, x: Tensor, formula: Activation, switch: Switch) -> Tensor:
         ctx.formula, ctx.switch = formula, switch
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x)
@@ -82,7 +69,7 @@ class _BatchDeviation(torch.autograd.Function):
         return inverse.clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, mean, inverse = ctx.saved_tensors
         count = x.numel() // x.shape[1]
@@ -119,7 +106,7 @@ class _BatchNorm(torch.autograd.Function):
         x, weight, mean, inverse = ctx.saved_tensors
         if ctx.switch.on:
             if torch.is_grad_enabled():
-                inverse = _BatchDeviation.apply(x, mean, inverse)
+                inverse = _BatchDeviation.apply(x, mean, inverse)  # type: ignore[no-untyped-call]
             scale = inverse if weight is None else inverse * weight
             return (grad * _per_channel(scale, x).to(grad.dtype), *((None,) * 6))
         needed = [bool(n) for n in ctx.needs_input_grad[:3]]
@@ -160,12 +147,14 @@ def _per_channel(values: Tensor, like: Tensor) -> Tensor:
 
 def gate(value: Tensor, switch: Switch) -> Tensor:
     """Return ``value`` as a constant of the map: it passes derivatives, but no relevance."""
-    return _Gate.apply(value, switch)  # type: ignore[no-any-return]
+    out: Tensor = _Gate.apply(value, switch)  # type: ignore[no-untyped-call]
+    return out
 
 
-def activation(x: Tensor, formula: Elementwise, switch: Switch) -> Tensor:
+def activation(x: Tensor, formula: Activation, switch: Switch) -> Tensor:
     """Return f(x); relevance passes as ``h(x) = (f(x) - f(0)) / x``."""
-    return _Activation.apply(x, formula, switch)  # type: ignore[no-any-return]
+    out: Tensor = _Activation.apply(x, formula, switch)  # type: ignore[no-untyped-call]
+    return out
 
 
 def batch_norm(
@@ -178,12 +167,14 @@ def batch_norm(
     switch: Switch,
 ) -> Tensor:
     """BatchNorm on batch statistics, ``(N, C, *spatial)``; relevance passes as gamma / sigma."""
-    return _BatchNorm.apply(x, weight, bias, running, momentum, eps, switch)  # type: ignore[no-any-return]
+    out: Tensor = _BatchNorm.apply(x, weight, bias, running, momentum, eps, switch)  # type: ignore[no-untyped-call]
+    return out
 
 
 def unruled(value: Tensor, operation: str, where: str, switch: Switch) -> Tensor:
     """Return ``value``; relevance that reaches it raises :class:`UnsupportedOperationError`."""
-    return _Unruled.apply(value, operation, where, switch)  # type: ignore[no-any-return]
+    out: Tensor = _Unruled.apply(value, operation, where, switch)  # type: ignore[no-untyped-call]
+    return out
 
 
 class _Surrogate(torch.autograd.Function):
@@ -202,4 +193,5 @@ class _Surrogate(torch.autograd.Function):
 
 def surrogate(value: Tensor, explained: Tensor, switch: Switch) -> Tensor:
     """Return ``value`` with its derivative; relevance passes to ``explained`` instead."""
-    return _Surrogate.apply(value, explained, switch)  # type: ignore[no-any-return]
+    out: Tensor = _Surrogate.apply(value, explained, switch)  # type: ignore[no-untyped-call]
+    return out

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ppi_med.saliency import activations as act
+from ppi_med.saliency.activations import Activation
 from ppi_med.saliency.attention import (
     multi_head_attention,
     scaled_dot_product_attention,
@@ -28,12 +29,12 @@ from ppi_med.saliency.normalisation import (
     rms_norm,
 )
 from ppi_med.saliency.operations import is_in_place
-from ppi_med.saliency.primitives import Elementwise, Switch, activation
+from ppi_med.saliency.primitives import Switch, activation
 from ppi_med.saliency.products import divide, matrix_product, product, weighted
 from ppi_med.saliency.roles import Role, assign_role
 
 
-def elementwise(formula: Callable[[Call], Elementwise], *, gating: bool = False) -> Rule:
+def elementwise(formula: Callable[[Call], Activation], *, gating: bool = False) -> Rule:
     """Make the rule of an activation.
 
     Args:
@@ -57,27 +58,27 @@ def elementwise(formula: Callable[[Call], Elementwise], *, gating: bool = False)
     return rule
 
 
-def _elu(call: Call) -> act.ELU:
-    return act.ELU(alpha=float(call.argument(1, "alpha", 1.0)))
+def _elu(call: Call) -> Activation:
+    return act.elu(alpha=float(call.argument(1, "alpha", 1.0)))
 
 
-def _celu(call: Call) -> act.ELU:
+def _celu(call: Call) -> Activation:
     alpha = float(call.argument(1, "alpha", 1.0))
-    return act.ELU(alpha=alpha, rate=1 / alpha)
+    return act.elu(alpha=alpha, rate=1 / alpha)
 
 
-def _selu(call: Call) -> act.ELU:
-    return act.ELU(alpha=1.6732632423543772, scale=1.0507009873554805)
+def _selu(call: Call) -> Activation:
+    return act.elu(alpha=1.6732632423543772, scale=1.0507009873554805)
 
 
-def _softplus(call: Call) -> act.Softplus:
-    return act.Softplus(
+def _softplus(call: Call) -> Activation:
+    return act.softplus(
         float(call.argument(1, "beta", 1.0)), float(call.argument(2, "threshold", 20.0))
     )
 
 
-def _hardtanh(call: Call) -> act.Clamp:
-    return act.Clamp(call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0))
+def _hardtanh(call: Call) -> Activation:
+    return act.clamp(call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0))
 
 
 def _clamp(call: Call) -> Tensor:
@@ -85,16 +86,16 @@ def _clamp(call: Call) -> Tensor:
     if isinstance(low, Tensor) or isinstance(high, Tensor):
         out: Tensor = call.run()
         return call.refuse(out)
-    return elementwise(lambda _: act.Clamp(low, high))(call)  # type: ignore[no-any-return]
+    return elementwise(lambda _: act.clamp(low, high))(call)  # type: ignore[no-any-return]
 
 
 def _power(call: Call) -> Tensor:
     """x^n with a whole n >= 1: h(x) = x^(n-1) is the factor, one x the signal."""
     exponent = call.argument(1, "exponent", 2)
-    if isinstance(exponent, float | int) and float(exponent).is_integer() and exponent >= 1:
-        if not is_in_place(call.function):
-            x: Tensor = call.args[0]
-            return x * call.gate(x ** (exponent - 1)) if exponent > 1 else x.clone()
+    whole = isinstance(exponent, float | int) and float(exponent).is_integer() and exponent >= 1
+    if whole and not is_in_place(call.function):
+        x: Tensor = call.args[0]
+        return x * call.gate(x ** (exponent - 1)) if exponent > 1 else x.clone()
     out: Tensor = call.run()
     return call.refuse(out.clone())
 
@@ -117,29 +118,29 @@ def _rescaling(call: Call) -> Tensor:
 
 
 def _swish(saved: tuple[Tensor, ...], switch: Switch) -> Tensor:
-    return activation(saved[0], act.SiLU(), switch)
+    return activation(saved[0], act.SILU, switch)
 
 
 WBP_RULES: Mapping[str, Rule] = {
     # activations
-    "silu": elementwise(lambda _: act.SiLU()),
-    "gelu": elementwise(lambda call: act.GELU(call.argument(1, "approximate", "none"))),
-    "mish": elementwise(lambda _: act.Mish()),
-    "hardswish": elementwise(lambda _: act.Hardswish()),
+    "silu": elementwise(lambda _: act.SILU),
+    "gelu": elementwise(lambda call: act.gelu(call.argument(1, "approximate", "none"))),
+    "mish": elementwise(lambda _: act.MISH),
+    "hardswish": elementwise(lambda _: act.HARDSWISH),
     "elu": elementwise(_elu),
     "celu": elementwise(_celu),
     "selu": elementwise(_selu),
-    "tanh": elementwise(lambda _: act.Tanh()),
-    "softsign": elementwise(lambda _: act.Softsign()),
+    "tanh": elementwise(lambda _: act.TANH),
+    "softsign": elementwise(lambda _: act.SOFTSIGN),
     "softplus": elementwise(_softplus),
-    "relu6": elementwise(lambda _: act.Clamp(0.0, 6.0)),
+    "relu6": elementwise(lambda _: act.clamp(0.0, 6.0)),
     "hardtanh": elementwise(_hardtanh),
     "clamp": _clamp,
     "clip": _clamp,
-    "clamp_min": elementwise(lambda call: act.Clamp(call.args[1], None)),
-    "clamp_max": elementwise(lambda call: act.Clamp(None, call.args[1])),
-    "sigmoid": elementwise(lambda _: act.Sigmoid(), gating=True),
-    "hardsigmoid": elementwise(lambda _: act.Hardsigmoid(), gating=True),
+    "clamp_min": elementwise(lambda call: act.clamp(call.args[1], None)),
+    "clamp_max": elementwise(lambda call: act.clamp(None, call.args[1])),
+    "sigmoid": elementwise(lambda _: act.SIGMOID, gating=True),
+    "hardsigmoid": elementwise(lambda _: act.HARDSIGMOID, gating=True),
     "square": _power,
     "pow": _power,
     # products and rescalings
@@ -150,6 +151,8 @@ WBP_RULES: Mapping[str, Rule] = {
     "einsum": product,
     "div": divide,
     "rsqrt": _rescaling,
+    # Weights kept as logarithms: exp(log w) is the gate that a softmax would have been.
+    "exp": _rescaling,
     "glu": _glu,
     "grid_sample": _grid_sample,
     **{
