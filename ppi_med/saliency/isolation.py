@@ -33,22 +33,24 @@ def isolated(network: Callable[..., Any], device: torch.device) -> Iterator[None
     modes = [] if module is None else [(m, m.training) for m in module.modules()]
     devices = [device] if device.type == "cuda" else []
     try:
+        # The originals are set aside rather than written back: a graph recorded before may still
+        # need them at their version.
+        for owner, name, buffer in buffers:
+            owner._buffers[name] = buffer.detach().clone()
         with torch.random.fork_rng(devices=devices):
             yield
     finally:
         for owner, training in modes:
             owner.training = training
-        with torch.no_grad():
-            for owner, name, buffer, value in buffers:
-                owner._buffers[name] = buffer
-                buffer.copy_(value)
+        for owner, name, buffer in buffers:
+            owner._buffers[name] = buffer
 
 
-def _buffers(module: nn.Module | None) -> list[tuple[nn.Module, str, Tensor, Tensor]]:
+def _buffers(module: nn.Module | None) -> list[tuple[nn.Module, str, Tensor]]:
     if module is None:
         return []
     return [
-        (owner, name, buffer, buffer.detach().clone())
+        (owner, name, buffer)
         for owner in module.modules()
         for name, buffer in owner._buffers.items()
         if buffer is not None
