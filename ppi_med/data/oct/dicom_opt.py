@@ -1,0 +1,167 @@
+"""DICOM ophthalmic tomography: one multi-frame object, geometry in the functional groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppi_med.data.oct.geometry import TOLERANCE_MM, between_bscans
+from ppi_med.data.oct.options import ReadOptions
+from ppi_med.data.oct.pixels import to_unsigned
+from ppi_med.data.oct.volume import (
+    NotOctError,
+    OctReadError,
+    OctVolume,
+    Spacing,
+    check_size,
+    normal_laterality,
+)
+
+NAME = "dicom"
+SOP_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.5.4"
+_MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+
+
+def read(path: Path, options: ReadOptions) -> list[OctVolume]:
+    """Read an Ophthalmic Tomography object; other DICOM objects are no OCT."""
+    dataset = _load(path)
+    n_frames = int(dataset.get("NumberOfFrames") or 1)
+    order = _frame_order(dataset, n_frames)
+    pixels = _pixels(path, dataset, n_frames)[order]
+    kept, rule = to_unsigned(path, pixels, options.window)
+    volume = OctVolume(kept, reader=NAME, source=path)
+    if rule:
+        volume.provenance["pixels"] = rule
+    volume.subject_key = str(dataset.get("PatientID") or "").strip() or None
+    volume.meta["manufacturer"] = str(dataset.get("Manufacturer") or "")
+    _add_laterality(volume, dataset, n_frames)
+    _add_spacing(volume, dataset, order)
+    return [volume]
+
+
+def _load(path: Path) -> Any:
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        head = dcmread(path, stop_before_pixels=True)
+        sop_class = str(head.get("SOPClassUID") or "")
+        if sop_class != SOP_CLASS:
+            name = getattr(head.get("SOPClassUID"), "name", sop_class) or "unknown"
+            raise NotOctError(path, f"a DICOM object of another kind: {name}.")
+        return dcmread(path)
+    except InvalidDicomError as error:
+        raise OctReadError(path, "not a DICOM file.") from error
+    except OctReadError:
+        raise
+    except Exception as error:  # pydicom raises whatever the bytes lead it to
+        raise OctReadError(
+            path, f"damaged DICOM file ({type(error).__name__}: {str(error)[:120]})."
+        ) from error
+
+
+def _pixels(path: Path, dataset: Any, n_frames: int) -> Any:
+    """Return `(frames, rows, columns)`, sizes checked before anything is decoded."""
+    try:
+        rows, columns = int(dataset.Rows), int(dataset.Columns)
+        bits = int(dataset.BitsAllocated)
+        photometric = str(dataset.PhotometricInterpretation)
+        data = dataset.PixelData
+    except (AttributeError, TypeError, ValueError) as error:
+        raise OctReadError(path, f"no readable pixels ({error}).") from error
+    if photometric not in _MONOCHROME or int(dataset.get("SamplesPerPixel") or 1) != 1:
+        raise OctReadError(path, f"{photometric} pixels, expected one of {list(_MONOCHROME)}.")
+    compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+    stored = None if compressed else len(data)
+    check_size(path, (n_frames, rows, columns), max(bits // 8, 1), stored)
+    try:
+        pixels = np.asarray(dataset.pixel_array).reshape(n_frames, rows, columns)
+    except Exception as error:  # decoders raise whatever the bytes lead them to
+        hint = " (compressed: is the extra 'dicom' installed?)" if compressed else ""
+        text = " ".join(str(error).split())[:160]
+        raise OctReadError(path, f"pixels cannot be decoded{hint}: {text}") from error
+    if photometric == "MONOCHROME1":
+        pixels = (2 ** int(dataset.get("BitsStored") or bits) - 1) - pixels
+    return pixels
+
+
+def _groups(dataset: Any, n_frames: int) -> list[tuple[Any, Any]]:
+    """Return for each frame its own functional groups and the shared ones."""
+    shared = (list(dataset.get("SharedFunctionalGroupsSequence") or []) or [None])[0]
+    own = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    own += [None] * (n_frames - len(own))
+    return [(own[index], shared) for index in range(n_frames)]
+
+
+def _find(groups: tuple[Any, Any], sequence: str, name: str) -> Any:
+    """Look a value up in a frame's own groups, then in the shared ones."""
+    for group in groups:
+        items = list(group.get(sequence) or []) if group is not None else []
+        if items and items[0].get(name) is not None:
+            return items[0].get(name)
+    return None
+
+
+def _frame_order(dataset: Any, n_frames: int) -> list[int]:
+    """Return the frames sorted by their place in the stack, or as stored where none is told."""
+    groups = _groups(dataset, n_frames)
+    places = [_find(group, "FrameContentSequence", "InStackPositionNumber") for group in groups]
+    if any(place is None for place in places) or len(set(places)) < n_frames:
+        return list(range(n_frames))
+    return sorted(range(n_frames), key=lambda index: int(places[index]))
+
+
+def _add_laterality(volume: OctVolume, dataset: Any, n_frames: int) -> None:
+    texts = {str(dataset.get("ImageLaterality") or "")}
+    for groups in _groups(dataset, n_frames):
+        texts.add(str(_find(groups, "FrameAnatomySequence", "FrameLaterality") or ""))
+    eyes = {normal_laterality(text) for text in texts} - {None}
+    if len(eyes) > 1:
+        volume.warnings.append("the file names both eyes: the eye stays unknown.")
+    elif eyes:
+        volume.laterality = eyes.pop()
+
+
+def _add_spacing(volume: OctVolume, dataset: Any, order: list[int]) -> None:
+    all_groups = _groups(dataset, len(order))
+    groups = [all_groups[index] for index in order]
+    measures = [_find(group, "PixelMeasuresSequence", "PixelSpacing") for group in groups]
+    pairs = {tuple(float(v) for v in m) for m in measures if m is not None and len(m) == 2}
+    axial = lateral = None
+    if len(pairs) == 1 and None not in measures:
+        axial, lateral = pairs.pop()  # DICOM: between rows (depth) first, then between columns
+    elif pairs:
+        volume.warnings.append("the pixel spacing differs from frame to frame: left unknown.")
+    told = {_find(g, "PixelMeasuresSequence", "SpacingBetweenSlices") for g in groups} - {None}
+    stated = float(told.pop()) if len(told) == 1 else None
+    measured, reason = _measured(volume, groups, lateral)
+    if reason:
+        volume.warnings.append(reason)
+        stated = None
+    if stated and measured and abs(stated - measured) > TOLERANCE_MM:
+        volume.warnings.append(
+            f"SpacingBetweenSlices says {stated:g} mm, the positions {measured:g} mm: left unknown."
+        )
+        stated = measured = None
+    values = (lateral, axial, measured or stated)
+    volume.spacing = Spacing(*(value if value and value > 0 else None for value in values))
+
+
+def _measured(
+    volume: OctVolume, groups: list[tuple[Any, Any]], lateral: float | None
+) -> tuple[float | None, str]:
+    """Return the distance between frames from their positions and row directions."""
+    starts, ends = [], []
+    width = volume.shape[2]
+    for group in groups:
+        place = _find(group, "PlanePositionSequence", "ImagePositionPatient")
+        turn = _find(group, "PlaneOrientationSequence", "ImageOrientationPatient")
+        if place is None or turn is None or len(place) != 3 or len(turn) != 6:
+            return None, ""
+        start = np.array([float(value) for value in place])
+        row = np.array([float(value) for value in turn[:3]])
+        starts.append(start.tolist())
+        ends.append((start + row * (lateral or 0.01) * (width - 1)).tolist())
+    return between_bscans(starts, ends)
