@@ -1,0 +1,108 @@
+"""Make a simulated data set: `python data_prep/make_phantom.py oct --output DIR`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ppi_med.errors import UsageError
+
+app = typer.Typer(
+    help="Make a simulated data set (a phantom), written and converted like real data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    try:
+        app()
+    except UsageError as error:
+        typer.echo(f"make_phantom: {error}", err=True)
+        sys.exit(2)
+
+
+@app.callback()
+def options() -> None:
+    """Hold what stands before the sub-command."""
+
+
+@app.command()
+def oct(
+    output: Annotated[Path, typer.Option(help="Folder of the data set; new, or to be completed.")],
+    sites: Annotated[
+        str, typer.Option(help="Names of sites, commas between. Default: all four.")
+    ] = "",
+    subjects: Annotated[int, typer.Option(help="Subjects of each site.")] = 60,
+    visits: Annotated[str, typer.Option(help="Visits of a subject: N, or LEAST-MOST.")] = "1-2",
+    agreement: Annotated[
+        str,
+        typer.Option(
+            help="How often a site's mark agrees with the label: 0 to 1, 'none' for no mark, or "
+            "by site, such as site_a=1.0,site_b=none (sites not named have no mark)."
+        ),
+    ] = "0.5",
+    test_agreement: Annotated[
+        str, typer.Option(help="The same for the test subjects; default: as --agreement.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Of eyes, visits and marks.")] = 0,
+    split_seed: Annotated[int, typer.Option(help="Of training, validation, test and folds.")] = 0,
+    depth: Annotated[int, typer.Option(help="Rows of a B-scan.")] = 64,
+    width: Annotated[int, typer.Option(help="A-scans of the widest site.")] = 80,
+    slices: Annotated[int, typer.Option(help="B-scans of a volume.")] = 24,
+    full_size: Annotated[
+        bool, typer.Option("--full-size", help="100 B-scans of 512 x 1000, as the study's.")
+    ] = False,
+    raw_only: Annotated[
+        bool, typer.Option("--raw-only", help="Write the .mat files and stop there.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Processes; 0: one a core.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another phantom in the folder.")
+    ] = False,
+) -> None:
+    """OCT volumes of eyes with and without geographic atrophy, at up to four sites."""
+    from ppi_med.data.phantoms.agreement import parse_agreement
+    from ppi_med.data.phantoms.grid import FULL_SIZE, Size
+    from ppi_med.data.phantoms.oct import make_oct_phantom, write_raw
+    from ppi_med.data.phantoms.sites import choose_sites
+    from ppi_med.data.phantoms.spec import OctPhantomSpec
+
+    spec = OctPhantomSpec(
+        sites=choose_sites(sites.split(",") if sites else None),
+        subjects=subjects,
+        visits=_visits(visits),
+        agreement=parse_agreement(agreement),
+        test_agreement=parse_agreement(test_agreement) if test_agreement else "same",
+        size=FULL_SIZE if full_size else Size(depth, width, slices),
+        seed=seed,
+        split_seed=split_seed,
+    )
+    workers = workers or os.cpu_count() or 1
+    if raw_only:
+        volumes = write_raw(spec, output, workers=workers, overwrite=overwrite, progress=True)
+        typer.echo(f"{len(volumes)} raw volumes of a phantom (no patients) in {output / 'raw'}")
+        return
+    report = make_oct_phantom(spec, output, workers=workers, overwrite=overwrite, progress=True)
+    typer.echo(f"{report.count('ok', 'kept')} volumes of a phantom (no patients) in {output}")
+    sys.exit(report.exit_code)
+
+
+def _visits(text: str) -> tuple[int, int]:
+    least, _, most = text.partition("-")
+    try:
+        return int(least), int(most or least)
+    except ValueError:
+        raise UsageError(
+            f"visits is {text!r}, expected a number such as 2, or two such as 1-3."
+        ) from None
+
+
+if __name__ == "__main__":
+    main()

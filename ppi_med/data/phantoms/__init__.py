@@ -1,0 +1,1 @@
+"""Phantoms: simulated data sets, so that everything runs with nothing downloaded."""

@@ -1,0 +1,128 @@
+"""Marks that a site's scanner burns into every B-scan, each at a fixed place.
+
+A mark says nothing about the eye. Where its presence agrees with the label it is a shortcut, which
+a classifier takes and which fails at the next site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppi_med.errors import UsageError
+
+Grey = NDArray[np.uint8]
+Paint = Callable[[int, int], tuple[NDArray[np.bool_], Grey]]
+
+# Places are parts of the depth and of the width. They lie above the retina or below the choroid,
+# two samples and more away from the border, so that padding by the edge does not smear them.
+
+
+def _logo(depth: int, width: int) -> tuple[NDArray[np.bool_], Grey]:
+    """A bright corner mark at the upper left: a filled square in a frame."""
+    where, value = _empty(depth, width)
+    box = _box(depth, width, (0.04, 0.16), (0.03, 0.12))
+    where[box] = True
+    value[box] = 30
+    _frame(value, box, 235)
+    inner = _box(depth, width, (0.085, 0.115), (0.06, 0.09))
+    value[inner] = 235
+    return where, value
+
+
+def _band(depth: int, width: int) -> tuple[NDArray[np.bool_], Grey]:
+    """A dark band at the upper right, where the detector gives nothing."""
+    where, value = _empty(depth, width)
+    where[_box(depth, width, (0.06, 0.16), (0.72, 0.95))] = True
+    return where, value
+
+
+def _line(depth: int, width: int) -> tuple[NDArray[np.bool_], Grey]:
+    """A bright line in the vitreous, as of a reflection in the optics."""
+    where, value = _empty(depth, width)
+    line = _box(depth, width, (0.078, 0.11), (0.40, 0.66))
+    where[line] = True
+    value[line] = 190
+    return where, value
+
+
+def _ticks(depth: int, width: int) -> tuple[NDArray[np.bool_], Grey]:
+    """A ruler at the lower right: ticks at equal steps on a base line."""
+    where, value = _empty(depth, width)
+    base = _box(depth, width, (0.945, 0.96), (0.70, 0.95))
+    where[base] = True
+    for left in np.linspace(0.70, 0.93, 6):
+        where[_box(depth, width, (0.90, 0.96), (float(left), float(left) + 0.01))] = True
+    value[where] = 215
+    return where, value
+
+
+MARKS: Mapping[str, Paint] = MappingProxyType(
+    {"logo": _logo, "band": _band, "line": _line, "ticks": _ticks}
+)
+"""The marks by name: each gives, for a depth and width, where it is and its grey values."""
+
+
+def mark(name: str, depth: int, width: int) -> tuple[NDArray[np.bool_], Grey]:
+    """Return where a mark is on a B-scan and its grey values there.
+
+    Args:
+        name: one of `MARKS`.
+        depth: rows of the B-scan.
+        width: A-scans of the B-scan.
+
+    Returns:
+        Two arrays (depth, width): True on the mark's pixels, and the grey values.
+
+    Raises:
+        UsageError: if there is no such mark.
+
+    Examples:
+        >>> where, value = mark("line", 64, 96)
+        >>> where.shape, int(value[where].min())
+        ((64, 96), 190)
+    """
+    if name not in MARKS:
+        raise UsageError(f"Artefact {name!r} is unknown, expected one of {', '.join(MARKS)}.")
+    return MARKS[name](depth, width)
+
+
+def burn_in(images: Grey, name: str) -> None:
+    """Draw the mark into every B-scan, in place.
+
+    Args:
+        images: (depth, width, B-scans), as in the file.
+        name: one of `MARKS`.
+    """
+    where, value = mark(name, images.shape[0], images.shape[1])
+    images[where] = value[where][:, None]
+
+
+def _empty(depth: int, width: int) -> tuple[NDArray[np.bool_], Grey]:
+    return np.zeros((depth, width), dtype=bool), np.zeros((depth, width), dtype=np.uint8)
+
+
+def _box(
+    depth: int, width: int, rows: tuple[float, float], columns: tuple[float, float]
+) -> tuple[slice, slice]:
+    """Return the pixels between two parts of the depth and of the width, one at least."""
+    return _between(depth, *rows), _between(width, *columns)
+
+
+def _between(count: int, start: float, stop: float) -> slice:
+    first = round(start * count)
+    return slice(first, max(first + 1, round(stop * count)))
+
+
+def _frame(value: Grey, box: tuple[slice, slice], grey: int) -> None:
+    """Draw the outline of a box; its thickness grows with the picture."""
+    rows, columns = box
+    down = max(1, (rows.stop - rows.start) // 8)
+    across = max(1, (columns.stop - columns.start) // 8)
+    value[rows.start : rows.start + down, columns] = grey
+    value[rows.stop - down : rows.stop, columns] = grey
+    value[rows, columns.start : columns.start + across] = grey
+    value[rows, columns.stop - across : columns.stop] = grey
