@@ -1,6 +1,39 @@
-"""Proactive Pseudo-Intervention as pure functions: maps, masks, fills, partners, losses, weights.
+"""Proactive Pseudo-Intervention without an engine: saliency in, altered images and losses out.
 
-`PPITerms` puts them together without any engine; each part can be used alone.
+`PPITerms` puts the parts together; each can be used alone. Everything is batched over
+`(N, C, *spatial)` with one to any number of spatial axes, and configured by constructor arguments.
+
+Masks T(s), of a map `(N, 1, *spatial)` from `SaliencyToMap`; 1 = removed:
+
+| mask | removes | gradient in the map |
+| --- | --- | --- |
+| `SoftMask` (sigma 0.25, omega 100) | a sigmoid around sigma | yes |
+| `AdaptiveMask` (k 2.5, omega 100) | a sigmoid around mean + k std of the image | yes |
+| `HardMask` (k 7) | points above k std | zero |
+| `BoxMask` (k 1.2) | centre of mass +- k std along each axis | zero |
+| `TopKMask` (k 1000) | the k highest points | zero |
+| `RandomPlace` (mask, seed) | the same shape at a random place: the control | that of its mask |
+
+Fills, in place of what was removed, in x* and x' alike:
+
+| fill | content | a batch of one |
+| --- | --- | --- |
+| `zero` | 0, as printed | |
+| a number | that number (`ConstantFill`: or one a channel) | |
+| `mean` | each image's mean, channel by channel | |
+| `blur` | the image, smoothed | |
+| `exchange` | another sample's content at the same place | its own, half an image away |
+
+Pairings, for the mask of x':
+
+| pairing | mask | without such a partner | a batch of one |
+| --- | --- | --- | --- |
+| `any` | of another sample; everyone's is used once | | its own, at a random place |
+| `same_class` | of another sample of the class | any other sample | its own, at a random place |
+| `other_class` | of a sample of another class | any other sample | its own, at a random place |
+| `shared` | of the running mean of all maps, one for all | | the running mean's, if there is one |
+
+Weights: a number, `StepWeight`, `WarmUpWeight`, `BalancedWeight`; they nest.
 """
 
 from __future__ import annotations

@@ -28,9 +28,9 @@ class SharedPlace:
         momentum: of the running mean (default 0.9); 0 uses each batch alone.
         axes: averaged axes of `(N, 1, *spatial)`; must hold 0. `(0, 2)` also averages the slices
             of a volume `(N, 1, S, H, W)`, whose number may then vary.
-        detach: cut the gradient of the mean (default): the place is taken as given, and L_ad can't
-            be lowered by moving the maps of other samples away. False keeps the part of the
-            current batch.
+        detach: cut the gradient of the mean (default): the place is taken as given. With False,
+            which keeps the gradient of the current batch, L_ad can be lowered by moving the maps
+            away from what they share, instead of by not needing it.
 
     Raises:
         ValueError: a momentum outside [0, 1), or axes without 0 or with 1.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -54,29 +53,27 @@ def check_sigmas(values: Sequence[float]) -> None:
             raise ValueError(f"sigma is {value}, expected a finite number of pixels >= 0.")
 
 
-@functools.lru_cache(maxsize=256)
-def _weight_inside(length: int, sigma: float) -> list[float]:
-    """Sum, for each place of an axis, of the weights that fall inside the image."""
-    weights = gaussian_weights(sigma)
-    radius = len(weights) // 2
-    return [sum(weights[max(0, radius - i) : length + radius - i]) for i in range(length)]
+def _weighted_views(image: Tensor, axis: int, weights: list[float]) -> Tensor:
+    """Sum of shifted views of the image, zero outside, times the weights.
 
-
-def _smooth_axis(image: Tensor, axis: int, sigma: float) -> Tensor:
-    """Smooth one axis; weights outside the image are left out.
-
-    A weighted sum of shifted views: on a CPU some ten times faster than a convolution of one
-    channel, and the same in any number of dimensions.
+    On a CPU some ten times faster than a convolution of one channel, and the same in any number of
+    dimensions.
     """
-    weights = gaussian_weights(sigma)
     radius, length = len(weights) // 2, image.shape[axis]
     padded = pad(image, [0, 0] * (image.dim() - 1 - axis) + [radius, radius])
     summed = padded.narrow(axis, 0, length) * weights[0]
     for start, weight in enumerate(weights[1:], start=1):
         summed = torch.add(summed, padded.narrow(axis, start, length), alpha=weight)
+    return summed
+
+
+def _smooth_axis(image: Tensor, axis: int, sigma: float) -> Tensor:
+    """Smooth one axis; weights outside the image are left out."""
+    weights = gaussian_weights(sigma)
     shape = [1] * image.dim()
-    shape[axis] = length
-    return summed / image.new_tensor(_weight_inside(length, sigma)).view(shape)
+    shape[axis] = image.shape[axis]
+    inside = _weighted_views(image.new_ones(shape), axis, weights)
+    return _weighted_views(image, axis, weights) / inside
 
 
 def gaussian_smooth(

@@ -68,6 +68,9 @@ class PPITerms:
         fill_pairing: whose content is exchanged: `any` (default), `same_class`, `other_class`.
         pairing: whose mask x' gets: `any` (default), `same_class`, `other_class`, `shared` or a
             `SharedPlace`.
+        detach_prime: cut the gradient of the masks of x' in the map, so that L_ad can't be lowered
+            by moving the maps of other samples away; default False, as printed. The shared place
+            has its own such option, on by default.
         contrasts: `con`, `ad` or both (default); may be empty (L_reg alone).
         alternate: one contrast a step, in turn, instead of all in each (default False). The weights
             stay as they are, so each term counts half as often.
@@ -103,6 +106,7 @@ class PPITerms:
         fill: str | float | Fill = "zero",
         fill_pairing: str = "any",
         pairing: str | SharedPlace = "any",
+        detach_prime: bool = False,
         contrasts: Sequence[str] = CONTRASTS,
         alternate: bool = False,
         con_form: str = "bounded",
@@ -121,6 +125,7 @@ class PPITerms:
         self.fill = make_fill(fill)
         self.fill_pairing = choose("fill_pairing", fill_pairing, PAIRINGS)
         self.shared, self.pairing = _split_pairing(pairing)
+        self.detach_prime = detach_prime
         self.contrasts = tuple(choose("contrasts", name, CONTRASTS) for name in contrasts)
         self.alternate = alternate
         self.con_form = choose("con_form", con_form, CONTRAST_FORMS)
@@ -156,8 +161,8 @@ class PPITerms:
         """
         through_reg = not self.weights["reg"].off
         through_star = "con" in self.current and self.mask.differentiable
-        cut_off = self.shared is not None and self.shared.detach
-        through_prime = "ad" in self.current and self.mask_prime.differentiable and not cut_off
+        cut = self.detach_prime or (self.shared is not None and self.shared.detach)
+        through_prime = "ad" in self.current and self.mask_prime.differentiable and not cut
         return through_reg or through_star or through_prime
 
     def contrast_images(
@@ -206,6 +211,7 @@ class PPITerms:
             reuse = star is not None and self.mask_prime is self.mask
             mask = star if star is not None and reuse else self.mask_prime(saliency_map)
             mask = mask[self._draw(self.pairing, classes)]
+        mask = mask.detach() if self.detach_prime else mask
         return move_at_random(mask, self.random.generator) if alone else mask
 
     def _draw(self, kind: str, classes: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def test_descent_of_the_printed_form_never_ends_but_of_the_bounded_does():
             loss = contrast_loss(logit, torch.tensor([1]), form)
             (gradient,) = torch.autograd.grad(loss, logit)
             logit.data -= 1.0 * gradient
-        sizes[form] = (abs(float(logit)), float(gradient))
+        sizes[form] = (abs(logit.item()), gradient.item())
     assert sizes["printed"][0] > 400 and sizes["printed"][1] > 0.99
     assert sizes["bounded"][0] < 10 and sizes["bounded"][1] < 0.01
 

@@ -276,6 +276,7 @@ def test_sparsity_with_a_weight_needs_a_graph():
         ({"contrasts": ("ad",), "pairing": "shared"}, False),
         ({"contrasts": ("ad",), "pairing": SharedPlace(detach=False)}, True),
         ({"contrasts": ("ad",)}, True),
+        ({"contrasts": ("ad",), "detach_prime": True}, False),
         ({"contrasts": ()}, False),
     ],
 )
