@@ -25,26 +25,16 @@ class Activation:
     Attributes:
         value: f.
         ratio: h(x) = (f(x) - f(0)) / x, with its limit at 0.
-        derivative: from a gradient and x to ``gradient * f'(x)``; None: by autograd of ``value``.
         at_zero: f(0), a constant like a bias.
     """
 
     value: Callable[[Tensor], Tensor]
     ratio: Callable[[Tensor], Tensor]
-    derivative: Callable[[Tensor, Tensor], Tensor] | None = None
     at_zero: float = 0.0
 
-    def backward(self, gradient: Tensor, x: Tensor) -> Tensor:
-        """Return ``gradient * f'(x)``; recorded where gradients are."""
-        if self.derivative is not None:
-            return self.derivative(gradient, x)
-        recorded = torch.is_grad_enabled()
-        with torch.enable_grad():
-            leaf = x if recorded and x.requires_grad else x.detach().requires_grad_()
-            value = self.value(leaf)
-            gradient = gradient.to(value.dtype)
-            (out,) = torch.autograd.grad(value, leaf, gradient, create_graph=recorded)
-        return out
+    def relevance(self, grad: Tensor, x: Tensor) -> tuple[Tensor]:
+        """Return ``grad * h(x)``."""
+        return ((grad * self.ratio(x)).to(x.dtype),)
 
 
 def _with_series(x: Tensor, series: Sequence[float], far: Callable[[Tensor], Tensor]) -> Tensor:
@@ -67,18 +57,31 @@ def _tanh_ratio(x: Tensor) -> Tensor:
     return _with_series(x, _TANH_OVER_X, lambda z: torch.tanh(z) / z)
 
 
+def _softplus_ratio(z: Tensor, threshold: float) -> Tensor:
+    """Return h of log(1 + exp(z)), taken as z above the threshold: 1/2 + log cosh(z/2) / z."""
+
+    def far(z: Tensor) -> Tensor:
+        return (torch.where(z > threshold, z, F.softplus(z)) - math.log(2)) / z - 0.5
+
+    return 0.5 + _with_series(z, _LOGCOSH_HALF_OVER_X, far)
+
+
 # f(x) = x sigmoid(x); h = sigmoid(x)
-SILU = Activation(F.silu, torch.sigmoid, torch.ops.aten.silu_backward)
+SILU = Activation(F.silu, torch.sigmoid)
 # f(x) = x tanh(softplus(x)); h = tanh(softplus(x))
 MISH = Activation(F.mish, lambda x: torch.tanh(F.softplus(x)))
 # f(x) = x relu6(x + 3) / 6; h = relu6(x + 3) / 6
-HARDSWISH = Activation(F.hardswish, lambda x: F.relu6(x + 3) / 6, torch.ops.aten.hardswish_backward)
+HARDSWISH = Activation(F.hardswish, lambda x: F.relu6(x + 3) / 6)
 # f(x) = tanh(x); h = tanh(x) / x
 TANH = Activation(torch.tanh, _tanh_ratio)
 # f(x) = sigmoid(x); h = tanh(x/2) / (2x)
 SIGMOID = Activation(torch.sigmoid, lambda x: 0.25 * _tanh_ratio(0.5 * x), at_zero=0.5)
 # f(x) = relu6(x + 3) / 6; h = 1/6 on the slope, (f - 1/2) / x beside it
 HARDSIGMOID = Activation(F.hardsigmoid, lambda x: 0.5 / x.abs().clamp(min=3.0), at_zero=0.5)
+# f(x) = x - tanh(x); h = 1 - tanh(x) / x
+TANHSHRINK = Activation(F.tanhshrink, lambda x: 1 - _tanh_ratio(x))
+# f(x) = log sigmoid(x) = -softplus(-x)
+LOGSIGMOID = Activation(F.logsigmoid, lambda x: _softplus_ratio(-x, math.inf), at_zero=-math.log(2))
 # f(x) = x / (1 + |x|); h = 1 / (1 + |x|)
 SOFTSIGN = Activation(F.softsign, lambda x: 1 / (1 + x.abs()))
 
@@ -91,11 +94,7 @@ def gelu(approximate: str = "none") -> Activation:
             return 0.5 * (1 + torch.erf(x * math.sqrt(0.5)))
         return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x.pow(3))))
 
-    def derivative(gradient: Tensor, x: Tensor) -> Tensor:
-        out: Tensor = torch.ops.aten.gelu_backward(gradient, x, approximate=approximate)
-        return out
-
-    return Activation(lambda x: F.gelu(x, approximate=approximate), ratio, derivative)
+    return Activation(lambda x: F.gelu(x, approximate=approximate), ratio)
 
 
 def elu(alpha: float = 1.0, scale: float = 1.0, rate: float = 1.0) -> Activation:
@@ -114,15 +113,32 @@ def elu(alpha: float = 1.0, scale: float = 1.0, rate: float = 1.0) -> Activation
 
 
 def softplus(beta: float = 1.0, threshold: float = 20.0) -> Activation:
-    """f(x) = log(1 + exp(beta x)) / beta, f(0) = log(2) / beta; h = 1/2 + log cosh(z/2) / z."""
+    """f(x) = log(1 + exp(beta x)) / beta, f(0) = log(2) / beta."""
+    return Activation(
+        lambda x: F.softplus(x, beta, threshold),
+        lambda x: _softplus_ratio(beta * x, threshold),
+        at_zero=math.log(2) / beta,
+    )
+
+
+def power(exponent: float) -> Activation:
+    """f(x) = x^n with n >= 1; h = x^(n-1)."""
+    return Activation(lambda x: x.pow(exponent), lambda x: x.pow(exponent - 1))
+
+
+def softshrink(width: float = 0.5) -> Activation:
+    """f(x) = x - clamp(x, -width, width); h = f(x) / x beyond the width, 0 within."""
 
     def ratio(x: Tensor) -> Tensor:
-        def far(z: Tensor) -> Tensor:
-            return (torch.where(z > threshold, z, F.softplus(z)) - math.log(2)) / z - 0.5
+        return 1 - width / x.abs().clamp(min=width) if width > 0 else torch.ones_like(x)
 
-        return 0.5 + _with_series(beta * x, _LOGCOSH_HALF_OVER_X, far)
+    return Activation(lambda x: F.softshrink(x, width), ratio)
 
-    return Activation(lambda x: F.softplus(x, beta, threshold), ratio, at_zero=math.log(2) / beta)
+
+def threshold(limit: float, value: float) -> Activation:
+    """f(x) = x above the limit, else the value."""
+    at_zero = 0.0 if limit < 0 else float(value)
+    return _quotient(lambda x: F.threshold(x, limit, value), at_zero, 1.0 if limit < 0 else 0.0)
 
 
 def clamp(low: float | None, high: float | None) -> Activation:
@@ -133,8 +149,11 @@ def clamp(low: float | None, high: float | None) -> Activation:
     # At 0 the ratio is 1 on a straight piece and 0 at a kink or on a flat piece, as ReLU's.
     limit = 1.0 if least < 0 < most else 0.0
 
-    def value(x: Tensor) -> Tensor:
-        return torch.clamp(x, least, most)
+    return _quotient(lambda x: torch.clamp(x, least, most), at_zero, limit)
+
+
+def _quotient(value: Callable[[Tensor], Tensor], at_zero: float, limit: float) -> Activation:
+    """Make an activation of straight pieces, whose ratio at 0 is ``limit``."""
 
     def ratio(x: Tensor) -> Tensor:
         zero = x == 0

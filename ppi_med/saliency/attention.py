@@ -10,29 +10,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ppi_med.saliency.engine import Call
-from ppi_med.saliency.roles import Role, assign_role
+from ppi_med.saliency.call import Call
+from ppi_med.saliency.primitives import Relevance
+from ppi_med.saliency.roles import role_of
 
 
-def softmax(call: Call) -> Tensor:
-    """``softmax``: a gate where it multiplies; it has no rule where relevance reaches it."""
-    weights = call.refuse(call.run())
-    assign_role(weights, Role.GATE)
-    return weights
-
-
-def scaled_dot_product_attention(call: Call) -> Tensor:
+def scaled_dot_product_attention(call: Call) -> Any:
     """softmax(q k^T / sqrt(d)) v, with the attention as a gate on v.
 
-    Written out rather than fused: the rule needs the attention itself, which fused kernels never
-    form.
+    The forward is torch's own, fused where it can be; the attention itself is formed only when a
+    map is computed. With dropout it is written out, because the rule needs the same mask.
     """
-    query, key, value = call.args[:3]
+    names = ("query", "key", "value")
+    query, key, value = (call.argument(i, name) for i, name in enumerate(names))
     mask, dropout = call.argument(3, "attn_mask"), call.argument(4, "dropout_p", 0.0)
     causal, scale = call.argument(5, "is_causal", False), call.kwargs.get("scale")
-    if call.kwargs.get("enable_gqa"):
-        repeats = query.shape[-3] // key.shape[-3]
-        key, value = (t.repeat_interleave(repeats, -3) for t in (key, value))
+    if role_of(value) is None:
+        return call.refuse(call.run())
+    if dropout == 0.0:
+        rule = _attention_rule(causal, scale)
+        return call.detour(call.run(), rule, value, query, key, mask)
+    rows = query.shape[-3] if query.ndim > 3 and call.kwargs.get("enable_gqa") else None
+    if rows is not None:
+        key, value = (t.repeat_interleave(rows // t.shape[-3], -3) for t in (key, value))
+    weights = F.dropout(attention_weights(query, key, mask, causal, scale), dropout)
+    return call.gate(weights) @ value
+
+
+def attention_weights(
+    query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale: float | None
+) -> Tensor:
+    """Return softmax(q k^T * scale + mask), ``(..., queries, keys)``; rows all masked are 0."""
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     logits = (query * scale) @ key.transpose(-2, -1)
     if causal:
@@ -40,8 +48,28 @@ def scaled_dot_product_attention(call: Call) -> Tensor:
         logits = logits.masked_fill(~allowed, -math.inf)
     if mask is not None:
         logits = logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask
-    weights = F.dropout(logits.softmax(-1), dropout, training=dropout > 0)
-    return call.gate(weights) @ value  # type: ignore[no-any-return]
+    if not causal and mask is None:
+        return logits.softmax(-1)
+    empty = (logits == -math.inf).all(-1, keepdim=True)
+    return logits.masked_fill(empty, 0.0).softmax(-1).masked_fill(empty, 0.0)
+
+
+def _attention_rule(causal: bool, scale: float | None) -> Relevance:
+    def relevance(
+        grad: Tensor, value: Tensor, query: Tensor, key: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor | None, ...]:
+        repeats = 1
+        if key.ndim > 2 and query.shape[-3] != key.shape[-3] > 1:  # grouped queries
+            repeats = query.shape[-3] // key.shape[-3]
+            key = key.repeat_interleave(repeats, -3)
+        weights = attention_weights(query, key, mask, causal, scale)
+        passed = weights.to(grad.dtype).transpose(-2, -1) @ grad
+        if repeats > 1:
+            passed = passed.unflatten(-3, (-1, repeats)).sum(-3)
+        passed = passed.sum_to_size(value.shape)
+        return (passed, None, None) if mask is None else (passed, None, None, None)
+
+    return relevance
 
 
 def multi_head_attention(call: Call) -> Any:
@@ -50,7 +78,7 @@ def multi_head_attention(call: Call) -> Any:
     Torch answers for this function as a whole. A copy of it that skips this one check lets the
     operations inside reach the engine; the original is not touched.
     """
-    original = call.function
+    original: Any = call.function
     namespace = {**original.__globals__, "has_torch_function": lambda *_: False}
     opened = types.FunctionType(
         original.__code__, namespace, original.__name__, original.__defaults__

@@ -10,7 +10,7 @@ from ppi_med.saliency.base import Network, leaf_image
 from ppi_med.saliency.engine import RecordedForward
 from ppi_med.saliency.isolation import isolated
 from ppi_med.saliency.rules import FOREIGN_RULES, WBP_RULES
-from ppi_med.saliency.target import Target, target_scores
+from ppi_med.saliency.target import Target
 from ppi_med.saliency.wbp import RuleRecording
 
 
@@ -54,11 +54,11 @@ def wbp_completeness(
     with isolated(network, image.device):
         forward = RecordedForward(WBP_RULES, network, foreign=FOREIGN_RULES, collect_constants=True)
         recording = RuleRecording(leaf, forward.run(leaf, **kwargs), forward)
+        scores = recording.scores(target)
         constants = tuple(forward.constants or ())
-        weights = recording.pass_back(target, (leaf, *constants), False, False)
+        weights = recording.pass_back(scores, (leaf, *constants))
     contributions = [
         float((weight * value.detach()).sum())
         for weight, value in zip(weights, (leaf, *constants), strict=True)
     ]
-    score = float(target_scores(recording.output, target).detach().sum())
-    return Completeness(score, contributions[0], sum(contributions[1:]))
+    return Completeness(float(scores.detach().sum()), contributions[0], sum(contributions[1:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -12,25 +13,34 @@ from torch import nn
 from ppi_med.saliency.isolation import module_of
 
 
-def current_module(network: Callable[..., Any]) -> str:
-    """Return e.g. ``module 'features.3' (LocalResponseNorm)``, read from the call stack.
+@dataclass(frozen=True)
+class Place:
+    """Where in a network an operation was called; written as ``module 'features.3' (ReLU)``.
 
-    The engine places no hooks, so the running module is looked up only when it is needed: the
-    innermost frame whose ``self`` is a module.
+    The name is looked up only when it is printed.
+    """
+
+    owner: nn.Module | None
+    network: Callable[..., Any]
+
+    def __str__(self) -> str:
+        if self.owner is None:
+            return f"the function {getattr(self.network, '__name__', type(self.network).__name__)}"
+        root = module_of(self.network)
+        names = [] if root is None else [n for n, m in root.named_modules() if m is self.owner]
+        kind = type(self.owner).__name__
+        return f"module '{names[0] or '(root)'}' ({kind})" if names else f"a module of class {kind}"
+
+
+def current_place(network: Callable[..., Any]) -> Place:
+    """Return the running module, read from the call stack: the innermost ``self`` that is one.
+
+    The engine places no hooks, so it looks only where a name may be needed.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         owner = frame.f_locals.get("self")
         if isinstance(owner, nn.Module):
-            return _describe(owner, network)
+            return Place(owner, network)
         frame = frame.f_back
-    return f"the function {getattr(network, '__name__', type(network).__name__)}"
-
-
-def _describe(module: nn.Module, network: Callable[..., Any]) -> str:
-    root = module_of(network)
-    if root is not None:
-        for name, candidate in root.named_modules():
-            if candidate is module:
-                return f"module '{name or '(root)'}' ({type(module).__name__})"
-    return f"a module of class {type(module).__name__}"
+    return Place(None, network)

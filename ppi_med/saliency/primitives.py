@@ -6,13 +6,16 @@ backward pass runs in threads of its own.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter as preserved_version
 
-from ppi_med.saliency.activations import Activation
+# From the relevance of a result and the operands kept for it to the relevance of each operand.
+Relevance = Callable[..., tuple[Tensor | None, ...]]
 
 
 class Switch:
@@ -30,6 +33,10 @@ class Switch:
         self.on = False
 
 
+class UnsupportedOperationError(RuntimeError):
+    """Relevance reached an operation that is not linear and has no rule."""
+
+
 class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, switch: Switch) -> Tensor:
@@ -42,22 +49,42 @@ class _Gate(torch.autograd.Function):
         return (None if ctx.switch.on else grad), None
 
 
-class _Activation(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, formula: Activation, switch: Switch) -> Tensor:
-        ctx.formula, ctx.switch = formula, switch
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x)
-        return formula.value(x)
+class _Detour(torch.autograd.Function):
+    """Stands behind a result: derivatives go on to the operation that made it, relevance does not.
+
+    The value is not copied. It is declared changed in place, so that whoever holds it, and a tensor
+    that it is a view of, has the detour in its graph.
+    """
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
-        if grad is None:
-            return None, None, None
-        (x,) = ctx.saved_tensors
-        if ctx.switch.on:
-            return (grad * ctx.formula.ratio(x)).to(x.dtype), None, None
-        return ctx.formula.backward(grad, x), None, None
+    def forward(
+        ctx: Any, value: Tensor, relevance: Relevance, switch: Switch, *operands: Tensor
+    ) -> Tensor:
+        ctx.relevance, ctx.switch = relevance, switch
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*operands)
+        ctx.mark_dirty(value)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        nothing = (None,) * (len(ctx.needs_input_grad) - 3)
+        if grad is None or not ctx.switch.on:
+            return (grad, None, None, *nothing)
+        return (None, None, None, *ctx.relevance(grad, *ctx.saved_tensors))
+
+
+class _ViewDetour(_Detour):
+    """The same for a result that is a view of its operand, which must not change with it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, value: Tensor, relevance: Relevance, switch: Switch, *operands: Tensor
+    ) -> Tensor:
+        ctx.relevance, ctx.switch = relevance, switch
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*operands)
+        return value.detach()
 
 
 class _BatchDeviation(torch.autograd.Function):
@@ -75,74 +102,8 @@ class _BatchDeviation(torch.autograd.Function):
         count = x.numel() // x.shape[1]
         # d(1/sigma)/dx = -(x - mean) / (n sigma^3)
         slope = -grad * inverse.pow(3) / count
-        scale, offset = _per_channel(slope, x), _per_channel(slope * mean, x)
-        return torch.addcmul(-offset.to(x.dtype), x, scale.to(x.dtype)), None, None
-
-
-class _BatchNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        running: tuple[Tensor | None, Tensor | None],
-        momentum: float,
-        eps: float,
-        switch: Switch,
-    ) -> Tensor:
-        y, mean, inverse = torch.native_batch_norm(
-            x, weight, bias, running[0], running[1], True, momentum, eps
-        )
-        ctx.eps, ctx.switch = eps, switch
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, weight, mean, inverse)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
-        if grad is None:
-            return (None,) * 7
-        x, weight, mean, inverse = ctx.saved_tensors
-        if ctx.switch.on:
-            if torch.is_grad_enabled():
-                inverse = _BatchDeviation.apply(x, mean, inverse)  # type: ignore[no-untyped-call]
-            scale = inverse if weight is None else inverse * weight
-            return (grad * _per_channel(scale, x).to(grad.dtype), *((None,) * 6))
-        needed = [bool(n) for n in ctx.needs_input_grad[:3]]
-        grads = torch.ops.aten.native_batch_norm_backward(
-            grad, x, weight, None, None, mean, inverse, True, ctx.eps, needed
-        )
-        return (*(g if n else None for g, n in zip(grads, needed, strict=True)), *((None,) * 4))
-
-
-class _Unruled(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, operation: str, where: str, switch: Switch) -> Tensor:
-        ctx.operation, ctx.where, ctx.switch = operation, where, switch
-        ctx.set_materialize_grads(False)
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None, None]:
-        if grad is not None and ctx.switch.on:
-            _refuse(ctx.operation, ctx.where)
-        return grad, None, None, None
-
-
-class UnsupportedOperationError(RuntimeError):
-    """Relevance reached an operation that is not linear and has no rule."""
-
-
-def _refuse(operation: str, where: str) -> NoReturn:
-    raise UnsupportedOperationError(
-        f"no relevance rule for the operation '{operation}' in {where}: it is not linear in its "
-        "input; give the function a `saliency_surrogate`, or explain a target before it"
-    )
-
-
-def _per_channel(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(1, -1, *([1] * (like.ndim - 2)))
+        scale, offset = per_channel(slope, x), per_channel(-slope * mean, x)
+        return torch.addcmul(offset.to(x.dtype), x, scale.to(x.dtype)), None, None
 
 
 def gate(value: Tensor, switch: Switch) -> Tensor:
@@ -151,47 +112,44 @@ def gate(value: Tensor, switch: Switch) -> Tensor:
     return out
 
 
-def activation(x: Tensor, formula: Activation, switch: Switch) -> Tensor:
-    """Return f(x); relevance passes as ``h(x) = (f(x) - f(0)) / x``."""
-    out: Tensor = _Activation.apply(x, formula, switch)  # type: ignore[no-untyped-call]
-    return out
-
-
-def batch_norm(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running: tuple[Tensor | None, Tensor | None],
-    momentum: float,
-    eps: float,
+def detour(
+    value: Tensor,
+    relevance: Relevance,
     switch: Switch,
+    operands: tuple[Tensor, ...],
+    *,
+    in_place: bool = False,
 ) -> Tensor:
-    """BatchNorm on batch statistics, ``(N, C, *spatial)``; relevance passes as gamma / sigma."""
-    out: Tensor = _BatchNorm.apply(x, weight, bias, running, momentum, eps, switch)  # type: ignore[no-untyped-call]
+    """Return ``value`` with its derivative; relevance passes to ``operands`` instead.
+
+    Args:
+        value: the result of an operation; it is returned itself, unless it is a view.
+        relevance: ``relevance(grad, *operands)``, one entry an operand.
+        switch: the engine's.
+        operands: what the rule needs and what relevance passes to.
+        in_place: the operation changed its operand, and ``value`` is that operand.
+    """
+    if not value.requires_grad:
+        return value
+    if value._is_view() and not in_place:
+        view: Tensor = _ViewDetour.apply(  # type: ignore[no-untyped-call]
+            value, relevance, switch, *operands
+        )
+        return view
+    # Nothing is changed: a result that its own operation has saved must not count as changed.
+    with preserved_version(value):
+        out: Tensor = _Detour.apply(  # type: ignore[no-untyped-call]
+            value, relevance, switch, *operands
+        )
     return out
 
 
-def unruled(value: Tensor, operation: str, where: str, switch: Switch) -> Tensor:
-    """Return ``value``; relevance that reaches it raises :class:`UnsupportedOperationError`."""
-    out: Tensor = _Unruled.apply(value, operation, where, switch)  # type: ignore[no-untyped-call]
+def batch_deviation(x: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
+    """Return ``inverse``, 1/sigma of each channel of ``x``, differentiable in ``x``."""
+    out: Tensor = _BatchDeviation.apply(x, mean, inverse)  # type: ignore[no-untyped-call]
     return out
 
 
-class _Surrogate(torch.autograd.Function):
-    """The value and derivative of one tensor, the relevance of another."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, surrogate: Tensor, switch: Switch) -> Tensor:
-        ctx.switch = switch
-        ctx.set_materialize_grads(False)
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
-        return (None, grad, None) if ctx.switch.on else (grad, None, None)
-
-
-def surrogate(value: Tensor, explained: Tensor, switch: Switch) -> Tensor:
-    """Return ``value`` with its derivative; relevance passes to ``explained`` instead."""
-    out: Tensor = _Surrogate.apply(value, explained, switch)  # type: ignore[no-untyped-call]
-    return out
+def per_channel(values: Tensor, like: Tensor) -> Tensor:
+    """Return ``values`` ``(C,)`` shaped to multiply ``like``, ``(N, C, *spatial)``."""
+    return values.view(1, -1, *([1] * (like.ndim - 2)))

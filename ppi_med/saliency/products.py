@@ -8,66 +8,141 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ppi_med.saliency.engine import Call
-from ppi_med.saliency.roles import Role, role_of, tensors_in
+from ppi_med.saliency.call import Call
+from ppi_med.saliency.constants import with_constants
+from ppi_med.saliency.primitives import Relevance
+from ppi_med.saliency.roles import Role, map_tensors, role_of, tensors_in
+
+# Which operands are multiplied with each other, by position and name.
+_Operands = tuple[tuple[int, str], ...]
+_WEIGHTED: _Operands = ((0, "input"), (1, "weight"))
+_FACTORS: _Operands = ((1, "mat1"), (2, "mat2"))
+_BATCHED: _Operands = ((1, "batch1"), (2, "batch2"))
+_ELEMENTS: _Operands = ((1, "tensor1"), (2, "tensor2"))
+OPERANDS: dict[str, _Operands] = {
+    "addmm": _FACTORS,
+    "addmv": ((1, "mat"), (2, "vec")),
+    "addr": ((1, "vec1"), (2, "vec2")),
+    "baddbmm": _BATCHED,
+    "addbmm": _BATCHED,
+    "addcmul": _ELEMENTS,
+    "bilinear": ((0, "input1"), (1, "input2")),
+    **{
+        name: _WEIGHTED
+        for name in (
+            "linear",
+            *(f"conv{d}d" for d in (1, 2, 3)),
+            *(f"conv_transpose{d}d" for d in (1, 2, 3)),
+            "prelu",
+        )
+    },
+}
 
 
 def product(call: Call) -> Any:
-    """Elementwise product and einsum."""
-    return _gated(call, call.args)
+    """Products of all operands: elementwise, of matrices, ``einsum``."""
+    factors = [t for t in tensors_in((*call.args, call.kwargs)) if role_of(t) is not None]
+    if len(factors) < 2:
+        return call.run()
+    kept = _signal_among(factors)
+    if kept is None:
+        return call.refuse(call.run())
+    seen = False
+
+    def gated(value: Tensor) -> Tensor:
+        nonlocal seen
+        if value is kept and not seen:
+            seen = True
+            return value
+        return value if role_of(value) is None else call.gate(value)
+
+    args, kwargs = map_tensors(call.args, gated), map_tensors(call.kwargs, gated)
+    return call.replaced(args, kwargs).run()
 
 
-def matrix_product(call: Call) -> Any:
-    """Matrix products: attention weights times values, or a product with a constant."""
-    return _gated(call, call.args)
-
-
-def weighted(call: Call) -> Any:
-    """Linear maps whose weight may depend on the image too (dynamic convolution)."""
-    weights = [call.argument(1, "weight")]
-    if call.name in {"addmm", "baddbmm", "addbmm"}:
-        weights = [call.argument(1, "mat1"), call.argument(2, "mat2")]
-    operands = [call.args[0], *weights]
-    if sum(role_of(t) is not None for t in operands) > 1 or call.name.startswith(("add", "badd")):
-        return _gated(call, call.args)
-    if call.forward.constants is not None:
-        call = call.forward.expose_constants(call)
-    return call.run()
+def product_of_some(call: Call) -> Any:
+    """Products of some operands, to which others are added: ``linear``, ``conv2d``, ``addmm``."""
+    call = with_constants(call)
+    operands = OPERANDS[call.name]
+    factors = [t for at in operands if role_of(t := call.argument(*at)) is not None]
+    if len(factors) < 2:
+        return call.run()
+    kept = _signal_among(factors)
+    if kept is None:
+        return call.refuse(call.run())
+    gates = tuple(at for at in operands if call.argument(*at) is not kept)
+    return _with_gates(call, gates or operands[1:]).run()
 
 
 def divide(call: Call) -> Any:
     """X / y: the divisor is a rescaling, as 1/sigma in a normalisation is."""
-    divisor = call.args[1] if len(call.args) > 1 else call.kwargs["other"]
+    divisor = call.argument(1, "other")
+    if call.kwargs.get("rounding_mode") is not None:
+        return call.refuse(call.run())
     if role_of(divisor) is None:
         return call.run()
-    out = call.function(call.args[0], call.gate(divisor), *call.args[2:], **call.kwargs)
+    out = _with_gates(call, ((1, "other"),)).run()
+    if role_of(call.argument(0, "input")) is not None:
+        return out
     # With a constant above the fraction bar nothing is left that could carry relevance.
-    return call.refuse(out) if role_of(call.args[0]) is None else out
+    call.role = Role.GATE
+    return call.refuse(out)
 
 
-def _gated(call: Call, args: tuple[Any, ...]) -> Any:
-    factors = [t for t in tensors_in(args) if role_of(t) is not None]
-    if len(factors) < 2:
-        if call.forward.constants is not None:
-            call = call.forward.expose_constants(call)
-        return call.run()
-    signals = [t for t in factors if role_of(t) is Role.SIGNAL]
+def add_quotient(call: Call) -> Any:
+    """``addcdiv``: input + tensor1 / tensor2, the divisor a rescaling."""
+    return _with_gates(with_constants(call), ((2, "tensor2"),)).run()
+
+
+def lerp(call: Call) -> Any:
+    """Start + weight (end - start): the weight is a gate."""
+    return _with_gates(call, ((2, "weight"),)).run()
+
+
+def grid_sample(call: Call) -> Any:
+    """Sampling is linear in the image; where it is sampled is a gate."""
+    out = _with_gates(call, ((1, "grid"),)).run()
+    return out if role_of(call.argument(0, "input")) is not None else call.refuse(out)
+
+
+def gated_linear_unit(call: Call) -> Tensor:
+    """Gate one half of the operand by the sigmoid of the other: a * sigmoid(b)."""
+    return call.detour(
+        call.run(), _glu_rule(call.argument(1, "dim", -1)), call.argument(0, "input")
+    )
+
+
+def _glu_rule(dim: int) -> Relevance:
+    def relevance(grad: Tensor, x: Tensor) -> tuple[Tensor]:
+        gates = torch.sigmoid(x.chunk(2, dim)[1])
+        return (torch.cat([grad * gates, torch.zeros_like(gates)], dim),)
+
+    return relevance
+
+
+def rescaling(call: Call) -> Any:
+    """1/x, sqrt(x), exp(x) ...: a rescaling of what it multiplies, with no relevance of its own."""
+    call.role = Role.GATE
+    return call.refuse(call.run())
+
+
+def _signal_among(factors: list[Tensor]) -> Tensor | None:
+    """Return the one factor that carries relevance; of gates alone the first."""
+    signals = [factor for factor in factors if role_of(factor) is Role.SIGNAL]
     if any(signal is not signals[0] for signal in signals):
-        return call.refuse(call.run())
-    kept = signals[0] if signals else factors[0]
-    seen = False
+        return None
+    return signals[0] if signals else factors[0]
 
-    def gated(value: Any) -> Any:
-        nonlocal seen
-        if isinstance(value, (tuple, list)):
-            return type(value)(gated(item) for item in value)
-        if not isinstance(value, Tensor) or role_of(value) is None:
-            return value
-        if value is kept and not seen:
-            seen = True
-            return value
-        return call.gate(value)
 
-    return call.function(*(gated(argument) for argument in args), **call.kwargs)
+def _with_gates(call: Call, operands: _Operands) -> Call:
+    args, kwargs = list(call.args), dict(call.kwargs)
+    for position, name in operands:
+        where: Any = args if position < len(args) else kwargs
+        key: Any = position if position < len(args) else name
+        value = call.argument(position, name)
+        if role_of(value) is not None:
+            where[key] = call.gate(value)
+    return call.replaced(tuple(args), kwargs)

@@ -1,7 +1,7 @@
-"""What a tensor is to a map: part of the signal, a gate on it, or neither.
+"""What a tensor is to a map: part of the signal, a gate on it, or a constant.
 
-The role is an attribute of the intermediate tensor, so it lives and dies with it. A tensor without
-a role does not depend on the image.
+The role is an attribute of the intermediate tensor, so it lives and dies with it. Leaves (images,
+parameters, buffers) never get one.
 """
 
 from __future__ import annotations
@@ -16,23 +16,36 @@ _ATTRIBUTE = "_saliency_role"
 
 
 class Role(IntEnum):
-    """How relevance treats a tensor that depends on the image."""
+    """How relevance treats an intermediate tensor."""
 
+    CONSTANT = 0
+    """Made of parameters alone."""
     SIGNAL = 1
-    """Carries relevance."""
+    """Depends on the image and carries relevance."""
     GATE = 2
-    """A factor in [0, 1] or a rescaling: constant to the rule where it multiplies a signal."""
+    """Depends on the image, but is a factor in [0, 1] or a rescaling where it multiplies."""
 
 
 def role_of(value: object) -> Role | None:
-    """Return the role of ``value``, or None where it does not depend on the image."""
-    return getattr(value, _ATTRIBUTE, None) if isinstance(value, Tensor) else None
+    """Return ``SIGNAL`` or ``GATE``, or None where ``value`` does not depend on the image."""
+    return getattr(value, _ATTRIBUTE, None) or None
 
 
-def assign_role(value: Any, role: Role) -> None:
-    """Give a role to every floating point tensor with a graph in ``value``."""
+def is_classified(tensor: Tensor) -> bool:
+    """Say whether the tensor is a leaf, without a graph, or has been given a role."""
+    return tensor.is_leaf or hasattr(tensor, _ATTRIBUTE)
+
+
+def assign_role(value: Any, role: Role, *, replace: bool = True) -> None:
+    """Give a role to every intermediate tensor in ``value``.
+
+    Args:
+        value: a tensor, or tensors in tuples, lists and dictionaries.
+        role: the role.
+        replace: also where there is one already.
+    """
     for tensor in tensors_in((value,)):
-        if tensor.requires_grad:
+        if not tensor.is_leaf and (replace or not hasattr(tensor, _ATTRIBUTE)):
             setattr(tensor, _ATTRIBUTE, role)
 
 
@@ -45,3 +58,17 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from tensors_in(value)
         elif isinstance(value, dict):
             yield from tensors_in(value.values())
+
+
+def map_tensors(value: Any, function: Any) -> Any:
+    """Return ``value`` with ``function`` applied to the tensors in lists, tuples, dictionaries."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: map_tensors(item, function) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(item, function) for item in value))
+    if isinstance(value, (tuple, list)):
+        items = [map_tensors(item, function) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    return value

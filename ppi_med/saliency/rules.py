@@ -1,25 +1,22 @@
 """The rules of Weight Back Propagation (Table 1), one function a family of operations.
 
 ``WBP_RULES`` maps the name of a torch operation to its rule; what is linear in the signal needs
-none. :func:`ppi_med.saliency.attention` and :mod:`ppi_med.saliency.normalisation` hold the longer
-ones.
+none. :mod:`ppi_med.saliency.products`, :mod:`ppi_med.saliency.normalisation` and
+:mod:`ppi_med.saliency.attention` hold the longer ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from ppi_med.saliency import activations as act
 from ppi_med.saliency.activations import Activation
-from ppi_med.saliency.attention import (
-    multi_head_attention,
-    scaled_dot_product_attention,
-    softmax,
-)
-from ppi_med.saliency.engine import Call, Rule
+from ppi_med.saliency.attention import multi_head_attention, scaled_dot_product_attention
+from ppi_med.saliency.call import Call
+from ppi_med.saliency.engine import Rule
 from ppi_med.saliency.normalisation import (
     batch_norm,
     group_norm,
@@ -28,10 +25,19 @@ from ppi_med.saliency.normalisation import (
     normalize,
     rms_norm,
 )
-from ppi_med.saliency.operations import is_in_place
-from ppi_med.saliency.primitives import Switch, activation
-from ppi_med.saliency.products import divide, matrix_product, product, weighted
-from ppi_med.saliency.roles import Role, assign_role
+from ppi_med.saliency.primitives import Relevance
+from ppi_med.saliency.products import (
+    OPERANDS,
+    add_quotient,
+    divide,
+    gated_linear_unit,
+    grid_sample,
+    lerp,
+    product,
+    product_of_some,
+    rescaling,
+)
+from ppi_med.saliency.roles import Role, role_of
 
 
 def elementwise(formula: Callable[[Call], Activation], *, gating: bool = False) -> Rule:
@@ -43,19 +49,24 @@ def elementwise(formula: Callable[[Call], Activation], *, gating: bool = False) 
     """
 
     def rule(call: Call) -> Tensor:
-        x: Tensor = call.args[0] if call.args else call.kwargs["input"]
-        # An in-place method changes x, whose value the ratio still needs.
-        source = x.clone() if is_in_place(call.function) else x
-        parsed = formula(call)
-        out = activation(source, parsed, call.switch)
-        if call.forward.constants is not None and parsed.at_zero:
-            out = out - parsed.at_zero + call.constant(torch.full_like(out, parsed.at_zero))
-        if is_in_place(call.function):
-            out = x.copy_(out)
-        assign_role(out, Role.GATE if gating else Role.SIGNAL)
-        return out
+        call.role = Role.GATE if gating else Role.SIGNAL
+        return _activate(call, formula(call))
 
     return rule
+
+
+def _activate(call: Call, activation: Activation) -> Tensor:
+    x: Tensor = call.argument(0, "input")
+    # An operation in place changes x, whose value the ratio still needs.
+    source = x.clone() if call.in_place else x
+    if not (call.collecting and activation.at_zero):
+        return call.detour(call.run(), activation.relevance, source)
+    # f(0) is a constant like a bias.
+    out = call.replaced((source,), {}).detour(
+        activation.value(source), activation.relevance, source
+    )
+    out = out - activation.at_zero + call.constant(out.new_full(out.shape, activation.at_zero))
+    return x.copy_(out) if call.in_place else out
 
 
 def _elu(call: Call) -> Activation:
@@ -81,44 +92,32 @@ def _hardtanh(call: Call) -> Activation:
     return act.clamp(call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0))
 
 
-def _clamp(call: Call) -> Tensor:
+def _clamp(call: Call) -> Any:
     low, high = call.argument(1, "min"), call.argument(2, "max")
     if isinstance(low, Tensor) or isinstance(high, Tensor):
-        out: Tensor = call.run()
-        return call.refuse(out)
-    return elementwise(lambda _: act.clamp(low, high))(call)  # type: ignore[no-any-return]
+        return call.refuse(call.run())
+    return _activate(call, act.clamp(low, high))
 
 
-def _power(call: Call) -> Tensor:
-    """x^n with a whole n >= 1: h(x) = x^(n-1) is the factor, one x the signal."""
-    exponent = call.argument(1, "exponent", 2)
-    whole = isinstance(exponent, float | int) and float(exponent).is_integer() and exponent >= 1
-    if whole and not is_in_place(call.function):
-        x: Tensor = call.args[0]
-        return x * call.gate(x ** (exponent - 1)) if exponent > 1 else x.clone()
-    out: Tensor = call.run()
-    return call.refuse(out.clone())
+def _power(call: Call) -> Any:
+    """x^n with n >= 1: h(x) = x^(n-1). Lower powers are rescalings."""
+    x, exponent = call.argument(0, "input"), call.argument(1, "exponent", 2)
+    if role_of(x) is None or role_of(exponent) is not None:
+        return call.refuse(call.run())
+    if float(exponent.min() if isinstance(exponent, Tensor) else exponent) < 1:
+        return rescaling(call)
+    source = x.clone() if call.in_place else x
+    if isinstance(exponent, Tensor):
+        return call.detour(call.run(), _power_relevance, source, exponent)
+    return call.detour(call.run(), act.power(float(exponent)).relevance, source)
 
 
-def _glu(call: Call) -> Tensor:
-    content, gates = call.args[0].chunk(2, dim=call.argument(1, "dim", -1))
-    return content * call.gate(torch.sigmoid(gates))  # type: ignore[no-any-return]
+def _power_relevance(grad: Tensor, x: Tensor, exponent: Tensor) -> tuple[Tensor, None]:
+    return (grad * x.pow(exponent - 1)).sum_to_size(x.shape), None
 
 
-def _grid_sample(call: Call) -> Tensor:
-    image, grid, *rest = call.args
-    return call.function(image, call.gate(grid), *rest, **call.kwargs)  # type: ignore[no-any-return]
-
-
-def _rescaling(call: Call) -> Tensor:
-    """1/sqrt(x) and the like: a rescaling of what it multiplies, with no relevance of its own."""
-    out = call.refuse(call.run())
-    assign_role(out, Role.GATE)
-    return out
-
-
-def _swish(saved: tuple[Tensor, ...], switch: Switch) -> Tensor:
-    return activation(saved[0], act.SILU, switch)
+def _same(grad: Tensor, *operands: Tensor) -> tuple[Tensor | None, ...]:
+    return (grad, *(None for _ in operands[1:]))
 
 
 WBP_RULES: Mapping[str, Rule] = {
@@ -131,42 +130,34 @@ WBP_RULES: Mapping[str, Rule] = {
     "celu": elementwise(_celu),
     "selu": elementwise(_selu),
     "tanh": elementwise(lambda _: act.TANH),
+    "tanhshrink": elementwise(lambda _: act.TANHSHRINK),
     "softsign": elementwise(lambda _: act.SOFTSIGN),
+    "softshrink": elementwise(lambda call: act.softshrink(float(call.argument(1, "lambd", 0.5)))),
     "softplus": elementwise(_softplus),
+    "logsigmoid": elementwise(lambda _: act.LOGSIGMOID),
     "relu6": elementwise(lambda _: act.clamp(0.0, 6.0)),
     "hardtanh": elementwise(_hardtanh),
+    "threshold": elementwise(
+        lambda call: act.threshold(call.argument(1, "threshold"), call.argument(2, "value"))
+    ),
     "clamp": _clamp,
-    "clip": _clamp,
-    "clamp_min": elementwise(lambda call: act.clamp(call.args[1], None)),
-    "clamp_max": elementwise(lambda call: act.clamp(None, call.args[1])),
+    "clamp_min": elementwise(lambda call: act.clamp(call.argument(1, "min"), None)),
+    "clamp_max": elementwise(lambda call: act.clamp(None, call.argument(1, "max"))),
     "sigmoid": elementwise(lambda _: act.SIGMOID, gating=True),
     "hardsigmoid": elementwise(lambda _: act.HARDSIGMOID, gating=True),
     "square": _power,
     "pow": _power,
-    # products and rescalings
-    "mul": product,
-    "matmul": matrix_product,
-    "reflected_matmul": matrix_product,
-    "bmm": matrix_product,
-    "einsum": product,
+    "float_power": _power,
+    # products
+    **dict.fromkeys(("mul", "matmul", "bmm", "einsum", "tensordot", "outer", "kron"), product),
+    **dict.fromkeys(OPERANDS, product_of_some),
+    "addcdiv": add_quotient,
+    "lerp": lerp,
+    "glu": gated_linear_unit,
+    "grid_sample": grid_sample,
+    # rescalings and gates that are no activations
     "div": divide,
-    "rsqrt": _rescaling,
-    # Weights kept as logarithms: exp(log w) is the gate that a softmax would have been.
-    "exp": _rescaling,
-    "glu": _glu,
-    "grid_sample": _grid_sample,
-    **{
-        name: weighted
-        for name in (
-            "linear",
-            *(f"conv{d}d" for d in (1, 2, 3)),
-            *(f"conv_transpose{d}d" for d in (1, 2, 3)),
-            "addmm",
-            "baddbmm",
-            "addbmm",
-            "prelu",
-        )
-    },
+    **dict.fromkeys(("reciprocal", "rsqrt", "sqrt", "exp", "erf", "softmax"), rescaling),
     # normalisation
     "batch_norm": batch_norm,
     "layer_norm": layer_norm,
@@ -175,12 +166,12 @@ WBP_RULES: Mapping[str, Rule] = {
     "rms_norm": rms_norm,
     "normalize": normalize,
     # attention
-    "softmax": softmax,
     "scaled_dot_product_attention": scaled_dot_product_attention,
     "multi_head_attention_forward": multi_head_attention,
 }
 
-# autograd functions that libraries define for themselves; MONAI's keeps memory, not values.
-FOREIGN_RULES: Mapping[str, Callable[[tuple[Tensor, ...], Switch], Tensor]] = {
-    "monai.networks.blocks.activation.SwishImplementation": _swish,
+# autograd functions that libraries define for themselves, by the tensors that they save.
+FOREIGN_RULES: Mapping[str, Relevance] = {
+    "monai.networks.blocks.activation.SwishImplementation": act.SILU.relevance,
+    "torch.nn.parallel.distributed._DDPSink": _same,
 }

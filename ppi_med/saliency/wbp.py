@@ -24,25 +24,41 @@ class RuleRecording(Recording):
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
     ) -> Tensor:
         """Return s = W_0 * x, the relevance of every pixel for ``target``."""
-        weights = self.pass_back(target, (self.image,), create_graph, retain_graph)[0]
+        (weights,) = self.pass_back(
+            self.scores(target),
+            (self.image,),
+            create_graph=create_graph,
+            retain_graph=retain_graph or create_graph,
+        )
         return weights * self.image.detach()
 
-    def pass_back(
-        self, target: Target, inputs: tuple[Tensor, ...], create_graph: bool, retain_graph: bool
-    ) -> tuple[Tensor, ...]:
-        """Return the weights W of ``inputs`` for the sum of the target scores."""
+    def scores(self, target: Target) -> Tensor:
+        """Return the scores ``(N,)`` of ``target``; one that is a callable is under the rules."""
         with torch.inference_mode(False), torch.enable_grad():
-            scores = target_scores(self.output, target)
-            if not scores.requires_grad:
-                return tuple(torch.zeros_like(value) for value in inputs)
-            with self.forward.switch:
-                found = torch.autograd.grad(
-                    scores.sum(),
-                    inputs,
-                    create_graph=create_graph,
-                    retain_graph=retain_graph or create_graph,
-                    allow_unused=True,
-                )
+            if callable(target) and not isinstance(target, Tensor):
+                with self.forward:
+                    return target_scores(self.output, target)
+            return target_scores(self.output, target)
+
+    def pass_back(
+        self,
+        scores: Tensor,
+        inputs: tuple[Tensor, ...],
+        *,
+        create_graph: bool = False,
+        retain_graph: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """Return the weights W of ``inputs`` for the sum of the scores."""
+        if not scores.requires_grad:
+            return tuple(torch.zeros_like(value) for value in inputs)
+        with torch.inference_mode(False), torch.enable_grad(), self.forward.switch:
+            found = torch.autograd.grad(
+                scores.sum(),
+                inputs,
+                create_graph=create_graph,
+                retain_graph=retain_graph,
+                allow_unused=True,
+            )
         return tuple(
             torch.zeros_like(value) if weight is None else weight
             for value, weight in zip(inputs, found, strict=True)
