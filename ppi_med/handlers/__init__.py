@@ -1,0 +1,33 @@
+"""Handlers for MONAI's trainers and evaluators, one a file.
+
+They are imported on first use, so that one of them costs nothing to a bundle that names another.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_WHERE = {
+    "AUC": "metrics",
+    "AttentionSchedule": "attention_schedule",
+    "BestCheckpoint": "best_checkpoint",
+    "EarlyStop": "early_stop",
+    "PPIHandler": "ppi",
+    "PicturesHandler": "pictures",
+    "PredictionsHandler": "predictions",
+    "ResumeHandler": "resume",
+    "TrackingHandler": "tracking",
+}
+
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_WHERE]

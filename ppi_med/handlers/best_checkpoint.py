@@ -1,0 +1,121 @@
+"""Keep the network's weights of the best epoch."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from ppi_med import naming
+from ppi_med.io import atomic_path, write_json
+from ppi_med.training.plain import plain
+from ppi_med.training.state import unwrapped
+
+logger = logging.getLogger(__name__)
+
+
+class BestCheckpoint:
+    """Write the network's `state_dict` whenever a validation beats all before.
+
+    One of ``validate#handlers``. The file is a plain `state_dict`, as MONAI's `CheckpointLoader`
+    and `ckpt_export` read it; a JSON file of the same name beside it says metric, value and epoch.
+    A NaN is never the best; of equals the first is kept.
+
+    Args:
+        network: whose weights to keep.
+        path: of the file, such as "models/model.pt".
+        metric: key of ``evaluator.state.metrics``; its direction is known from its name.
+        start_epoch: first epoch that may be the best, from 1.
+
+    Attributes:
+        value: the best so far, None before the first.
+        epoch: of the best, counted from 1.
+
+    Examples:
+        >>> import tempfile
+        >>> evaluator = Engine(lambda engine, batch: None)
+        >>> best = BestCheckpoint(nn.Linear(2, 1), tempfile.mkdtemp() + "/model.pt")
+        >>> best.attach(evaluator)
+        >>> evaluator.state.metrics = {"val/auc": 0.7}
+        >>> _ = evaluator.run([0])
+        >>> best.value
+        0.7
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        path: str | os.PathLike[str],
+        metric: str = naming.VAL_AUC,
+        start_epoch: int = 1,
+    ) -> None:
+        self.network = network
+        self.path = Path(path)
+        self.metric = metric
+        self.start_epoch = start_epoch
+        self.value: float | None = None
+        self.epoch: int | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator.
+
+        Raises:
+            RuntimeError: where it is attached to it already.
+        """
+        if engine.has_event_handler(self._compare, Events.COMPLETED):
+            raise RuntimeError("A BestCheckpoint is attached once: name it once in handlers.")
+        engine.add_event_handler(Events.COMPLETED, self._compare)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best so far."""
+        return {"value": self.value, "epoch": self.epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put the best so far back."""
+        self.value, self.epoch = state["value"], state["epoch"]
+
+    def _compare(self, engine: Engine) -> None:
+        value = metric_of(engine, self.metric)
+        if engine.state.epoch < self.start_epoch or not improves(self.metric, value, self.value):
+            return
+        self.value, self.epoch = value, int(engine.state.epoch)
+        if getattr(engine.state, "rank", 0) == 0:
+            self._write()
+
+    def _write(self) -> None:
+        with atomic_path(self.path) as temporary:
+            torch.save(plain(unwrapped(self.network).state_dict()), temporary)
+        found = {"metric": self.metric, "value": self.value, "epoch": self.epoch}
+        write_json(self.path.with_suffix(".json"), found)
+        logger.info("Best %s so far: %.4f (epoch %s).", self.metric, self.value, self.epoch)
+
+
+def metric_of(engine: Engine, name: str) -> float:
+    """Return a metric of an evaluator that has run.
+
+    Raises:
+        KeyError: where there is none of that name, naming those there are.
+    """
+    metrics = engine.state.metrics
+    if name not in metrics:
+        raise KeyError(
+            f"The evaluator has no metric {name!r}, only {sorted(metrics)}: name it so under "
+            "key_val_metric or additional_metrics."
+        )
+    return float(metrics[name])
+
+
+def improves(name: str, value: float, best: float | None, by: float = 0.0) -> bool:
+    """Say whether `value` of the named metric is better than `best` by more than `by`."""
+    if math.isnan(value):
+        return False
+    if best is None or math.isnan(best):
+        return True
+    return naming.direction(name) * (value - best) > by

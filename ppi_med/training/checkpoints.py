@@ -1,0 +1,136 @@
+"""Checkpoints that are whole or not there.
+
+A file is written under a temporary name, flushed to the disk and renamed. Its final name carries
+the count of iterations and the hash of its content, so that content and name change together and
+a damaged file (a torn write below the file system, a bad disk) is recognised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ppi_med.io import atomic_path
+from ppi_med.training.plain import plain
+
+_NAME = re.compile(r"checkpoint_(?P<iteration>\d+)_(?P<digest>[0-9a-f]{16})\.pt")
+_LEFT_OVER = ".checkpoint_*.tmp*"
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointStore:
+    """A folder with the newest checkpoints of one run.
+
+    Args:
+        directory: the folder; made when the first checkpoint is saved.
+        keep: how many to keep, at least 2: the one before stays until the new one is whole.
+
+    Raises:
+        ValueError: where `keep` is less than 2.
+
+    Examples:
+        >>> import tempfile
+        >>> store = CheckpointStore(tempfile.mkdtemp())
+        >>> _ = store.save({"epoch": 1}, iteration=10)
+        >>> store.load()
+        {'epoch': 1}
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], keep: int = 2) -> None:
+        if keep < 2:
+            raise ValueError(f"Got keep={keep}, expected at least 2: the last and the one before.")
+        self.directory = Path(directory)
+        self.keep = keep
+
+    def save(self, state: dict[str, Any], iteration: int) -> Path:
+        """Write a checkpoint, then remove those beyond `keep`.
+
+        Args:
+            state: of tensors and plain values, see :func:`ppi_med.training.plain.plain`.
+            iteration: number of iterations done.
+
+        Returns:
+            The file.
+
+        Raises:
+            TypeError: where the state holds something else, naming the key.
+        """
+        buffer = io.BytesIO()
+        torch.save(plain(state), buffer)
+        content = buffer.getbuffer()
+        path = self.directory / f"checkpoint_{iteration:010d}_{_digest(content)}.pt"
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+        for old in self.files()[self.keep :]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the newest whole checkpoint's state, tensors on the CPU; None where there is none.
+
+        A damaged one is passed over with one line of warning.
+
+        Raises:
+            RuntimeError: where there are checkpoints and all are damaged.
+        """
+        files = self.files()
+        damaged: list[Path] = []
+        for path in files:
+            content = path.read_bytes()
+            if _digest(content) == _parsed(path)[1]:
+                if damaged:
+                    logger.warning(
+                        "Damaged checkpoint passed over (%s); continuing from the one before: %s",
+                        ", ".join(one.name for one in damaged),
+                        path.name,
+                    )
+                state: dict[str, Any] = torch.load(
+                    io.BytesIO(content), map_location="cpu", weights_only=True
+                )
+                return state
+            damaged.append(path)
+        if files:
+            raise RuntimeError(
+                f"All {len(files)} checkpoints in {self.directory} are damaged, expected a whole "
+                "one: remove that folder to start the run from the beginning."
+            )
+        return None
+
+    def files(self) -> list[Path]:
+        """Return the checkpoints, newest first."""
+        found = (
+            path for path in self.directory.glob("checkpoint_*.pt") if _NAME.fullmatch(path.name)
+        )
+        return sorted(
+            found, key=lambda path: (_parsed(path)[0], path.stat().st_mtime_ns), reverse=True
+        )
+
+    def clear(self) -> None:
+        """Remove all checkpoints, to start from the beginning."""
+        for path in self.files():
+            path.unlink(missing_ok=True)
+        self.remove_left_overs()
+
+    def remove_left_overs(self) -> None:
+        """Remove what a killed process left half written. One process only uses a folder."""
+        for path in self.directory.glob(_LEFT_OVER):
+            path.unlink(missing_ok=True)
+
+
+def _digest(content: bytes | memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _parsed(path: Path) -> tuple[int, str]:
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise ValueError(f"{path} is not named like a checkpoint of this store.")
+    return int(match["iteration"]), match["digest"]
