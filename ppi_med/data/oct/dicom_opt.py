@@ -26,8 +26,31 @@ _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
 def read(path: Path, options: ReadOptions) -> list[OctVolume]:
     """Read an Ophthalmic Tomography object; other DICOM objects are no OCT."""
-    dataset = _load(path)
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        return [_read(path, options)]
+    except OctReadError:
+        raise
+    except InvalidDicomError as error:
+        raise OctReadError(path, "not a DICOM file.") from error
+    except Exception as error:  # pydicom converts values late and raises whatever they lead it to
+        text = " ".join(str(error).split())[:120]
+        raise OctReadError(path, f"damaged DICOM file ({type(error).__name__}: {text}).") from error
+
+
+def _read(path: Path, options: ReadOptions) -> OctVolume:
+    from pydicom import dcmread
+
+    head = dcmread(path, stop_before_pixels=True)
+    sop_class = str(head.get("SOPClassUID") or "")
+    if sop_class != SOP_CLASS:
+        name = getattr(head.get("SOPClassUID"), "name", sop_class) or "unknown"
+        raise NotOctError(path, f"a DICOM object of another kind: {name}.")
+    dataset = dcmread(path)
     n_frames = int(dataset.get("NumberOfFrames") or 1)
+    if not 0 < n_frames <= path.stat().st_size:
+        raise OctReadError(path, f"NumberOfFrames is {n_frames}, more than the file has bytes.")
     order = _frame_order(dataset, n_frames)
     pixels = _pixels(path, dataset, n_frames)[order]
     kept, rule = to_unsigned(path, pixels, options.window)
@@ -38,28 +61,7 @@ def read(path: Path, options: ReadOptions) -> list[OctVolume]:
     volume.meta["manufacturer"] = str(dataset.get("Manufacturer") or "")
     _add_laterality(volume, dataset, n_frames)
     _add_spacing(volume, dataset, order)
-    return [volume]
-
-
-def _load(path: Path) -> Any:
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        head = dcmread(path, stop_before_pixels=True)
-        sop_class = str(head.get("SOPClassUID") or "")
-        if sop_class != SOP_CLASS:
-            name = getattr(head.get("SOPClassUID"), "name", sop_class) or "unknown"
-            raise NotOctError(path, f"a DICOM object of another kind: {name}.")
-        return dcmread(path)
-    except InvalidDicomError as error:
-        raise OctReadError(path, "not a DICOM file.") from error
-    except OctReadError:
-        raise
-    except Exception as error:  # pydicom raises whatever the bytes lead it to
-        raise OctReadError(
-            path, f"damaged DICOM file ({type(error).__name__}: {str(error)[:120]})."
-        ) from error
+    return volume
 
 
 def _pixels(path: Path, dataset: Any, n_frames: int) -> Any:

@@ -2,15 +2,21 @@
 
 The format's lateral scale and the distance between B-scans are not known to eyepy, which puts 1
 in their place: here they stay unknown.
+
+Pixels are 16-bit numbers without sign, 6 bits of exponent above 10 of mantissa. Public readers take
+the mantissa's bits in reverse, which no other number format does; as neither is documented, the
+order in which neighbouring A-scans differ less is taken, and stated.
 """
 
 from __future__ import annotations
 
+import struct
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ppi_med.data.oct.heidelberg_vol import grey_from_float
 from ppi_med.data.oct.options import ReadOptions
@@ -26,6 +32,8 @@ NAME = "heidelberg-e2e"
 _MAGIC = b"CMDb"
 _REFUSED = {2: "a circle scan", 5: "a radial scan (star)"}
 _EMPTY_ABOVE = 1.99
+_PATIENT, _LATERALITY = 9, 11
+_IMAGE, _BSCAN = 1073741824, 35652097
 _SCALE_TOLERANCE = 1e-6
 _LARGEST_MM = 0.05
 
@@ -36,27 +44,28 @@ def read(path: Path, options: ReadOptions) -> list[OctVolume]:
         head = stream.read(4)
     if head != _MAGIC:
         raise OctReadError(path, f"not an .e2e file: it starts with {head!r}, expected {_MAGIC!r}.")
-    volumes, refused = [], []
+    volumes: list[OctVolume] = []
+    refused: list[str] = []
     try:
-        series = list(_open(path).series)
-    except (ImportError, OctReadError):
+        with _reader(path) as reader:  # the file is open only within
+            series = list(reader.series)
+            for number, item in enumerate(series, start=1):
+                try:
+                    volumes.append(_read_series(path, item))
+                except Exception as error:  # the other series may be sound
+                    reason = error.reason if isinstance(error, OctReadError) else _damaged(error)
+                    refused.append(f"series {number} of {len(series)} left out: {reason}")
+    except OctReadError:
         raise
     except Exception as error:  # eyepy raises whatever the bytes lead it to
         raise OctReadError(path, _damaged(error)) from error
-    for number, item in enumerate(series, start=1):
-        try:
-            volumes.append(_read_series(path, item))
-        except OctReadError as error:
-            refused.append(f"series {number} of {len(series)} left out: {error.reason}")
-        except Exception as error:  # as above; the other series may be sound
-            refused.append(f"series {number} of {len(series)} left out: {_damaged(error)}")
     if not volumes:
-        raise OctReadError(path, " ".join(refused) or "no OCT series in it.")
+        raise OctReadError(path, " ".join(refused) or "no OCT series in it: damaged or truncated.")
     volumes[0].warnings += refused
     return volumes
 
 
-def _open(path: Path) -> Any:
+def _reader(path: Path) -> Any:
     try:
         module = import_module("eyepy.io.he.e2e_reader")
     except ImportError as error:
@@ -70,21 +79,88 @@ def _damaged(error: BaseException) -> str:
 
 
 def _read_series(path: Path, series: Any) -> OctVolume:
-    metas = series.get_bscan_meta()
+    """Read one series slice by slice: eyepy's own volume asks for more than the file must have."""
+    slices = [series.slices[number] for number in sorted(series.slices)]
+    metas = [item.get_meta() for item in slices]
     if not metas:
         raise OctReadError(path, "no B-scans in it.")
     pattern = metas[0]["scan_pattern"]
     if pattern in _REFUSED:
         raise OctReadError(path, f"{_REFUSED[pattern]}, expected parallel B-scans.")
-    shape = (int(series.n_bscans), int(metas[0]["size_y"]), int(metas[0]["size_x"]))
+    told = int(metas[0]["n_bscans"])
+    if told != len(slices):
+        raise OctReadError(path, f"{len(slices)} B-scans, but the series tells {told}: incomplete.")
+    shape = (len(slices), int(metas[0]["size_y"]), int(metas[0]["size_x"]))
     check_size(path, shape, 2, path.stat().st_size)
-    raw = np.asarray(series.get_bscans(), np.float32)
-    pixels = np.stack([grey_from_float(plane, _EMPTY_ABOVE) for plane in raw])
+    codes = [_codes(path, item, number, shape[1:]) for number, item in enumerate(slices)]
+    reverse = _mantissa_reversed(codes[len(codes) // 2])
+    pixels = np.empty(shape, np.uint8)
+    for number, plane in enumerate(codes):
+        pixels[number] = grey_from_float(_decode(plane, reverse), _EMPTY_ABOVE)
     volume = OctVolume(pixels, reader=NAME, source=path)
-    volume.provenance["pixels"] = "rule: vendor's logarithmic grey scale of the raw intensities"
-    volume.laterality = normal_laterality(str(series.laterality()))
+    volume.provenance["pixels"] = (
+        "rule: vendor's logarithmic grey scale of the raw intensities, mantissa read with the "
+        f"{'least' if reverse else 'most'} significant bit first, as the image is smoother so"
+    )
+    volume.laterality = normal_laterality(_eye(series))
+    volume.subject_key = _patient(series)
     scales = [float(meta["scale_y"]) for meta in metas]
     equal = max(scales) - min(scales) <= _SCALE_TOLERANCE
     if equal and min(scales) > 0 and max(scales) < _LARGEST_MM:
         volume.spacing = Spacing(axial=scales[0])
     return volume
+
+
+def _codes(path: Path, item: Any, number: int, shape: tuple[int, int]) -> NDArray[np.uint16]:
+    """Return the stored 16-bit codes of a B-scan."""
+    blocks = [folder.get_bytes() for folder in _folders(item, _IMAGE)]
+    for block in blocks:
+        if len(block) < 20:
+            continue
+        _, kind, _, height, width = struct.unpack("<5I", block[:20])
+        if kind != _BSCAN:
+            continue
+        if (height, width) != shape or len(block) < 20 + 2 * height * width:
+            raise OctReadError(
+                path,
+                f"B-scan {number + 1} has {height} x {width} pixels in {len(block)} bytes, "
+                f"expected {shape[0]} x {shape[1]}: damaged or truncated.",
+            )
+        return np.frombuffer(block, "<u2", height * width, 20).reshape(shape)
+    raise OctReadError(path, f"B-scan {number + 1} has no pixels: damaged or truncated.")
+
+
+def _decode(codes: NDArray[np.uint16], reverse: bool) -> NDArray[np.float32]:
+    """Return (1 + mantissa / 1024) 2^(exponent - 63)."""
+    mantissa = (codes & 1023).astype(np.int32)
+    if reverse:
+        table = np.array([int(f"{value:010b}"[::-1], 2) for value in range(1024)])
+        mantissa = table[mantissa]
+    exponent = (codes >> 10).astype(np.int32) - 63
+    return np.ldexp((1 + mantissa / 1024).astype(np.float32), exponent).astype(np.float32)
+
+
+def _mantissa_reversed(codes: NDArray[np.uint16]) -> bool:
+    """Tell whether neighbouring A-scans differ clearly less with the mantissa's bits reversed."""
+    rough = []
+    for reverse in (False, True):
+        grey = grey_from_float(_decode(codes, reverse), _EMPTY_ABOVE).astype(np.float32)
+        rough.append(float(np.abs(np.diff(grey, axis=1)).mean()) if codes.shape[1] > 1 else 0.0)
+    return rough[1] < 0.95 * rough[0]
+
+
+def _eye(series: Any) -> str:
+    """Return "R" or "L"; "" where the series does not tell or contradicts itself."""
+    codes = {int(folder.data.laterality) for folder in _folders(series, _LATERALITY)}
+    return chr(codes.pop()) if len(codes) == 1 else ""
+
+
+def _patient(series: Any) -> str | None:
+    found = {str(folder.data.patient_id).strip() for folder in _folders(series.patient, _PATIENT)}
+    return found.pop() or None if len(found) == 1 else None
+
+
+def _folders(structure: Any, wanted: int) -> list[Any]:
+    """Return the data of one kind, kinds being eyepy's enumeration or plain numbers."""
+    items = structure.folders.items()
+    return [folder for kind, folders in items if int(kind) == wanted for folder in folders]

@@ -98,7 +98,7 @@ def _read_series(path: Path, root: Any, node: Any, options: ReadOptions) -> OctV
         )
     volume = OctVolume(picture.pixels, reader=NAME, source=path, warnings=picture.warnings)
     volume.provenance |= picture.provenance
-    volume.meta = {"scan_type": kind, "files": [file.name for file in files]}
+    volume.meta = {"scan_type": kind, "files": [file.name for file in files], "paths": files}
     patient = root.find(".//Patient")
     if patient is not None:
         key = (patient.findtext("PatientID") or patient.findtext("ID") or "").strip()

@@ -1,4 +1,4 @@
-"""MATLAB files: Duke's `.mat` (v5 to v7 through scipy, v7.3 through h5py).
+"""MATLAB files: Duke's `.mat` (v5 to v7 by our own reader, v7.3 through h5py).
 
 Duke's volumes are one variable `images` (depth, width, B-scans). A file with one single
 three-dimensional numeric variable of another name is read by the same rule.
@@ -6,13 +6,13 @@ three-dimensional numeric variable of another name is read by the same rule.
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ppi_med.data.oct.mat5 import list_variables, load_variable
 from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.pixels import to_unsigned
 from ppi_med.data.oct.volume import DEFLATE_RATIO, OctReadError, OctVolume, check_size
@@ -21,19 +21,6 @@ NAME = "matlab"
 DEFAULT_VARIABLE = "images"
 DEFAULT_AXES = "dwn"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_ITEMSIZE = {
-    "int8": 1,
-    "uint8": 1,
-    "logical": 1,
-    "int16": 2,
-    "uint16": 2,
-    "int32": 4,
-    "uint32": 4,
-    "single": 4,
-    "int64": 8,
-    "uint64": 8,
-    "double": 8,
-}
 
 
 def read(path: Path, options: ReadOptions) -> list[OctVolume]:
@@ -78,14 +65,18 @@ def read_mat(
     with path.open("rb") as stream:
         head = stream.read(520)
     hdf5 = _HDF5_MAGIC in (head[:8], head[512:520]) or head.startswith(b"MATLAB 7.3")
-    shapes = _list_hdf5(path) if hdf5 else _list_v5(path)
+    variables = {} if hdf5 else list_variables(path)
+    shapes = _list_hdf5(path) if hdf5 else {n: v.shape for n, v in variables.items()}
     name = _choose(path, shapes, variable)
     wanted = [name, *([mask_variable] if mask_variable else [])]
     if mask_variable and mask_variable not in shapes:
         raise OctReadError(
             path, f"no variable {mask_variable!r} for the mask; there are {sorted(shapes)}."
         )
-    arrays = _load_hdf5(path, wanted) if hdf5 else _load_v5(path, wanted)
+    if hdf5:
+        arrays = _load_hdf5(path, wanted)
+    else:
+        arrays = {name: load_variable(path, variables[name]) for name in wanted}
     raw = arrays[name]
     order = [axes.index(letter) for letter in "ndw"]
     pixels, rule = to_unsigned(path, raw.transpose(order), window)
@@ -133,36 +124,6 @@ def _choose(path: Path, shapes: dict[str, tuple[int, ...]], variable: str | None
         f"expected {DEFAULT_VARIABLE!r} or one single 3D numeric variable, got {found}; "
         "name it with --variable.",
     )
-
-
-def _list_v5(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the numeric variables' shapes, read from the headers alone."""
-    from scipy.io import whosmat
-
-    try:
-        listed = whosmat(str(path))
-    except Exception as error:  # scipy raises whatever the bytes lead it to
-        raise OctReadError(path, f"not a readable MATLAB file ({_short(error)}).") from error
-    shapes: dict[str, tuple[int, ...]] = {}
-    size = path.stat().st_size
-    for name, shape, kind in listed:
-        if kind in _ITEMSIZE:
-            shapes[name] = tuple(int(n) for n in shape)
-            if 0 not in shape:
-                check_size(path, shapes[name], _ITEMSIZE[kind], size * DEFLATE_RATIO)
-    return shapes
-
-
-def _load_v5(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
-    from scipy.io import loadmat
-
-    try:
-        loaded = loadmat(str(path), variable_names=names)
-        return {name: np.asarray(loaded[name]) for name in names}
-    except (zlib.error, EOFError, OSError) as error:
-        raise OctReadError(path, f"truncated or damaged ({_short(error)}).") from error
-    except Exception as error:  # scipy raises whatever the bytes lead it to
-        raise OctReadError(path, f"damaged MATLAB file ({_short(error)}).") from error
 
 
 def _list_hdf5(path: Path) -> dict[str, tuple[int, ...]]:

@@ -14,7 +14,7 @@ from ppi_med.data.oct.options import Policy, ReadOptions
 from ppi_med.data.oct.volume import OctReadError, OctVolume, check_size
 
 NAME = "images"
-_GREY_TOLERANCE = 24
+_GREY_TOLERANCE = 8
 """JPEG moves grey pixels a little apart in colour; more than this is drawn or coloured."""
 
 

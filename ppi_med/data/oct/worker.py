@@ -164,6 +164,12 @@ def convert_source(task: Task) -> Result:
     except OSError as error:
         reason = f"{type(error).__name__}: {error.strerror or error}."
         return Result(source.relative, "failed", reason, sha256)
+    except (
+        Exception
+    ) as error:  # a reader's fault must not end the run: it is reported like the rest
+        text = " ".join(str(error).split())[:200]
+        reason = f"unexpected {type(error).__name__}: {text} (please report it)."
+        return Result(source.relative, "failed", reason, sha256)
     body = {"sha256": sha256, "options": task.options_hash, "source": source.relative}
     write_json(task.record_path, body | {"volumes": [asdict(record) for record in records]})
     return Result(source.relative, "ok", "", sha256, records)
@@ -199,7 +205,22 @@ def _read(task: Task) -> list[OctVolume]:
         from ppi_med.data.oct.stack import read_pictures
 
         return [read_pictures(source.path, source.files, colour=task.options.colour)]
-    return READERS[source.reader].load()(source.path, task.options)
+    volumes = READERS[source.reader].load()(source.path, task.options)
+    if source.reader == "heidelberg-xml":
+        _mention_unused(source, volumes)
+    return volumes
+
+
+def _mention_unused(source: Source, volumes: list[OctVolume]) -> None:
+    """Say which pictures beside an export belong to none of its B-scans."""
+    used = {path for volume in volumes for path in volume.meta["paths"]}
+    unused = [path for path in source.files[1:] if path not in used]
+    if unused:
+        first = unused[0].relative_to(source.path.parent).as_posix()
+        volumes[0].warnings.append(
+            f"{len(unused)} pictures beside or below it are none of its B-scans, first {first}: "
+            "passed over."
+        )
 
 
 def _write(task: Task, volume: OctVolume, number: int) -> VolumeRecord:

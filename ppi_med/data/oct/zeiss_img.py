@@ -18,7 +18,7 @@ from ppi_med.data.oct.volume import OctReadError, OctVolume, check_size, normal_
 NAME = "zeiss-img"
 _DEPTH = 1024
 _CUBES = {512 * 128 * _DEPTH: (512, 128), 200 * 200 * _DEPTH: (200, 200)}
-_NAME_SIZE = re.compile(r"(?:cube|raster)[ _]*(\d{2,4})x(\d{1,4})(?=[ _])", re.IGNORECASE)
+_NAME_SIZE = re.compile(r"(?:cube|raster)[ _]*(\d{1,4})x(\d{1,4})(?=[ _])", re.IGNORECASE)
 _NAME_EYE = re.compile(r"_(OD|OS)_sn\w+_", re.IGNORECASE)
 
 
