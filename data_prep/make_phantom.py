@@ -53,6 +53,7 @@ def oct(
     ] = "",
     seed: Annotated[int, typer.Option(help="Of eyes, visits and marks.")] = 0,
     split_seed: Annotated[int, typer.Option(help="Of training, validation, test and folds.")] = 0,
+    folds: Annotated[int, typer.Option(help="Folds over training and validation; 0: none.")] = 5,
     depth: Annotated[int, typer.Option(help="Rows of a B-scan.")] = 64,
     width: Annotated[int, typer.Option(help="A-scans of the widest site.")] = 80,
     slices: Annotated[int, typer.Option(help="B-scans of a volume.")] = 24,
@@ -83,6 +84,7 @@ def oct(
         size=FULL_SIZE if full_size else Size(depth, width, slices),
         seed=seed,
         split_seed=split_seed,
+        folds=folds,
     )
     workers = workers or os.cpu_count() or 1
     if raw_only:

@@ -69,13 +69,16 @@ def _yx(grid: Grid) -> tuple[Field, Field]:
 
 
 def _bruch(rng: np.random.Generator, grid: Grid) -> Field:
-    """A tilted bowl with a slow waviness, shifted as a whole."""
+    """A tilted bowl with a slow waviness, as far as the B-scan has room for it."""
     x, y = grid.x[None, :], grid.y[:, None]
     tilt_x, tilt_y = rng.normal(0, 0.018, size=2)
     bend = rng.uniform(0.006, 0.016)
-    base = rng.uniform(0.84, 0.93)
+    base = rng.uniform(0.86, 0.93)
     wave = 0.008 * SmoothNoise(rng, (1.3, 1.3))(*_yx(grid))
-    return np.asarray(base + tilt_x * x + tilt_y * y - bend * (x**2 + y**2) / 2 + wave, np.float32)
+    # 3.7 mm^2: the mean square of half the field in both directions
+    shape = tilt_x * x + tilt_y * y - bend * ((x**2 + y**2) / 2 - 3.7) + wave
+    shape = shape * min(1.0, 0.13 / float(np.abs(shape).max()))
+    return np.asarray(base + shape, dtype=np.float32)
 
 
 def _thickness(

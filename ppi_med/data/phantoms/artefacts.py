@@ -36,7 +36,9 @@ def _logo(depth: int, width: int) -> tuple[NDArray[np.bool_], Grey]:
 def _band(depth: int, width: int) -> tuple[NDArray[np.bool_], Grey]:
     """A dark band at the upper right, where the detector gives nothing."""
     where, value = _empty(depth, width)
-    where[_box(depth, width, (0.06, 0.16), (0.72, 0.95))] = True
+    band = _box(depth, width, (0.06, 0.16), (0.72, 0.95))
+    where[band] = True
+    value[band] = 5  # not 0, which is taken for "not recorded"
     return where, value
 
 

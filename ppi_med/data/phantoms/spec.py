@@ -58,7 +58,12 @@ class OctPhantomSpec:
             self.sites, subjects=self.subjects, visits=self.visits, seed=self.seed
         )
         rows = [ManifestRow(v.name, subject=v.subject, site=v.site, label=v.label) for v in volumes]
-        splits = make_splits(rows, fractions=self.fractions, folds=self.folds, seed=self.split_seed)
+        try:
+            splits = make_splits(
+                rows, fractions=self.fractions, folds=self.folds, seed=self.split_seed
+            )
+        except ValueError as error:
+            raise UsageError(f"These subjects cannot be parted: {error}") from error
         parts = {s: part for part, subjects in splits.parts.items() for s in subjects}
         by_part: dict[str, Agreement] = {}
         if self.test_agreement != "same":
