@@ -153,6 +153,7 @@ def convert_source(task: Task) -> Result:
         kept = None if task.overwrite else read_record(task, sha256)
         if kept is not None:
             return kept
+        _forget(task)
         volumes = _read(task)
         records = tuple(_write(task, volume, number) for number, volume in enumerate(volumes))
     except NotOctError as error:
@@ -173,6 +174,23 @@ def convert_source(task: Task) -> Result:
     body = {"sha256": sha256, "options": task.options_hash, "source": source.relative}
     write_json(task.record_path, body | {"volumes": [asdict(record) for record in records]})
     return Result(source.relative, "ok", "", sha256, records)
+
+
+def _forget(task: Task) -> None:
+    """Remove what an earlier run made of this source: it was another file, or other options."""
+    try:
+        names = [
+            name
+            for item in json.loads(task.record_path.read_text(encoding="utf-8"))["volumes"]
+            for name in item["sizes"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    task.record_path.unlink(missing_ok=True)
+    for name in names:
+        path = (task.output / name).resolve()
+        if path.is_relative_to(task.output.resolve()):
+            path.unlink(missing_ok=True)
 
 
 def read_record(task: Task, sha256: str) -> Result | None:
