@@ -25,6 +25,8 @@ _ALIASES = {
     "concat": "cat",
     "concatenate": "cat",
     "clip": "clamp",
+    "log_sigmoid": "logsigmoid",
+    "_threshold": "threshold",
     "special_expit": "sigmoid",
     "special_softmax": "softmax",
     "special_erf": "erf",
@@ -59,7 +61,10 @@ STRUCTURAL = _names(
     channel_shuffle native_channel_shuffle pixel_shuffle pixel_unshuffle pad interpolate upsample
     upsample_nearest upsample_bilinear dropout dropout1d dropout2d dropout3d alpha_dropout
     feature_alpha_dropout feature_dropout neg negative positive cat hstack vstack dstack
-    column_stack row_stack
+    column_stack row_stack adjoint diag diag_embed diagflat block_diag sum_to_size resolve_conj
+    resolve_neg get:imag imag conj conj_physical view_as_real view_as_complex constant_pad_nd
+    slice_scatter select_scatter diagonal_scatter as_strided_scatter narrow_copy squeeze_copy
+    unsqueeze_copy permute_copy transpose_copy view_copy expand_copy slice_copy select_copy
     """
 )
 LINEAR = _names(
@@ -73,8 +78,11 @@ LINEAR = _names(
     fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices max_unpool1d
     max_unpool2d max_unpool3d relu leaky_relu prelu rrelu hardshrink abs absolute max min amax
     amin maximum minimum fmax fmin topk sort median kthvalue where masked_fill fold im2col col2im
-    setitem copy zero fill masked_scatter scatter scatter_add index_add index_copy tril triu
-    trace
+    setitem copy zero fill masked_scatter scatter scatter_add index_add index_copy index_fill
+    index_put put fill_diagonal tril triu trace msort rad2deg deg2rad nan_to_num trapezoid trapz
+    cumulative_trapezoid affine_grid complex fft_fft fft_fft2 fft_fftn fft_ifft fft_ifft2
+    fft_ifftn fft_rfft fft_rfft2 fft_rfftn fft_irfft fft_irfft2 fft_irfftn fft_hfft fft_ihfft
+    fft_fftshift fft_ifftshift
     """
 )
 # Where every operand that depends on the image is a gate, the result still is one.

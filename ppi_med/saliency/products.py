@@ -14,7 +14,7 @@ from torch import Tensor
 from ppi_med.saliency.call import Call
 from ppi_med.saliency.constants import with_constants
 from ppi_med.saliency.primitives import Relevance
-from ppi_med.saliency.roles import Role, map_tensors, role_of, tensors_in
+from ppi_med.saliency.roles import Role, assign_role, map_tensors, role_of, tensors_in
 
 # Which operands are multiplied with each other, by position and name.
 _Operands = tuple[tuple[int, str], ...]
@@ -127,6 +127,23 @@ def rescaling(call: Call) -> Any:
     """1/x, sqrt(x), exp(x) ...: a rescaling of what it multiplies, with no relevance of its own."""
     call.role = Role.GATE
     return call.refuse(call.run())
+
+
+def deviation_and_mean(call: Call) -> Any:
+    """``torch.var_mean``: the deviation is a rescaling, the mean is linear."""
+    deviation, mean = call.run()
+    rescaled = call.refuse(deviation)
+    assign_role(rescaled, Role.GATE)
+    return rescaled, mean
+
+
+def broadcast(call: Call) -> Any:
+    """Give each tensor its own operand's role."""
+    operands = list(tensors_in(call.args))
+    expanded = call.run()
+    for operand, result in zip(operands, expanded, strict=True):
+        assign_role(result, role_of(operand) or Role.CONSTANT)
+    return expanded
 
 
 def _signal_among(factors: list[Tensor]) -> Tensor | None:

@@ -29,6 +29,8 @@ from ppi_med.saliency.primitives import Relevance
 from ppi_med.saliency.products import (
     OPERANDS,
     add_quotient,
+    broadcast,
+    deviation_and_mean,
     divide,
     gated_linear_unit,
     grid_sample,
@@ -157,7 +159,13 @@ WBP_RULES: Mapping[str, Rule] = {
     "grid_sample": grid_sample,
     # rescalings and gates that are no activations
     "div": divide,
-    **dict.fromkeys(("reciprocal", "rsqrt", "sqrt", "exp", "erf", "softmax"), rescaling),
+    **dict.fromkeys(
+        ("reciprocal", "rsqrt", "sqrt", "exp", "erf", "softmax", "softmin", "gumbel_softmax"),
+        rescaling,
+    ),
+    **dict.fromkeys(("std", "var", "norm", "linalg_norm", "linalg_vector_norm"), rescaling),
+    **dict.fromkeys(("std_mean", "var_mean"), deviation_and_mean),
+    "broadcast_tensors": broadcast,
     # normalisation
     "batch_norm": batch_norm,
     "layer_norm": layer_norm,
