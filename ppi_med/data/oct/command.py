@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     print(report.table())
-    if report.count("ok", "kept"):
+    if report.count("ok", "kept") and not report.interrupted:
         print(f"written to {report.output}: volumes, manifest.csv, datalist.json and the report.")
     return report.exit_code
 
