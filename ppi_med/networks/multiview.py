@@ -49,7 +49,7 @@ class MultiViewClassifier(nn.Module):
 
     In training, all slices given pass through the CNN at once (batch norm sees them together). In
     evaluation they go ``chunk_size`` at a time, and without gradients the memory is that of one
-    chunk beside the volume and the features.
+    chunk beside the volume and the features. A program made by ``torch.export`` takes all at once.
 
     Args:
         backbone: name for :func:`create_backbone`, or a module that maps ``(B, C, H, W)`` to
@@ -180,7 +180,11 @@ class MultiViewClassifier(nn.Module):
 
     def _features(self, slices: Tensor) -> Tensor:
         """Return the features ``(B, F)`` of slices ``(B, C, H, W)``, in chunks in evaluation."""
-        size = slices.shape[0] if self.training or self.chunk_size == 0 else self.chunk_size
+        chunked = self.chunk_size > 0 and not self.training
+        if not is_scripting():
+            # A captured graph would be bound to one number of chunks, so to one size of volumes.
+            chunked = chunked and not torch.compiler.is_compiling()
+        size = self.chunk_size if chunked else slices.shape[0]
         return torch.cat([self.backbone(chunk) for chunk in slices.split(size)])
 
     def set_epoch(self, epoch: int) -> None:

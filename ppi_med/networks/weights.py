@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -87,10 +86,12 @@ def load_weights(
 def _load(file: Path) -> object:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except PermissionError:
+        raise
+    except Exception as error:  # arbitrary bytes fail in the reader in any way, KeyError included
         raise ValueError(
-            f"{file} could not be read as weights ({str(error).splitlines()[0]}): expected a state "
-            "dict of tensors, written by torch.save(network.state_dict(), path)."
+            f"{file} could not be read as weights ({type(error).__name__}): expected a state dict "
+            "of tensors, written by torch.save(network.state_dict(), path)."
         ) from error
 
 
