@@ -1,0 +1,93 @@
+"""Trained weights from a file into a network, with words for what can be wrong."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from ppi_med.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+_KEYS = ("model", "network", "state_dict")
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Load a `state_dict` into a network; every name and shape must fit.
+
+    Args:
+        network: its weights are replaced.
+        path: a `state_dict`, alone or under the key `model`, `network` or `state_dict`.
+
+    Raises:
+        UsageError: if the file is missing, is none of these, or does not fit the network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(
+            f"No weights {path}: train the bundle first, or name the file with --checkpoint."
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        first = (str(error).splitlines() or ["no message"])[0]
+        raise UsageError(f"{path} cannot be read as weights: {first}") from error
+    state = _state_dict(content)
+    if state is None:
+        raise UsageError(
+            f"{path} holds a {type(content).__name__}, expected a state_dict, alone or under one "
+            f"of the keys {', '.join(_KEYS)}."
+        )
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())
+        raise UsageError(
+            f"{path} does not fit {type(network).__name__}: is network_def the same as in "
+            f"training? {detail[:400]}"
+        ) from error
+
+
+class LoadWeights:
+    """Load a network's weights when an evaluator starts; one of its handlers.
+
+    Args:
+        network: whose weights to load.
+        path: the file; see `load_weights`.
+    """
+
+    def __init__(self, network: nn.Module, path: str | Path) -> None:
+        self.network = network
+        self.path = Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator.
+
+        Raises:
+            RuntimeError: where it is attached to it already.
+        """
+        if engine.has_event_handler(self._load, Events.STARTED):
+            raise RuntimeError("A LoadWeights is attached once: name it once in handlers.")
+        engine.add_event_handler(Events.STARTED, self._load)
+
+    def _load(self) -> None:
+        load_weights(self.network, self.path)
+        logger.info("weights of %s", self.path)
+
+
+def _state_dict(content: Any) -> dict[str, Any] | None:
+    if not isinstance(content, Mapping):
+        return None
+    for key in _KEYS:
+        if isinstance(content.get(key), Mapping):
+            return _state_dict(content[key])
+    if content and all(isinstance(value, torch.Tensor) for value in content.values()):
+        return dict(content)
+    return None

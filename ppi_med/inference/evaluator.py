@@ -1,0 +1,107 @@
+"""GA inference as parts of a stock `SupervisedEvaluator`: its inferer and its iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from monai.engines import SupervisedEvaluator
+from monai.engines.utils import IterationEvents
+from monai.inferers import Inferer
+from torch import nn
+
+from ppi_med.inference.dataset import FAULTS, SourceItem, VolumeItem, reason
+from ppi_med.inference.explain import VolumeExplanation, explain_volume
+from ppi_med.inference.ga import GaResult, NetworkInfo, make_result, method_name
+from ppi_med.inference.identity import network_hash
+from ppi_med.saliency.base import SaliencyMethod
+
+
+class GaInferer(Inferer):
+    """Give logit, slice weights and map of a volume, in bounded memory.
+
+    Args:
+        method: for the map, or `None` for no map.
+        chunk_size: slices at a time in the map.
+    """
+
+    def __init__(self, method: SaliencyMethod | None = None, chunk_size: int = 16) -> None:
+        super().__init__()
+        self.method = method
+        self.chunk_size = chunk_size
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> VolumeExplanation:
+        """Explain volumes `(N, 1, S, H, W)`; see `explain_volume`.
+
+        Args:
+            inputs: the volumes.
+            network: a `MultiViewClassifier`.
+            args: the ids of the slices' places, `(N, S)`, if given.
+            kwargs: the same by the name `positions`.
+        """
+        positions = args[0] if args else kwargs.get("positions")
+        return explain_volume(
+            cast(nn.Module, network),
+            inputs,
+            self.method,
+            positions=positions,
+            chunk_size=self.chunk_size,
+        )
+
+
+@dataclass
+class SourceOutput:
+    """What an iteration leaves in `engine.state.output`.
+
+    Attributes:
+        source: the file or folder, relative to what was asked for.
+        results: one a volume.
+        error: "" where all of the source went through.
+    """
+
+    source: str
+    results: list[GaResult] = field(default_factory=list)
+    error: str = ""
+
+
+def infer_iteration(engine: SupervisedEvaluator, batch: SourceItem) -> SourceOutput:
+    """Run the evaluator's inferer on one source; its `iteration_update`.
+
+    What a single file causes (unreadable, too small for the network, too large for the memory)
+    ends up in the output, and the evaluator goes on with the next one.
+
+    Args:
+        engine: the evaluator; its `inferer` is a `GaInferer`.
+        batch: from `OctFiles`.
+    """
+    output = SourceOutput(batch.source, error=batch.error)
+    engine.state.output = output
+    try:
+        for item in batch.volumes:
+            with engine.mode(engine.network):
+                output.results.append(_infer(engine, item))
+    except FAULTS as error:
+        output.error = reason(error)
+    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+    engine.fire_event(IterationEvents.MODEL_COMPLETED)
+    return output
+
+
+def _infer(engine: SupervisedEvaluator, item: VolumeItem) -> GaResult:
+    device = engine.state.device
+    explanation = engine.inferer(
+        item.image[None].to(device),
+        engine.network,
+        positions=item.positions[None].to(device),
+    )
+    info = NetworkInfo(
+        type(engine.network).__name__,
+        network_hash(engine.network),
+        method_name(getattr(engine.inferer, "method", None)),
+    )
+    size = item.image.shape[-2:]
+    return make_result(item.volume, explanation, info, item.positions, size)

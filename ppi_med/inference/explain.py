@@ -1,0 +1,134 @@
+"""A volume's logit, slice weights and map from the GA network, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from ppi_med.saliency.base import SaliencyMethod
+
+_PRESENT = 1
+"""The class whose evidence a map shows."""
+
+
+class ExplainableNetwork(Protocol):
+    """What inference asks of a network; see `ppi_med.networks.multiview.MultiViewClassifier`."""
+
+    num_positions: int
+
+    def explain(self, image: Tensor, positions: Tensor | None = None) -> Any:
+        """Return logit, slice logits and slice weights."""
+
+    def slice_classifier(self) -> nn.Module:
+        """Return the part that gives a single slice's logit."""
+
+
+@dataclass(frozen=True)
+class VolumeExplanation:
+    """What the network says of volumes of S slices, on the network's own grid.
+
+    Attributes:
+        logit: `(N, 1)`.
+        slice_logits: z, `(N, S)`.
+        slice_weights: w, summing to 1 over the slices, `(N, S)`.
+        saliency: `(N, 1, S, H, W)`, or `None` where no map was asked for.
+    """
+
+    logit: Tensor
+    slice_logits: Tensor
+    slice_weights: Tensor
+    saliency: Tensor | None
+
+
+def explain_volume(
+    network: nn.Module,
+    image: Tensor,
+    method: SaliencyMethod | None = None,
+    *,
+    positions: Tensor | None = None,
+    chunk_size: int = 16,
+) -> VolumeExplanation:
+    """Explain volumes in evaluation mode.
+
+    In evaluation a slice does not see its neighbours, so the map of a volume is that of its single
+    slices, each times the slice's weight. It is computed `chunk_size` slices at a time: the memory
+    is that of one chunk beside the volume and the map.
+
+    Args:
+        network: a `MultiViewClassifier`, or one with its methods `explain` and `slice_classifier`.
+        image: `(N, 1, S, H, W)`, preprocessed as in training.
+        method: for the map of GA's presence; `None` for no map.
+        positions: ids of the slices' places, `(N, S)`; default by relative place.
+        chunk_size: slices at a time in the map.
+
+    Returns:
+        The explanation, on `image`'s device. The network's modes are as before.
+
+    Raises:
+        TypeError: for a network without these methods.
+        ValueError: for a chunk size below 1, or a map of another shape than the slices'.
+
+    Examples:
+        >>> from ppi_med.networks.multiview import MultiViewClassifier
+        >>> from ppi_med.saliency import WBP
+        >>> found = explain_volume(MultiViewClassifier(), torch.zeros(1, 1, 3, 32, 32), WBP())
+        >>> found.slice_weights.shape, found.saliency.shape
+        (torch.Size([1, 3]), torch.Size([1, 1, 3, 32, 32]))
+    """
+    _check(network, chunk_size)
+    explainable = cast(ExplainableNetwork, network)
+    with _evaluating(network):
+        with torch.no_grad():
+            output = explainable.explain(image, positions)
+        saliency = None
+        if method is not None:
+            maps = _slice_maps(explainable.slice_classifier(), image, method, chunk_size)
+            weights = output.slice_weights[:, None, :, None, None]
+            saliency = maps.mul_(weights.to(maps.dtype))
+    return VolumeExplanation(output.logit, output.slice_logits, output.slice_weights, saliency)
+
+
+def _slice_maps(
+    classifier: Callable[[Tensor], Tensor], image: Tensor, method: SaliencyMethod, chunk_size: int
+) -> Tensor:
+    """Return the maps of the single slices' logits, `(N, C, S, H, W)`."""
+    batch, channels, slices = image.shape[:3]
+    single = image.transpose(1, 2).flatten(0, 1)
+    maps = torch.empty_like(single)
+    for chunk, into in zip(single.split(chunk_size), maps.split(chunk_size), strict=True):
+        found = method(classifier, chunk, _PRESENT)
+        if found.shape != chunk.shape:
+            raise ValueError(
+                f"{type(method).__name__} gave a map of shape {tuple(found.shape)} for slices of "
+                f"{tuple(chunk.shape)}, expected the same shape."
+            )
+        into.copy_(found.detach())
+    return maps.view(batch, slices, channels, *image.shape[3:]).transpose(1, 2)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode; restore each module's own mode on leaving."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _check(network: nn.Module, chunk_size: int) -> None:
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}, expected 1 or more slices at a time.")
+    missing = [name for name in ("explain", "slice_classifier") if not hasattr(network, name)]
+    if missing:
+        raise TypeError(
+            f"{type(network).__name__} has no {' and no '.join(missing)}: inference of GA needs "
+            "ppi_med.networks.MultiViewClassifier, or a network with these methods."
+        )

@@ -1,0 +1,203 @@
+"""Inference of geographic atrophy on one OCT volume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+from torch import nn
+
+from ppi_med.data.oct.options import ReadOptions
+from ppi_med.data.oct.volume import OctReadError, OctVolume
+from ppi_med.inference.explain import VolumeExplanation, explain_volume
+from ppi_med.inference.fit import spread_map
+from ppi_med.inference.identity import network_hash
+from ppi_med.inference.volumes import LoadedVolume, find_inputs, load_volume, read_volumes
+from ppi_med.saliency.base import SaliencyMethod
+
+Preprocessing = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """Which network spoke.
+
+    Attributes:
+        name: of its class.
+        sha256: of its weights; see `identity.network_hash`.
+        method: name of the saliency method, "" where there is no map.
+    """
+
+    name: str
+    sha256: str
+    method: str = ""
+
+
+@dataclass(frozen=True)
+class GaResult:
+    """What the network says of one volume.
+
+    Attributes:
+        volume: what it was asked about.
+        network: which network was asked.
+        probability: of GA, in [0, 1].
+        logit: the same before the sigmoid.
+        slice_logits: z of each B-scan, float32 `(S,)`.
+        slice_weights: w of each B-scan, summing to 1, float32 `(S,)`.
+        positions: id of each B-scan's place, int64 `(S,)`.
+        saliency: float32 `(S, H, W)` on the volume's own grid, or `None`.
+        network_size: (depth, width) of the B-scans as the network saw them.
+    """
+
+    volume: LoadedVolume
+    network: NetworkInfo
+    probability: float
+    logit: float
+    slice_logits: NDArray[np.float32]
+    slice_weights: NDArray[np.float32]
+    positions: NDArray[np.int64]
+    saliency: NDArray[np.float32] | None
+    network_size: tuple[int, int]
+
+    @property
+    def slice_probabilities(self) -> NDArray[np.float64]:
+        """The B-scans' own probabilities p, float64 `(S,)`."""
+        return np.asarray(expit(self.slice_logits.astype(np.float64)))
+
+
+def infer_volume(
+    network: nn.Module,
+    volume: LoadedVolume | OctVolume | str | Path,
+    method: SaliencyMethod | None = None,
+    *,
+    size: Sequence[int] | None = None,
+    preprocessing: Preprocessing | None = None,
+    options: ReadOptions | None = None,
+    device: torch.device | str | None = None,
+    chunk_size: int = 16,
+) -> GaResult:
+    """Ask a network about one volume.
+
+    Args:
+        network: a `MultiViewClassifier` with its trained weights.
+        volume: a file or folder of any supported format, or a volume that was read already.
+        method: for the map, such as `WBP()`; `None` for no map.
+        size: (depth, width) of the B-scans that the network was trained on: others are brought to
+            it, see `fit.fitting_matrices`. `None`: every volume in its own size.
+        preprocessing: in place of the standard one, which is `size`, then all B-scans, then the
+            training's normalisation; `size` is then unused.
+        options: what the user knows of the volume and its file does not tell.
+        device: where to compute; default where the network is.
+        chunk_size: slices at a time in the map.
+
+    Returns:
+        The result, its map on the volume's own grid.
+
+    Raises:
+        OctReadError: if the file cannot be read or holds several volumes.
+        TypeError: for a network without slices.
+        ValueError: for sizes that the network cannot take.
+
+    Examples:
+        >>> from ppi_med.networks.multiview import MultiViewClassifier
+        >>> pixels = np.zeros((3, 40, 50), np.uint8)
+        >>> volume = OctVolume(pixels, reader="example", source=Path("a.mat"))
+        >>> result = infer_volume(MultiViewClassifier(), volume, size=(32, 32))
+        >>> result.slice_weights.shape, result.network_size
+        ((3,), (32, 32))
+    """
+    loaded = _loaded(volume, options)
+    if preprocessing is None:
+        from ppi_med.inference.preprocessing import standard_preprocessing
+
+        preprocessing = standard_preprocessing(size, getattr(network, "num_positions", 100))
+    device = device or next((p.device for p in network.parameters()), "cpu")
+    item = preprocessing({"image": volume_tensor(loaded)})
+    explanation = explain_volume(
+        network,
+        item["image"][None].to(device),
+        method,
+        positions=item["positions"][None].to(device),
+        chunk_size=chunk_size,
+    )
+    info = NetworkInfo(type(network).__name__, network_hash(network), method_name(method))
+    return make_result(loaded, explanation, info, item["positions"], item["image"].shape[-2:])
+
+
+def volume_tensor(volume: LoadedVolume) -> torch.Tensor:
+    """Return the pixels as the transforms expect them, uint8 `(1, S, H, W)`."""
+    return torch.from_numpy(np.ascontiguousarray(volume.pixels))[None]
+
+
+def method_name(method: SaliencyMethod | None) -> str:
+    """Return a method's name, "" for none."""
+    return "" if method is None else type(method).__name__
+
+
+def make_result(
+    volume: LoadedVolume,
+    explanation: VolumeExplanation,
+    network: NetworkInfo,
+    positions: torch.Tensor,
+    network_size: Sequence[int],
+) -> GaResult:
+    """Join what is known of a volume with what the network says of it.
+
+    Args:
+        volume: of S B-scans.
+        explanation: of a batch of this one volume.
+        network: which network it was.
+        positions: ids of the B-scans, `(S,)`.
+        network_size: (depth, width) of the B-scans as the network saw them.
+
+    Raises:
+        ValueError: if the network's numbers are not finite.
+    """
+    logit = float(explanation.logit.double().reshape(()))
+    if not math.isfinite(logit):
+        raise ValueError(
+            f"the network's logit is {logit}: its weights or the volume's pixels are damaged."
+        )
+    saliency = None
+    if explanation.saliency is not None:
+        saliency = spread_map(explanation.saliency[0, 0].cpu(), volume.shape[1:]).numpy()
+    return GaResult(
+        volume=volume,
+        network=network,
+        probability=float(expit(logit)),
+        logit=logit,
+        slice_logits=explanation.slice_logits[0].float().cpu().numpy(),
+        slice_weights=explanation.slice_weights[0].float().cpu().numpy(),
+        positions=positions.reshape(-1).cpu().numpy().astype(np.int64),
+        saliency=saliency,
+        network_size=(int(network_size[0]), int(network_size[1])),
+    )
+
+
+def _loaded(
+    volume: LoadedVolume | OctVolume | str | Path, options: ReadOptions | None
+) -> LoadedVolume:
+    if isinstance(volume, LoadedVolume):
+        return volume
+    if isinstance(volume, OctVolume):
+        return load_volume(volume, options)
+    sources = find_inputs(volume)
+    if len(sources) > 1:
+        raise OctReadError(
+            volume,
+            f"holds {len(sources)} sources (first {sources[0].relative}), expected one volume: "
+            "name one of them.",
+        )
+    volumes = read_volumes(sources[0], options)
+    if len(volumes) > 1:
+        raise OctReadError(
+            volume, f"holds {len(volumes)} volumes, expected one: choose among read_volumes(...)."
+        )
+    return volumes[0]

@@ -1,0 +1,149 @@
+"""Write what an evaluator found, volume by volume, and say what became of every file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from ignite.engine import Engine, Events
+
+from ppi_med.inference.dataset import reason
+from ppi_med.inference.evaluator import SourceOutput
+from ppi_med.inference.ga import GaResult
+from ppi_med.inference.outputs import write_outputs
+from ppi_med.io import write_text
+
+logger = logging.getLogger(__name__)
+
+SUMMARY = "predictions.csv"
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One line of `predictions.csv`.
+
+    Attributes:
+        source: the file, relative to what was asked for.
+        volume_id: name of its folder, "" where it failed.
+        status: "ok" or "failed".
+        probability: of GA, "" where it failed.
+        logit: before the sigmoid, "" where it failed.
+        n_slices: number of B-scans, "" where it failed.
+        reason: why it failed.
+    """
+
+    source: str
+    volume_id: str = ""
+    status: str = "ok"
+    probability: float | str = ""
+    logit: float | str = ""
+    n_slices: int | str = ""
+    reason: str = ""
+
+
+class GaOutputs:
+    """One of an evaluator's handlers: `<output_dir>/<volume_id>/` with map, result and report.
+
+    A file that failed is named with the reason and the others go on. At the end
+    `<output_dir>/predictions.csv` has one line a volume or failed file.
+
+    Args:
+        output_dir: made if it is not there.
+        report: write `report.html` too.
+        notes: sentences for the reader of the reports, such as what the network was trained on.
+        checkpoint: the weights' file; its name goes into the results.
+
+    Attributes:
+        rows: of the last run.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        *,
+        report: bool = True,
+        notes: Sequence[str] = (),
+        checkpoint: str | Path = "",
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.report = report
+        self.notes = tuple(notes)
+        self.checkpoint = Path(checkpoint).name
+        self.rows: list[SummaryRow] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator whose iteration is `infer_iteration`.
+
+        Raises:
+            RuntimeError: where it is attached to it already.
+        """
+        if engine.has_event_handler(self._write, Events.ITERATION_COMPLETED):
+            raise RuntimeError("A GaOutputs is attached once: name it once in handlers.")
+        engine.add_event_handler(Events.STARTED, self.rows.clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    @property
+    def failures(self) -> list[SummaryRow]:
+        """The files that failed."""
+        return [row for row in self.rows if row.status != "ok"]
+
+    def verdict(self) -> str:
+        """Return one line on all files; what a command exits with if there are failures."""
+        failed = self.failures
+        volumes = len(self.rows) - len(failed)
+        if not failed:
+            return f"{volumes} volumes done."
+        first = failed[0]
+        return (
+            f"{len(failed)} files failed, {volumes} volumes done. First failure: "
+            f"{first.source}: {first.reason}"
+        )
+
+    def _write(self, engine: Engine) -> None:
+        output = cast(SourceOutput, engine.state.output)
+        for result in output.results:
+            try:
+                self._add(output.source, result)
+            except OSError as error:
+                self._fail(output.source, f"its outputs cannot be written: {reason(error)}")
+        if output.error:
+            self._fail(output.source, output.error)
+        output.results = []  # the pixels and maps are not needed any more
+
+    def _add(self, source: str, result: GaResult) -> None:
+        volume = result.volume
+        folder = self.output_dir / volume.volume_id
+        write_outputs(
+            result, folder, report=self.report, notes=self.notes, checkpoint=self.checkpoint
+        )
+        self.rows.append(
+            SummaryRow(
+                source=source,
+                volume_id=volume.volume_id,
+                probability=result.probability,
+                logit=result.logit,
+                n_slices=volume.shape[0],
+            )
+        )
+        logger.info("ok      %s: probability %.3f, see %s", source, result.probability, folder)
+        for warning in volume.warnings:
+            logger.info("        %s: %s", source, warning)
+
+    def _fail(self, source: str, why: str) -> None:
+        self.rows.append(SummaryRow(source, status="failed", reason=why))
+        logger.error("failed  %s: %s", source, why)
+
+    def _finish(self) -> None:
+        stream = io.StringIO()
+        fields = list(SummaryRow.__dataclass_fields__)
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(fields)
+        writer.writerows([getattr(row, name) for name in fields] for row in self.rows)
+        write_text(self.output_dir / SUMMARY, stream.getvalue())
+        logger.info(self.verdict())

@@ -1,0 +1,218 @@
+"""OCT volumes for inference: files and folders of any supported format, NIfTI included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppi_med.data.oct.nifti import read_nifti
+from ppi_med.data.oct.options import ReadOptions
+from ppi_med.data.oct.prepare import prepare_volume
+from ppi_med.data.oct.registry import READERS, reader_for
+from ppi_med.data.oct.sources import Source, find_sources, natural_key
+from ppi_med.data.oct.stack import read_pictures
+from ppi_med.data.oct.volume import Laterality, OctReadError, OctVolume, Spacing
+from ppi_med.data.oct.worker import volume_name
+
+NIFTI = "nifti"
+_NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_NO_VOLUMES = "masks"
+
+
+@dataclass(frozen=True)
+class LoadedVolume:
+    """A volume ready for a network, with what is known of it.
+
+    Attributes:
+        volume_id: name of its outputs.
+        pixels: uint8, `(S, H, W)`, as the conversion would write them.
+        spacing: mm; `None` where unknown.
+        laterality: "OD", "OS" or `None`.
+        reader: name of the reader.
+        source: the file, relative to the folder that was asked for.
+        source_sha256: hash of the source, "" where it was not a file.
+        provenance: for each value that is not in the file: where it came from.
+        warnings: sentences.
+    """
+
+    volume_id: str
+    pixels: NDArray[np.uint8]
+    spacing: Spacing = Spacing()
+    laterality: Laterality | None = None
+    reader: str = ""
+    source: str = ""
+    source_sha256: str = ""
+    provenance: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(S, H, W)`."""
+        slices, depth, width = self.pixels.shape
+        return slices, depth, width
+
+
+def find_inputs(paths: str | Path | Sequence[str | Path]) -> list[Source]:
+    """List what is to be read below the paths, in natural order.
+
+    A folder is searched as the conversion does it, and for NIfTI volumes besides; NIfTI files in a
+    folder named `masks` are passed over. What cannot be read (a missing path, an empty folder, a
+    file of no known format) is listed too, without a reader, so that it is reported and not lost.
+
+    Args:
+        paths: a file or folder, or several.
+    """
+    several = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    return [source for path in several for source in _sources(Path(path))]
+
+
+def _sources(path: Path) -> list[Source]:
+    if _is_nifti(path) and path.is_file():
+        return [Source(path, path.name, NIFTI, (path,))]
+    if not path.is_dir():
+        reader = (reader_for(path) or "") if path.exists() else ""
+        return [Source(path, path.name or str(path), reader, (path,))]
+    found = find_sources(path).sources
+    found += [
+        Source(file, file.relative_to(path).as_posix(), NIFTI, (file,))
+        for file in path.rglob("*.nii*")
+        if _is_nifti(file) and not _is_aside(file.relative_to(path))
+    ]
+    found.sort(key=lambda source: natural_key(source.relative))
+    return found or [Source(path, path.resolve().name, "", ())]
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(_NIFTI_SUFFIXES)
+
+
+def _is_aside(relative: Path) -> bool:
+    hidden = any(part.startswith(".") for part in relative.parts)
+    return hidden or _NO_VOLUMES in relative.parts[:-1]
+
+
+def output_names(sources: Iterable[Source]) -> list[str]:
+    """Return one name a source for its outputs, as the conversion would call its volume.
+
+    Where two would share one, the later takes its suffix along.
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    for source in sources:
+        name = _name(source)
+        if name.casefold() in taken:
+            name = volume_name(source.relative.replace(".", "-"), folder=True)
+        stem, number = name, 2
+        while name.casefold() in taken:
+            name, number = f"{stem}-{number}", number + 1
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def read_volumes(
+    source: Source, options: ReadOptions | None = None, name: str | None = None
+) -> list[LoadedVolume]:
+    """Read all volumes of a source and prepare them as the conversion does.
+
+    Args:
+        source: from `find_inputs`.
+        options: what the user knows and the file does not tell.
+        name: of the outputs; default as the conversion would call the volume.
+
+    Returns:
+        One volume, or several where the format holds several.
+
+    Raises:
+        OctReadError: if it cannot be read; the message names the file and says why.
+        OSError: if the system refuses the file.
+    """
+    options = options or ReadOptions()
+    if not source.reader:
+        raise OctReadError(source.path, _why_no_reader(source))
+    if source.reader == NIFTI:
+        read = [_read_nifti(source.path)]
+    elif source.reader == "images" and source.files != (source.path,):
+        read = [read_pictures(source.path, source.files, colour=options.colour)]
+    else:
+        read = READERS[source.reader].load()(source.path, options)
+    name = name or _name(source)
+    sha256 = source.sha256() if source.files and all(f.is_file() for f in source.files) else ""
+    volumes = [load_volume(volume, options, volume_id=name) for volume in read]
+    return [
+        replace(
+            volume,
+            volume_id=name if number == 0 else f"{name}_{number + 1}",
+            source=source.relative,
+            source_sha256=sha256,
+        )
+        for number, volume in enumerate(volumes)
+    ]
+
+
+def load_volume(
+    volume: OctVolume, options: ReadOptions | None = None, *, volume_id: str | None = None
+) -> LoadedVolume:
+    """Prepare a volume that a reader handed over.
+
+    Args:
+        volume: the volume as its source tells it.
+        options: what the user knows and the file does not tell.
+        volume_id: name of its outputs; default by its source.
+
+    Returns:
+        The volume for a network.
+    """
+    prepared = prepare_volume(volume, options)
+    path = volume.source
+    return LoadedVolume(
+        volume_id=volume_id or volume_name(path.name, folder=path.is_dir()),
+        pixels=prepared.pixels,
+        spacing=prepared.spacing,
+        laterality=prepared.laterality,
+        reader=volume.reader,
+        source=path.name,
+        provenance=prepared.provenance,
+        warnings=tuple(prepared.warnings),
+    )
+
+
+def _why_no_reader(source: Source) -> str:
+    if source.path.is_dir():
+        return "no OCT file was found in this folder."
+    if not source.path.exists():
+        return "no such file or folder."
+    suffixes = sorted({s for entry in READERS.values() for s in entry.suffixes})
+    known = ", ".join([*suffixes, *_NIFTI_SUFFIXES])
+    return f"no reader for this kind of file, expected one of {known}."
+
+
+def _read_nifti(path: Path) -> OctVolume:
+    """Read a converted volume; other NIfTI files are refused unless they hold the same kind."""
+    try:
+        pixels, spacing = read_nifti(path)
+    except OSError:
+        raise
+    except Exception as error:  # nibabel raises whatever the bytes lead it to
+        text = " ".join(str(error).split())[:160]
+        raise OctReadError(
+            path, f"not a readable NIfTI volume ({type(error).__name__}: {text})."
+        ) from error
+    if pixels.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
+        raise OctReadError(
+            path,
+            f"the pixels are {pixels.dtype}, expected uint8 as the conversion writes them; "
+            "convert the original file.",
+        )
+    return OctVolume(np.ascontiguousarray(pixels), reader=NIFTI, source=path, spacing=spacing)
+
+
+def _name(source: Source) -> str:
+    relative = source.relative
+    if source.reader == NIFTI and relative.lower().endswith(".gz"):
+        relative = relative[: -len(".gz")]
+    return volume_name(relative, folder=source.path.is_dir())
