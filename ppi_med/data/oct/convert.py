@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +13,12 @@ from ppi_med.data.manifest import ManifestRow, read_manifest, write_manifest
 from ppi_med.data.oct.assemble import assemble
 from ppi_med.data.oct.labels import Labels, compile_pattern
 from ppi_med.data.oct.options import Policy, ReadOptions, parse_spacing
+from ppi_med.data.oct.pool import run_all
 from ppi_med.data.oct.report import FILE_NAME as REPORT_NAME
 from ppi_med.data.oct.report import ConversionReport, Outcome
 from ppi_med.data.oct.sources import ImageMode, Source, find_sources
 from ppi_med.data.oct.volume import Laterality, Spacing
-from ppi_med.data.oct.worker import (
-    RECORDS,
-    Result,
-    Task,
-    convert_source,
-    ignore_interrupt,
-    volume_name,
-)
+from ppi_med.data.oct.worker import RECORDS, Task, volume_name
 from ppi_med.data.splits import FILE_NAME as SPLITS_NAME
 from ppi_med.data.splits import Splits, make_splits, read_splits, write_splits
 
@@ -180,7 +171,7 @@ def convert_folder(
         run.notes.append(f"no OCT file was found in {root.name or root}: the folder holds none.")
     _check_output(run, prune)
     _remove_leftovers(output)
-    results, interrupted = _run_all(tasks, workers or os.cpu_count() or 1, progress)
+    results, interrupted = run_all(tasks, workers or os.cpu_count() or 1, progress)
     rows, outcomes = assemble(
         results, root, output, table, compiled, laterality_policy=laterality_policy
     )
@@ -252,61 +243,6 @@ def _remove_leftovers(output: Path) -> None:
     for folder in ("volumes", "masks", RECORDS, "."):
         for path in (output / folder).glob(".*.tmp*"):
             path.unlink(missing_ok=True)
-
-
-def _run_all(tasks: Sequence[Task], workers: int, progress: bool) -> tuple[list[Result], bool]:
-    """Run the tasks; return their results in order, and whether the user stopped them."""
-    from tqdm import tqdm
-
-    results: list[Result] = []
-    workers = min(workers, len(tasks))
-    done = _in_process(tasks) if workers <= 1 else _in_pool(tasks, workers)
-    bar = tqdm(total=len(tasks), unit="file", disable=not progress or not tasks, desc="OCT")
-    try:
-        for result in done:
-            results.append(result)
-            bar.update()
-            if result.status == "failed" and progress:
-                bar.write(f"failed  {result.relative}: {result.reason}")
-    except KeyboardInterrupt:
-        return results, True
-    finally:
-        done.close()
-        bar.close()
-    return results, False
-
-
-def _in_process(tasks: Sequence[Task]) -> Generator[Result, None, None]:
-    for task in tasks:
-        yield convert_source(task)
-
-
-def _in_pool(tasks: Sequence[Task], workers: int) -> Generator[Result, None, None]:
-    """Yield the results in the tasks' order.
-
-    If a worker dies (a crash in a decoder, the system short of memory), the rest is done one file
-    to a process, so that the file that did it can be named.
-    """
-    context = get_context("spawn")  # a fork would copy the parent's threads in an unknown state
-    next_one = 0
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=ignore_interrupt)
-    try:
-        futures: list[Future[Result]] = [pool.submit(convert_source, task) for task in tasks]
-        for future in futures:
-            yield future.result()
-            next_one += 1
-        return
-    except BrokenProcessPool:
-        pass
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    for task in tasks[next_one:]:
-        with ProcessPoolExecutor(1, mp_context=context, initializer=ignore_interrupt) as single:
-            try:
-                yield single.submit(convert_source, task).result()
-            except BrokenProcessPool:
-                reason = "the process that read it died (out of memory, or a damaged file)."
-                yield Result(task.source.relative, "failed", reason)
 
 
 def _finish(run: _Run, rows: list[ManifestRow], options: SplitOptions) -> None:

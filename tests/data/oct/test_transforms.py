@@ -71,19 +71,24 @@ def test_load_unknown_spacing_and_vendor_files(tmp_path: Path) -> None:
         LoadOctVolumed("image", dtype="int")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("n", [2, 5, 49, 97, 100, 128, 145])
+@pytest.mark.parametrize("n", [1, 2, 5, 49, 97, 100, 128, 145])
 def test_positions(n: int) -> None:
     ids = position_ids(n).tolist()
-    assert ids[0] == 1 and ids[-1] == 100 and ids == sorted(ids)
     for index, value in enumerate(ids):
-        assert abs(value - (1 + index * 99 / (n - 1))) <= 0.5 + 1e-6
+        assert value - 1 <= (index + 0.5) * 100 / n < value  # the centre lies in that part
     if n == 100:
         assert ids == list(range(1, 101))
-    assert ids == [101 - value for value in reversed(ids)] or n % 2 == 0 or n > 100 or n < 100
+
+
+def test_positions_agree_with_the_networks() -> None:
+    from ppi_med.networks.positions import relative_positions
+
+    for n in (1, 3, 10, 99, 100, 101, 145, 1000):
+        for count in (1, 7, 100):
+            assert torch.equal(position_ids(n, count), relative_positions(n, count))
 
 
 def test_positions_refuse() -> None:
-    assert position_ids(1, 7).tolist() == [4]
     with pytest.raises(ValueError, match="expected 1 or more"):
         position_ids(0)
 
@@ -119,11 +124,11 @@ def test_fewer_slices_than_asked() -> None:
     volume = {"image": torch.arange(4.0).reshape(1, 4, 1, 1)}
     repeat = SampleSlicesd("image", num_slices=10).set_random_state(0)(volume)
     assert repeat["image"].shape[1] == 10 == len(repeat["positions"])
-    assert set(repeat["positions"].tolist()) == {1, 34, 67, 100}
+    assert set(repeat["positions"].tolist()) == {13, 38, 63, 88}
     values = repeat["image"].flatten()
     assert torch.equal(values, values.sort().values)
     keep = SampleSlicesd("image", num_slices=10, fewer="all")(volume)
-    assert keep["image"].shape[1] == 4 and keep["positions"].tolist() == [1, 34, 67, 100]
+    assert keep["image"].shape[1] == 4 and keep["positions"].tolist() == [13, 38, 63, 88]
     for wrong in ({"num_slices": 0}, {"fewer": "none"}):
         with pytest.raises(ValueError, match="expected"):
             SampleSlicesd("image", **wrong)
@@ -153,7 +158,7 @@ def test_zero_means_nothing_there(tmp_path: Path) -> None:
     # the levels are the whole volume's: a choice of slices changes no pixel
     sliced = SampleSlicesd("image", 3).set_random_state(1)(LoadOctVolumed("image")({"image": path}))
     chosen = NormalizeOctd("image")(sliced)["image"]
-    places = [round((i - 1) * 9 / 99) for i in sliced["positions"].tolist()]
+    places = [(i - 1) // 10 for i in sliced["positions"].tolist()]
     assert torch.equal(chosen.as_tensor(), image[:, places].as_tensor())
 
 

@@ -280,6 +280,21 @@ def test_dicom_order(tmp_path: Path) -> None:
     assert volume.spacing.between == pytest.approx(0.05)
 
 
+def test_dicom_compressed(tmp_path: Path) -> None:
+    from pydicom import dcmread
+    from pydicom.uid import RLELossless
+
+    path = writers.write_dicom(tmp_path / "a.dcm", PIXELS)
+    data = dcmread(path)
+    data.compress(RLELossless)
+    data.save_as(path)
+    np.testing.assert_array_equal(read_oct(path).pixels, PIXELS)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-200])
+    with pytest.raises(OctReadError):
+        read_oct(path)
+
+
 def test_dicom_refuses(tmp_path: Path) -> None:
     other = writers.write_dicom(tmp_path / "a.dcm", PIXELS, sop_class="1.2.840.10008.5.1.4.1.1.7")
     with pytest.raises(NotOctError, match="Secondary Capture"):

@@ -1,0 +1,117 @@
+"""Loading OCT volumes into MONAI items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from ppi_med.data.oct.intensity import intensity_levels
+from ppi_med.data.oct.nifti import read_nifti
+from ppi_med.data.oct.options import ReadOptions, parse_spacing
+from ppi_med.data.oct.prepare import prepare_volume
+from ppi_med.data.oct.registry import read_oct
+from ppi_med.data.oct.volume import Spacing
+
+
+class LoadOctVolumed(MapTransform):
+    """Load OCT volumes as `(1, S, H, W)` tensors.
+
+    NIfTI as written by the conversion, or a file of any supported format, which is then prepared
+    like a converted one. The meta data hold `filename_or_obj`, `spacing_mm` (between, axial,
+    lateral; NaN where unknown), and `background` and `bright` of the whole volume for
+    `NormalizeOctd`.
+
+    Args:
+        keys: items with a path.
+        dtype: "uint8" keeps the pixels as they are; "float32" has the same values.
+        options: for other formats than NIfTI: fields of `ReadOptions`; `spacing` may be text.
+        allow_missing_keys: pass over keys that an item lacks.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        OctReadError: if it cannot be read.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        dtype: Literal["uint8", "float32"] = "uint8",
+        options: ReadOptions | Mapping[str, Any] | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if dtype not in ("uint8", "float32"):
+            raise ValueError(f"dtype is {dtype!r}, expected uint8 or float32.")
+        self.dtype = torch.uint8 if dtype == "uint8" else torch.float32
+        self.options = read_options(options)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item with its volumes loaded."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = self._load(Path(item[key]))
+        return item
+
+    def _load(self, path: Path) -> MetaTensor:
+        if not path.exists():
+            raise FileNotFoundError(f"No volume {path}.")
+        meta: dict[str, Any] = {"filename_or_obj": str(path)}
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            pixels, spacing = read_nifti(path)
+        else:
+            volume = prepare_volume(read_oct(path, self.options), self.options)
+            pixels, spacing = volume.pixels, volume.spacing
+            meta["provenance"] = json.dumps(volume.provenance)
+            meta["warnings"] = json.dumps(volume.warnings)
+        meta["background"], meta["bright"] = intensity_levels(pixels)
+        meta["spacing_mm"] = [_or_nan(spacing[i]) for i in (2, 1, 0)]
+        array = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.dtype)
+        return MetaTensor(array[None], affine=_affine(spacing), meta=meta)
+
+
+def read_options(options: ReadOptions | Mapping[str, Any] | None) -> ReadOptions:
+    """Build `ReadOptions` from what a JSON configuration can say.
+
+    Examples:
+        >>> read_options({"spacing": "0.006,0.004,?", "pad_width": 1000}).spacing.axial
+        0.004
+    """
+    if options is None:
+        return ReadOptions()
+    if isinstance(options, ReadOptions):
+        return options
+    known = dict(options)
+    spacing = known.get("spacing")
+    if isinstance(spacing, str):
+        known["spacing"] = parse_spacing(spacing)
+    elif isinstance(spacing, Sequence):
+        known["spacing"] = Spacing(*spacing)
+    for name in ("shape", "window"):
+        if known.get(name) is not None:
+            known[name] = tuple(known[name])
+    return ReadOptions(**known)
+
+
+def _affine(spacing: Spacing) -> torch.Tensor:
+    """Return the affine of an `(S, H, W)` array to the NIfTI's (lateral, axial, between) in mm.
+
+    Where a distance is unknown it is 1, as in the NIfTI.
+    """
+    affine = torch.zeros(4, 4, dtype=torch.float64)
+    for axis, size in enumerate(reversed(spacing)):
+        affine[2 - axis, axis] = size or 1.0
+    affine[3, 3] = 1.0
+    return affine
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
