@@ -50,8 +50,12 @@ def mixture_logit(slice_logits: Tensor, log_weights: Tensor) -> Tensor:
 
 
 def _gated_sum(slice_logits: Tensor, log_weights: Tensor) -> Tensor:
-    """Return ``sum_i w_i z_i``, ``(N,)``, with no gradient through the weights."""
-    return (log_weights.exp().detach() * slice_logits).sum(-1)
+    """Return ``sum_i w_i z_i``, ``(N,)``.
+
+    The weights are not detached: to a map they are gates by the rule of products, but a loss on
+    the map trains them.
+    """
+    return (log_weights.exp() * slice_logits).sum(-1)
 
 
 cast(Any, mixture_logit).saliency_surrogate = _gated_sum

@@ -79,7 +79,8 @@ class Surrogate(TorchFunctionMode):
         if surrogate is None:
             return value
         self.seen.append(func)
-        replaced = surrogate(*args)
+        # To a map the weights are gates: the engine's rule of products, here in one line.
+        replaced = surrogate(args[0], args[1].detach())
         return value.detach() + replaced - replaced.detach()
 
 
