@@ -1,0 +1,141 @@
+"""Training methods by name: plain training, PPI with each mask, and controls of the same area.
+
+One key of a bundle, ``method``, chooses among them, so that experiments differ in that key alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ignite.engine import Engine
+
+from ppi_med.handlers.ppi import PPIHandler
+from ppi_med.intervention import (
+    AdaptiveMask,
+    BoxMask,
+    HardMask,
+    Mask,
+    PPITerms,
+    RandomPlace,
+    SaliencyToMap,
+    SharedPlace,
+    SoftMask,
+    WarmUpWeight,
+)
+
+
+class PlainTraining:
+    """No intervention: takes PPI's place in a list of handlers."""
+
+    def attach(self, engine: Engine) -> None:
+        """Add nothing to the trainer."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return an empty state."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load nothing."""
+
+
+_SHARED_K = 2.5
+
+# As printed: x* and x' masked by each image's own and another's map, content removed by zero.
+_PRINTED: dict[str, Callable[[], Mask]] = {
+    "ppi_wbp_soft": SoftMask,
+    "ppi_wbp_adaptive": lambda: AdaptiveMask(k=_SHARED_K),
+    "ppi_wbp_hard": HardMask,
+    "ppi_wbp_box": BoxMask,
+}
+# Controls: the area and shape of the shared mask, at a random place in each image; no L_con.
+_CONTROLS = {"random_mask": "zero", "random_exchange": "exchange"}
+# The shared place with exchange, and its cheaper schedules: options of the handler or the terms.
+_SHARED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "ppi_wbp_shared": ({}, {}),
+    "ppi_wbp_shared_stop": ({"differentiable": False}, {}),
+    "ppi_wbp_shared_alternate": ({"differentiable": False}, {"alternate": True}),
+    "ppi_wbp_shared_every2": ({"every": 2}, {}),
+    "ppi_wbp_shared_zero": ({}, {"fill": "zero"}),
+    "ppi_wbp_exchange": ({}, {"pairing": "any"}),
+}
+METHODS = ("plain", *_CONTROLS, *_PRINTED, *_SHARED)
+
+
+def training_method(
+    name: str,
+    *,
+    seed: int = 0,
+    slice_axis: int | None = None,
+    smooth_sigma: float = 1.5,
+    con_weight: float = 0.1,
+    ad_weight: float = 1.0,
+    warm_up_epochs: int = 2,
+    **handler_options: Any,
+) -> PPIHandler | PlainTraining:
+    """Return the handler of a training method.
+
+    Args:
+        name: ``plain``; ``random_mask`` and ``random_exchange`` (controls: the mask's area at a
+            random place); ``ppi_wbp_soft``, ``_adaptive``, ``_hard``, ``_box`` (Table 5, zero
+            fill, another sample's map, as printed but for the bounded L_con); ``ppi_wbp_shared``
+            (shared place with exchange) and its variants: ``_stop`` (constant map),
+            ``_alternate`` (constant map, one contrast a step), ``_every2`` (PPI in every second
+            step), ``_zero`` (zero fill), and ``ppi_wbp_exchange`` (exchange, own places).
+        seed: of partners and places.
+        slice_axis: axis of ``(N, C, *spatial)`` whose places are drawn anew for each sample, such
+            as the B-scans of a volume: the shared place is averaged over it, and smoothing leaves
+            it out.
+        smooth_sigma: smoothing of the map in pixels, before thresholds.
+        con_weight: weight of L_con.
+        ad_weight: weight of L_ad.
+        warm_up_epochs: epochs over which both weights grow to their full size.
+        handler_options: further options of :class:`PPIHandler`.
+
+    Returns:
+        The handler.
+
+    Raises:
+        ValueError: where the name is unknown.
+
+    Example:
+        >>> training_method("ppi_wbp_box").terms.mask.k
+        1.2
+        >>> training_method("plain").state_dict()
+        {}
+    """
+    if name == "plain":
+        return PlainTraining()
+    if name not in METHODS:
+        raise ValueError(f"method is '{name}', expected one of: {', '.join(METHODS)}")
+    common: dict[str, Any] = {
+        "to_map": SaliencyToMap(
+            smooth_sigma=smooth_sigma, smooth_dims=None if slice_axis is None else 2
+        ),
+        "con_weight": _warmed_up(con_weight, warm_up_epochs),
+        "ad_weight": _warmed_up(ad_weight, warm_up_epochs),
+        "seed": seed,
+    }
+    shared = SharedPlace(axes=(0,) if slice_axis is None else (0, slice_axis))
+    if name in _PRINTED:
+        terms = {**common, "mask": _PRINTED[name]()}
+    elif name in _CONTROLS:
+        moved = RandomPlace(AdaptiveMask(k=_SHARED_K), seed=seed)
+        handler_options = {"differentiable": False, **handler_options}
+        terms = {
+            **common,
+            "mask": moved,
+            "fill": _CONTROLS[name],
+            "pairing": shared,
+            "contrasts": ("ad",),
+        }
+    else:
+        of_handler, of_terms = _SHARED[name]
+        handler_options = {**of_handler, **handler_options}
+        base = {"mask": AdaptiveMask(k=_SHARED_K), "fill": "exchange", "pairing": shared}
+        terms = {**common, **base, **of_terms}
+    return PPIHandler(terms=PPITerms(**terms), **handler_options)
+
+
+def _warmed_up(weight: float, epochs: int) -> float | WarmUpWeight:
+    return WarmUpWeight(weight, epochs, start=0.0) if epochs > 0 and weight > 0 else weight
