@@ -11,7 +11,7 @@ Masks T(s), of a map `(N, 1, *spatial)` from `SaliencyToMap`; 1 = removed:
 | `AdaptiveMask` (k 2.5, omega 100) | a sigmoid around mean + k std of the image | yes |
 | `HardMask` (k 7) | points above k std | zero |
 | `BoxMask` (k 1.2) | centre of mass +- k std along each axis | zero |
-| `TopKMask` (k 1000) | the k highest points | zero |
+| `TopKMask` (k 1000, or a fraction) | the k highest points | zero |
 | `RandomPlace` (mask, seed) | the same shape at a random place: the control | that of its mask |
 
 Fills, in place of what was removed, in x* and x' alike:
@@ -38,7 +38,7 @@ Weights: a number, `StepWeight`, `WarmUpWeight`, `BalancedWeight`; they nest.
 
 from __future__ import annotations
 
-from ppi_med.intervention.contrasts import Contrast, Contrasts
+from ppi_med.intervention.contrasts import Contrast, Contrasts, TermsResult
 from ppi_med.intervention.divergence import DivergenceError, DivergenceGuard
 from ppi_med.intervention.fills import (
     BlurFill,
@@ -73,7 +73,7 @@ from ppi_med.intervention.pairing import draw_partners
 from ppi_med.intervention.randomness import move_at_random
 from ppi_med.intervention.shared_place import SharedPlace
 from ppi_med.intervention.smoothing import gaussian_smooth
-from ppi_med.intervention.terms import PPITerms, TermsResult
+from ppi_med.intervention.terms import PPITerms
 from ppi_med.intervention.weights import (
     BalancedWeight,
     ConstantWeight,

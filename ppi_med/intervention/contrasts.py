@@ -1,4 +1,4 @@
-"""The altered images x* and x' of one step, what was removed from them, and their outputs."""
+"""What passes between the parts of a step: the altered images x* and x', and the terms."""
 
 from __future__ import annotations
 
@@ -69,3 +69,20 @@ class Contrasts:
                 "pass the network's output on contrasts.batch."
             )
         return dict(zip(self.parts, outputs.split(size), strict=True)) if self.parts else {}
+
+
+@dataclass(frozen=True)
+class TermsResult:
+    """What PPI adds to the loss of one step.
+
+    Attributes:
+        total: the weighted sum, a scalar to add to L_cls.
+        values: `con`, `ad`, `reg` (those of this step) -> the term, not weighted, no gradient.
+        weights: the same names -> its weight.
+        removed: `con`, `ad` -> the mean share of the image that was removed, no gradient.
+    """
+
+    total: Tensor
+    values: dict[str, Tensor]
+    weights: dict[str, float | Tensor]
+    removed: dict[str, Tensor]

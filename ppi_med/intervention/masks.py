@@ -201,10 +201,12 @@ class TopKMask(Mask):
     """1 on the k highest points of the image, else 0 (the masks used on CUB). Gradient zero.
 
     Points where the map is 0 are never taken, so a sparse map can give fewer than k. Among equals
-    at the edge the choice is that of `torch.topk`.
+    at the edge the choice is that of `torch.topk`. Unlike a threshold it never runs empty on a map
+    from which little stands out.
 
     Args:
         k: number of points (default 1000).
+        fraction: share of the image's points, in (0, 1], instead of k (at least one point).
 
     Example:
         >>> TopKMask(k=2)(torch.tensor([[[0.1, 0.5, 0.0, 0.9]]]))
@@ -213,15 +215,20 @@ class TopKMask(Mask):
 
     differentiable = False
 
-    def __init__(self, k: int = 1000) -> None:
+    def __init__(self, k: int = 1000, fraction: float | None = None) -> None:
         if int(k) != k or k < 1:
             raise ValueError(f"k is {k}, expected a whole number of points, 1 or more.")
+        if fraction is not None and not 0 < fraction <= 1:
+            raise ValueError(f"fraction is {fraction}, expected 0 < fraction <= 1.")
         self.k = int(k)
+        self.fraction = fraction
 
     def cut(self, saliency_map: Tensor) -> Tensor:
         """Mark the highest points."""
         flat = saliency_map.detach().flatten(1)
-        top = flat.topk(min(self.k, flat.shape[1]), dim=1).indices
+        size = flat.shape[1]
+        count = self.k if self.fraction is None else max(1, round(self.fraction * size))
+        top = flat.topk(min(count, size), dim=1).indices
         mask = torch.zeros_like(flat).scatter_(1, top, 1.0) * (flat > 0)
         return mask.view(saliency_map.shape)
 

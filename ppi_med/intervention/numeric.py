@@ -101,6 +101,24 @@ def check_map(tensor: Tensor, name: str = "saliency_map") -> None:
         )
 
 
+def check_saliency(saliency: Tensor, image: Tensor) -> None:
+    """Check that a saliency has a value for each pixel of the images.
+
+    Raises:
+        ValueError: its shape is not `(N, C or 1, *spatial)` of the images.
+    """
+    fits = saliency.dim() == image.dim() and (
+        saliency.shape[0] == image.shape[0]
+        and saliency.shape[1] in (1, image.shape[1])
+        and saliency.shape[2:] == image.shape[2:]
+    )
+    if not fits:
+        raise ValueError(
+            f"the saliency has shape {tuple(saliency.shape)} for images of "
+            f"{tuple(image.shape)}: give one value for each pixel, (N, C or 1, *spatial)."
+        )
+
+
 def choose(name: str, value: str, allowed: tuple[str, ...]) -> str:
     """Return `value` if it is among the allowed names.
 

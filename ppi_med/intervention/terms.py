@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ppi_med.intervention.contrasts import CONTRASTS, Contrast, Contrasts
+from ppi_med.intervention.contrasts import CONTRASTS, Contrast, Contrasts, TermsResult
 from ppi_med.intervention.divergence import DivergenceGuard
 from ppi_med.intervention.fills import Fill, make_fill, remove
 from ppi_med.intervention.labels import check_label_values, class_index
@@ -21,28 +20,11 @@ from ppi_med.intervention.losses import (
 )
 from ppi_med.intervention.maps import SaliencyToMap
 from ppi_med.intervention.masks import Mask, SoftMask
-from ppi_med.intervention.numeric import check_image, choose, plain
+from ppi_med.intervention.numeric import check_image, check_saliency, choose, plain
 from ppi_med.intervention.pairing import PAIRINGS, draw_partners
 from ppi_med.intervention.randomness import RandomState, move_at_random
 from ppi_med.intervention.shared_place import SharedPlace
 from ppi_med.intervention.weights import Weight, make_weight
-
-
-@dataclass(frozen=True)
-class TermsResult:
-    """What PPI adds to the loss of one step.
-
-    Attributes:
-        total: the weighted sum, a scalar to add to L_cls.
-        values: `con`, `ad`, `reg` (those of this step) -> the term, not weighted, no gradient.
-        weights: the same names -> its weight.
-        removed: `con`, `ad` -> the mean share of the image that was removed, no gradient.
-    """
-
-    total: Tensor
-    values: dict[str, Tensor]
-    weights: dict[str, float | Tensor]
-    removed: dict[str, Tensor]
 
 
 class PPITerms:
@@ -185,7 +167,7 @@ class PPITerms:
         """
         check_image(image, "image")
         image = plain(image).detach()
-        _check_saliency(saliency, image)
+        check_saliency(saliency, image)
         classes = self._classes(label, num_logits, image)
         saliency_map = self.to_map(saliency)
         names = self.current
@@ -325,16 +307,3 @@ def _split_pairing(pairing: str | SharedPlace) -> tuple[SharedPlace | None, str]
         return pairing, "shared"
     choose("pairing", pairing, (*PAIRINGS, "shared"))
     return (SharedPlace() if pairing == "shared" else None), pairing
-
-
-def _check_saliency(saliency: Tensor, image: Tensor) -> None:
-    fits = saliency.dim() == image.dim() and (
-        saliency.shape[0] == image.shape[0]
-        and saliency.shape[1] in (1, image.shape[1])
-        and saliency.shape[2:] == image.shape[2:]
-    )
-    if not fits:
-        raise ValueError(
-            f"the saliency has shape {tuple(saliency.shape)} for images of "
-            f"{tuple(image.shape)}: give one value for each pixel, (N, C or 1, *spatial)."
-        )

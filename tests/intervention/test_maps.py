@@ -100,6 +100,11 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert torch.equal(maps, SaliencyToMap(smooth_sigma=1.0)(saliency.float()))
 
 
+def test_channels_in_half_precision_do_not_overflow():
+    saliency = torch.full((1, 3, 4, 4), 6e4, dtype=torch.float16)
+    assert (SaliencyToMap(normalise="none")(saliency) > 1.7e5).all()
+
+
 def test_autocast_changes_nothing():
     saliency = random_saliency(2, 1, 8, 8, dtype=torch.float32)
     to_map = SaliencyToMap(normalise="std", smooth_sigma=1.0)

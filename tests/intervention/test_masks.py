@@ -87,6 +87,8 @@ def slow_box(m, k):
         (BoxMask(), lambda m: slow_box(m, 1.2)),
         (BoxMask(0.7), lambda m: slow_box(m, 0.7)),
         (TopKMask(6), lambda m: slow_top(m, 6)),
+        (TopKMask(fraction=0.1), lambda m: slow_top(m, round(0.1 * m.numel()))),
+        (TopKMask(fraction=1e-6), lambda m: slow_top(m, 1)),
     ],
     ids=lambda v: type(v).__name__ if not callable(v) or hasattr(v, "cut") else "",
 )
@@ -151,6 +153,11 @@ def test_box_of_a_single_point_is_that_pixel():
         assert BoxMask(0.1)(maps)[0, 0].nonzero().tolist() == [list(place)]
 
 
+def test_box_is_never_empty():
+    maps = torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0]).view(1, 1, 5)
+    assert BoxMask(0.1)(maps).flatten().tolist() == [0, 0, 1, 1, 0]
+
+
 def test_top_k_takes_exactly_k_but_no_zeros():
     assert (TopKMask(1000)(random_map(3, 1, 40, 40)).sum((1, 2, 3)) == 1000).all()
     assert (TopKMask(1000)(random_map(3, 1, 5, 5)).sum((1, 2, 3)) == 25).all()
@@ -206,6 +213,7 @@ def test_nan_maps_give_nan_soft_masks():
         (lambda: BoxMask(-1), "k is -1"),
         (lambda: TopKMask(0), "k is 0"),
         (lambda: TopKMask(1.5), "k is 1.5"),
+        (lambda: TopKMask(fraction=1.5), "fraction is 1.5"),
     ],
 )
 def test_wrong_arguments(make, part):
