@@ -16,6 +16,7 @@ _WHERE = {
     "PPIHandler": "ppi",
     "PicturesHandler": "pictures",
     "PredictionsHandler": "predictions",
+    "RecordModel": "record_model",
     "ResumeHandler": "resume",
     "TrackingHandler": "tracking",
 }

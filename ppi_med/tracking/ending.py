@@ -1,0 +1,76 @@
+"""No run is left "running": what happens when the process is told to end, or just ends."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from ppi_med.tracking.base import Status
+
+
+class EndingWatch:
+    """Closes a run when the process ends without having done so.
+
+    SIGTERM becomes a `SystemExit` in the main thread, so that ``finally`` blocks and handlers run;
+    at the process's exit an open run is closed.
+
+    Args:
+        finish: closes the run; does nothing where it is closed.
+    """
+
+    def __init__(self, finish: Callable[[Status], None]) -> None:
+        self.finish = finish
+        self.terminated = False
+        self._process = os.getpid()
+        self._before: Any = None
+        self._installed = False
+
+    def install(self) -> None:
+        """Begin to watch. The signal is only caught from the main thread."""
+        atexit.register(self._at_exit)
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._on_signal)
+            self._installed = True
+
+    def remove(self) -> None:
+        """Stop watching and put the signal's former handler back."""
+        atexit.unregister(self._at_exit)
+        ours = self._installed and signal.getsignal(signal.SIGTERM) == self._on_signal
+        if ours and threading.current_thread() is threading.main_thread():
+            signal.signal(
+                signal.SIGTERM, self._before if self._before is not None else signal.SIG_DFL
+            )
+        self._installed = False
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            # A forked worker inherits this; to it the signal means what it always meant.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self.terminated = True
+        raise SystemExit(128 + number)
+
+    def _at_exit(self) -> None:
+        if os.getpid() != self._process:
+            return
+        if self.terminated or isinstance(_last_error(), KeyboardInterrupt):
+            self.finish("KILLED")
+        else:
+            self.finish("FINISHED" if _last_error() is None else "FAILED")
+
+
+def status_of(error: BaseException) -> Status:
+    """Return the status of a run that this ended: KILLED if someone wanted it to."""
+    return "KILLED" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "FAILED"
+
+
+def _last_error() -> BaseException | None:
+    """Return the error that the interpreter has printed, which is what ended the process."""
+    return getattr(sys, "last_value", None)

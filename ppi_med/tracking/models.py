@@ -1,0 +1,140 @@
+"""A network in MLflow's own format, with a signature.
+
+It is written to disk first and sent as a record, so that a server that is away costs nothing.
+
+The format inside is a pickle of the module (``serialization_format="pickle"``): any network comes
+back, for any batch size and number of slices, where ``ppi_med`` is installed. MLflow's default,
+``pt2``, exports one traced graph: it needs no code, but is fixed to the sizes of its example, and
+refuses networks whose forward depends on them. Both load by ``mlflow.pyfunc.load_model``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ppi_med.tracking.environment import import_mlflow, quiet
+from ppi_med.tracking.journal import Record
+from ppi_med.tracking.provenance import versions
+
+Serialization = Literal["pickle", "pt2"]
+_REQUIRED = ("ppi_med", "torch", "monai", "numpy")
+
+
+def write_model(
+    network: nn.Module,
+    example: Tensor,
+    folder: Path,
+    *,
+    serialization: Serialization = "pickle",
+    free_axes: tuple[int, ...] = (0,),
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the network to a folder in MLflow's format.
+
+    Args:
+        network: written in evaluation mode from the CPU; left as it was.
+        example: input ``(N, C, *spatial)``; for "pt2" N >= 2, or the batch is fixed to 1.
+        folder: replaced where it exists.
+        serialization: see the module.
+        free_axes: axes of the input whose length the signature leaves open.
+        metadata: kept in the model's description.
+
+    Raises:
+        ValueError: for "pt2" with a single sample as example.
+    """
+    if serialization == "pt2" and example.shape[0] < 2:
+        raise ValueError(
+            f"Got an example of batch {example.shape[0]}, expected 2 or more: pt2 would fix the "
+            "batch size to 1."
+        )
+    import_mlflow()
+    from mlflow import pytorch as mlflow_pytorch
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    modes = {module: module.training for module in network.modules()}
+    try:
+        network.eval().cpu()
+        inputs = example.detach().as_subclass(Tensor).cpu()
+        signature = _signature(network, inputs, free_axes)
+        # It warns that a pickle runs code when loaded; that is said above, where it is read.
+        with warnings.catch_warnings(), quiet("mlflow.pytorch"):
+            warnings.simplefilter("ignore")
+            mlflow_pytorch.save_model(
+                network,
+                str(folder),
+                signature=signature,
+                input_example=inputs.numpy() if serialization == "pt2" else None,
+                pip_requirements=_requirements(),
+                metadata=dict(metadata or {}),
+                serialization_format=serialization,
+            )
+    finally:
+        network.to(device)
+        for module, training in modes.items():
+            module.training = training
+
+
+def send_model(client: Any, run_id: str, record: Record) -> str:
+    """Record a written model with a run, and register it where a name is given; return its URI."""
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    folder = Path(record["path"])
+    experiment_id = client.get_run(run_id).info.experiment_id
+    logged = client.create_logged_model(experiment_id, record["name"], source_run_id=run_id)
+    description = Model.load(str(folder / "MLmodel"))
+    description.run_id, description.model_id = run_id, logged.model_id
+    description.model_uuid = logged.model_id
+    description.artifact_path = logged.artifact_location
+    description.save(str(folder / "MLmodel"))
+    client.log_model_artifacts(logged.model_id, str(folder))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=record["step"])])
+    if record["registered_name"]:
+        _register(client, run_id, record["registered_name"], logged)
+    shutil.rmtree(folder, ignore_errors=True)
+    return f"models:/{logged.model_id}"
+
+
+def _register(client: Any, run_id: str, name: str, logged: Any) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    client.create_model_version(
+        name, source=logged.artifact_location, run_id=run_id, model_id=logged.model_id
+    )
+
+
+def _signature(network: nn.Module, inputs: Tensor, free_axes: tuple[int, ...]) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Schema, TensorSpec
+
+    with torch.no_grad():
+        output = network(inputs)
+    array = inputs.numpy()
+    shape = tuple(-1 if axis in free_axes else n for axis, n in enumerate(array.shape))
+    logits = output.detach().as_subclass(Tensor).numpy()
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(array.dtype), shape)]),
+        outputs=Schema([TensorSpec(np.dtype(logits.dtype), (-1, *logits.shape[1:]))]),
+    )
+
+
+def _requirements() -> list[str]:
+    """Return what loading needs, exactly; a local build is the same version ("+cpu")."""
+    found = versions()
+    return [f"{name}=={found[name].split('+')[0]}" for name in _REQUIRED if name in found]

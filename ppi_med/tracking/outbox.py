@@ -1,0 +1,109 @@
+"""Sends records in order; while the store is away, keeps them and tries again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from ppi_med.tracking.journal import Journal, Record
+from ppi_med.tracking.store import UnreachableError
+
+logger = logging.getLogger(__name__)
+
+
+class Outbox:
+    """Records on their way to the store.
+
+    Args:
+        journal: where records wait.
+        send: sends one record; raises `UnreachableError` where it may be tried again.
+        open_run: makes sure of an open run; raises `UnreachableError` likewise.
+        retry_after: seconds between attempts while the store is away.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        send: Callable[[Record], None],
+        open_run: Callable[[], None],
+        retry_after: float = 30.0,
+    ) -> None:
+        self.journal = journal
+        self.send = send
+        self.open_run = open_run
+        self.retry_after = retry_after
+        # A line that a kill has torn must not be written on.
+        journal.replace(journal.read())
+        self._waiting = bool(journal.read())
+        self._tried_at = -float("inf")
+
+    def put(self, record: Record) -> None:
+        """Send the record after all that wait, or let it wait too."""
+        if not self._waiting:
+            try:
+                self.open_run()
+                self.send(record)
+                return
+            except UnreachableError as error:
+                self._begin_waiting(error)
+        self.journal.append(record)
+        if time.monotonic() - self._tried_at >= self.retry_after:
+            self.flush()
+
+    def flush(self, attempts: int = 1, pause: float = 1.0) -> bool:
+        """Send what waits.
+
+        Args:
+            attempts: how often to try while the store is away.
+            pause: seconds before the second attempt; doubled each time.
+
+        Returns:
+            Whether nothing waits any more.
+        """
+        for attempt in range(attempts):
+            if attempt:
+                time.sleep(pause * 2 ** (attempt - 1))
+            if not self._waiting or self._sent_all():
+                return True
+        return False
+
+    def _sent_all(self) -> bool:
+        records = self.journal.read()
+        done = 0
+        try:
+            self.open_run()
+            for record in records:
+                self._send_or_refuse(record)
+                done += 1
+        except UnreachableError:
+            return False
+        finally:
+            self._tried_at = time.monotonic()
+            self.journal.replace(records[done:])
+        self._waiting = False
+        if records:
+            logger.info("The tracking store is reachable again: %d records sent.", len(records))
+        return True
+
+    def _send_or_refuse(self, record: Record) -> None:
+        """Send a record that waited; one that the store refuses must not block those behind it."""
+        try:
+            self.send(record)
+        except UnreachableError:
+            raise
+        except Exception as error:
+            logger.error(
+                "The tracking store refuses a record of kind %s, which is dropped: %s",
+                record["kind"],
+                error,
+            )
+
+    def _begin_waiting(self, error: UnreachableError) -> None:
+        self._waiting = True
+        self._tried_at = time.monotonic()
+        logger.warning(
+            "The tracking store cannot be reached (%s): records wait in %s and are sent later.",
+            error,
+            self.journal.path,
+        )

@@ -1,0 +1,55 @@
+"""What a run was made with: versions and commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+
+from ppi_med import __version__
+
+PACKAGES = ("torch", "monai", "pytorch-ignite", "mlflow", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a result depends on.
+
+    Examples:
+        >>> "torch" in versions()
+        True
+    """
+    found = {"python": platform.python_version(), "ppi_med": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit(folder: str | os.PathLike[str] = ".") -> str | None:
+    """Return the commit that a folder's repository is at, with "-dirty" where files differ.
+
+    Args:
+        folder: inside the repository.
+
+    Returns:
+        None outside a repository, or without git.
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    # Untracked files are results more often than code.
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(folder: str | os.PathLike[str], *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", os.fspath(folder), *words], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

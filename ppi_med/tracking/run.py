@@ -1,0 +1,254 @@
+"""A run of MLflow whose life is ours: opened once, entered again by its id, always closed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ppi_med import naming
+from ppi_med.io import write_json
+from ppi_med.tracking.base import Status, Tracker
+from ppi_med.tracking.ending import EndingWatch
+from ppi_med.tracking.journal import Journal
+from ppi_med.tracking.location import Location
+from ppi_med.tracking.outbox import Outbox
+from ppi_med.tracking.provenance import git_commit, versions
+from ppi_med.tracking.settings import flatten, read_config, safe_name, shorten
+from ppi_med.tracking.store import Store
+from ppi_med.tracking.system import SystemMetrics
+
+RUN_FILE = "mlflow_run.json"
+PENDING_FILE = "mlflow_pending.jsonl"
+CONFIG_FILE = "resolved_config.json"
+
+logger = logging.getLogger(__name__)
+
+
+class RunTracker(Tracker):
+    """Records one run; see :func:`ppi_med.tracking.create_tracker` for the arguments.
+
+    While the store cannot be reached, records wait in ``mlflow_pending.jsonl`` of the run's folder
+    and are sent as soon as it can; training does not stop.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        directory: str | os.PathLike[str],
+        *,
+        experiment: str = "ppi_med",
+        run_name: str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        system_metrics: bool = True,
+        resume: bool = True,
+        retry_after: float = 30.0,
+    ) -> None:
+        self.directory = Path(directory)
+        self.run_name = run_name or _default_name(experiment)
+        self.tags = dict(tags or {})
+        self.params = dict(params or {})
+        self.config = config
+        self.system_metrics = system_metrics
+        self.resume = resume
+        self.store = Store(location, experiment)
+        self.outbox = Outbox(
+            Journal(self.directory / PENDING_FILE), self.store.send, self._open, retry_after
+        )
+        self._wanted: str | None = None
+        self._started = _now()
+        self._is_open = False
+        self._watch = EndingWatch(self.finish)
+        self._system: SystemMetrics | None = None
+
+    @property
+    def active(self) -> bool:
+        """True: this tracker records."""
+        return True
+
+    @property
+    def run_id(self) -> str | None:  # type: ignore[override]
+        """Id of the open run; None before the store has given one."""
+        return self.store.run_id
+
+    def start(self) -> None:
+        """Open the run, or enter it again, and record what it is made of."""
+        if self._is_open:
+            return
+        self._is_open = True
+        self._started = _now()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._watch.install()
+        if not (self.directory / RUN_FILE).exists():
+            self._remember(self.run_name)
+        config = read_config(self.config)
+        self.set_tags(self._own_tags())
+        self.log_params({**flatten(config), **self.params})
+        if config:
+            write_json(self.directory / CONFIG_FILE, json.loads(json.dumps(config, default=str)))
+            self.log_artifact(self.directory / CONFIG_FILE)
+        if self.system_metrics:
+            self._system = SystemMetrics(self._started)
+            self._system.start()
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Record metrics of a step, with the samples of the machine's load, in one request."""
+        now = _now()
+        items = [[safe_name(name), float(value), now, int(step)] for name, value in values.items()]
+        if self._system is not None:
+            items += self._system.take()
+        if items:
+            self.outbox.put({"kind": "metrics", "items": items})
+
+    def log_params(self, values: Mapping[str, Any]) -> None:
+        """Record parameters; long values are shortened, see `settings.shorten`."""
+        items = {safe_name(name): shorten(value) for name, value in values.items()}
+        if items:
+            self.outbox.put({"kind": "params", "items": items})
+
+    def set_tags(self, values: Mapping[str, Any]) -> None:
+        """Set tags; None is left out."""
+        items = {safe_name(n): str(v) for n, v in values.items() if v is not None}
+        if items:
+            self.outbox.put({"kind": "tags", "items": items})
+
+    def log_artifact(self, path: str | os.PathLike[str], folder: str = "") -> None:
+        """Record a file, or a folder with all in it; it must stay there until it is sent."""
+        self.outbox.put(
+            {"kind": "artifact", "path": os.path.abspath(path), "folder": folder.strip("/")}
+        )
+
+    def log_dataset(
+        self,
+        name: str,
+        rows: Iterable[Mapping[str, Any]],
+        context: str,
+        source: str | os.PathLike[str] = "",
+    ) -> None:
+        """Record what a part of the data consists of, by MLflow's own data set.
+
+        Args:
+            name: of the data set.
+            rows: one a case, of plain values: ids, site, label; not paths that name a patient.
+            context: the part, such as "train".
+            source: where the rows come from, such as the datalist.
+        """
+        from ppi_med.tracking.datasets import describe
+
+        dataset = describe(name, rows, os.fspath(source))
+        self.outbox.put({"kind": "dataset", "dataset": dataset, "context": context})
+
+    def log_model(self, network: Any, example: Any, **options: Any) -> str | None:
+        """Record the network in MLflow's own format.
+
+        Args:
+            network: a module.
+            example: an input ``(N, C, *spatial)``.
+            options: `name` (default "model"), `registered_name` (registers it; default not),
+                `step`, and those of :func:`ppi_med.tracking.models.write_model`.
+
+        Returns:
+            None: where it lies is in the run, as soon as it is sent.
+        """
+        from ppi_med.tracking.models import write_model
+
+        record = {
+            "kind": "model",
+            "path": str((self.directory / "mlflow_model").absolute()),
+            "name": options.pop("name", "model"),
+            "registered_name": options.pop("registered_name", None),
+            "step": int(options.pop("step", 0)),
+        }
+        write_model(network, example, Path(record["path"]), **options)
+        self.outbox.put(record)
+        return None
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        """Close the run with this status; further calls do nothing until :meth:`start`."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        if self._system is not None:
+            self._system.stop()
+            self.outbox.put({"kind": "metrics", "items": self._system.take()})
+            self._system = None
+        self.outbox.put({"kind": "status", "status": status, "time": _now()})
+        if not self.outbox.flush(attempts=3):
+            logger.warning(
+                "The tracking store is still away: %d records wait in %s; the next run in this "
+                "folder, or ppi_med.tracking.pending.send_pending, sends them.",
+                len(self.outbox.journal),
+                self.outbox.journal.path,
+            )
+        self._watch.remove()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Make the checkpoint's run the one to enter, where the folder does not know its own."""
+        if self.run_id is None:
+            self._wanted = state["run_id"]
+
+    def _open(self) -> None:
+        """Have an open run; called before each record, does something once."""
+        if self.store.run_id is not None:
+            return
+        earlier = self._earlier()
+        name = self.store.enter(earlier) if earlier else None
+        if earlier and name is None:
+            logger.warning("Run %s is not in %s: a new one begins.", earlier, self._uri)
+        if name is None:
+            name = self.store.create(self.run_name, self._started)
+        self._remember(name)
+        logger.info("Run %r (%s) is recorded in %s.", name, self.run_id, self._uri)
+
+    def _remember(self, name: str) -> None:
+        """Write down which run this folder belongs to; before it is open, what it will be."""
+        found = {
+            "run_id": self.run_id,
+            "run_name": name,
+            "experiment": self.store.experiment,
+            "tracking_uri": self._uri,
+            "started": self._started,
+        }
+        write_json(self.directory / RUN_FILE, found)
+
+    def _earlier(self) -> str | None:
+        """Return the id of the run that this folder belongs to, or the checkpoint's."""
+        known = read_run_file(self.directory)
+        earlier = known.get("run_id") if known.get("tracking_uri") == self._uri else None
+        if self.resume:
+            return earlier or self._wanted
+        if earlier and self.store.enter(earlier) is not None:
+            # Nobody will go on with it.
+            self.store.send({"kind": "status", "status": "KILLED", "time": _now()})
+            self.store.leave()
+        return None
+
+    def _own_tags(self) -> dict[str, Any]:
+        made_with = {f"version.{name}": number for name, number in versions().items()}
+        return {naming.TAG_GIT_COMMIT: git_commit(), **made_with, **self.tags}
+
+    @property
+    def _uri(self) -> str:
+        return self.store.location.uri
+
+
+def read_run_file(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a run's folder knows of its run; empty where it has none."""
+    file = Path(directory) / RUN_FILE
+    found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    return found
+
+
+def _default_name(experiment: str) -> str:
+    return f"{experiment}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,146 @@
+"""A configuration as parameters: flat names and short values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LONGEST = 500
+_SHOWN = 200
+_SCALARS = (str, int, float, bool, type(None))
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings and lists by dotted names.
+
+    Args:
+        config: mappings, lists and values. An empty mapping or list is a leaf.
+        prefix: of the names.
+
+    Examples:
+        >>> flatten({"a": {"b": [1, 2]}, "c": []})
+        {'a.b.0': 1, 'a.b.1': 2, 'c': []}
+    """
+    return dict(_leaves(config, prefix))
+
+
+def shorten(value: Any) -> str:
+    """Return the value as text; longer than 500 characters, its first 200 and its hash.
+
+    Equal texts give equal results and different ones different results, so that runs can still be
+    compared; the whole text is in the configuration that is kept as an artifact.
+
+    Examples:
+        >>> shorten(0.1)
+        '0.1'
+        >>> len(shorten("x" * 1000)) < 300
+        True
+    """
+    text = value if isinstance(value, str) else repr(value)
+    if len(text) <= LONGEST:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{text[:_SHOWN]}... ({len(text)} characters, sha256 {digest})"
+
+
+def safe_name(name: str) -> str:
+    """Return the name with what MLflow does not allow in it replaced by an underscore.
+
+    Examples:
+        >>> safe_name("train#handlers::0$")
+        'train_handlers::0_'
+    """
+    return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)[:250]
+
+
+def read_config(source: Mapping[str, Any] | str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Return the configuration to record.
+
+    Args:
+        source: a mapping; a JSON file; None: that of the MONAI bundle that is running, if any.
+
+    Raises:
+        ValueError: where the file is not a JSON object, naming it.
+    """
+    if source is None:
+        return bundle_config() or {}
+    if isinstance(source, Mapping):
+        return dict(source)
+    try:
+        found = json.loads(Path(source).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{source} is not JSON ({error}), expected a configuration.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{source} holds a {type(found).__name__}, expected a JSON object.")
+    return found
+
+
+def bundle_config() -> dict[str, Any] | None:
+    """Return the configuration of the MONAI bundle that is running, with what it has resolved.
+
+    Overrides and macros are in it; references and expressions that came to a number, text, truth
+    value or list of such are replaced by it, the others stay as written. Components do not get
+    at the parser that makes them, so it is looked for among the callers.
+
+    Returns:
+        None where no bundle is running.
+    """
+    parser = _running_parser()
+    if parser is None:
+        return None
+    return _resolved(parser.get(), "", parser.ref_resolver.resolved_content)  # type: ignore[no-any-return]
+
+
+def _running_parser() -> Any:
+    if "monai.bundle" not in sys.modules:
+        return None
+    from monai.bundle import ConfigParser
+
+    frame: Any = sys._getframe()
+    found = None
+    while frame is not None:
+        candidate = frame.f_locals.get("self")
+        if isinstance(candidate, ConfigParser):
+            found = candidate  # the outermost: a bundle may run another's parser inside
+        frame = frame.f_back
+    return found
+
+
+def _resolved(value: Any, name: str, known: Mapping[str, Any]) -> Any:
+    def inner(key: Any) -> str:
+        return f"{name}::{key}" if name else str(key)
+
+    if isinstance(value, Mapping):
+        return {str(k): _resolved(v, inner(k), known) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_resolved(v, inner(i), known) for i, v in enumerate(value)]
+    if isinstance(value, str) and value[:1] in ("$", "@"):
+        found = known.get(name, known.get(value[1:]) if value[0] == "@" else None)
+        return found if found is not None and _is_simple(found) else value
+    return value if _is_simple(value) else str(value)
+
+
+def _is_simple(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_simple(item) for item in value)
+    return isinstance(value, _SCALARS)
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    entries: Iterator[tuple[Any, Any]] | None = None
+    if isinstance(value, Mapping) and value:
+        entries = iter(value.items())
+    elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and value:
+        entries = iter(enumerate(value))
+    if entries is None:
+        if name:
+            yield name, value
+        return
+    for key, inner in entries:
+        yield from _leaves(inner, f"{name}.{key}" if name else str(key))

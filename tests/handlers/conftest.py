@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.tracking.stores import new_store
+
+
+@pytest.fixture
+def location(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return new_store(tmp_path / "store")

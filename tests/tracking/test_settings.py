@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from ppi_med.tracking.location import locate
+from ppi_med.tracking.provenance import git_commit, versions
+from ppi_med.tracking.settings import (
+    LONGEST,
+    bundle_config,
+    flatten,
+    read_config,
+    safe_name,
+    shorten,
+)
+
+
+def test_flat_names():
+    config = {"a": 1, "b": {"c": [True, None], "d": {}}, "e": "x"}
+    assert flatten(config) == {"a": 1, "b.c.0": True, "b.c.1": None, "b.d": {}, "e": "x"}
+    assert flatten({}) == {}
+
+
+def test_long_values_are_cut_by_a_rule_that_keeps_them_apart():
+    a, b = "x" * 5000 + "a", "x" * 5000 + "b"
+    assert shorten(a) == shorten(a) != shorten(b)
+    assert len(shorten(a)) < 300
+    assert shorten("y" * LONGEST) == "y" * LONGEST
+
+
+def test_names_that_mlflow_takes():
+    assert safe_name("train#net::k/1") == "train_net::k/1"
+    assert len(safe_name("n" * 400)) == 250
+
+
+def test_the_file_of_a_configuration(tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text('{"lr": 0.1}')
+    assert read_config(file) == {"lr": 0.1}
+    assert read_config({"a": 1}) == {"a": 1}
+    for text, words in (("[1]", "holds a list"), ("{", "is not JSON")):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=f"c.json {words}"):
+            read_config(file)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_running_bundle_is_found_with_what_it_resolved(tmp_path):
+    from monai.bundle import run
+
+    config = {
+        "imports": ["$import json", "$from ppi_med.tracking.settings import bundle_config"],
+        "lr": 0.1,
+        "twice": "$@lr * 2",
+        "sizes": "$[1, 2]",
+        "net": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": "@width"},
+        "width": 3,
+        "never": "$1 / 0",
+        "out": str(tmp_path / "found.json"),
+        "run": [
+            "$@twice, @sizes, @net",
+            "$open(@out, 'w').write(json.dumps(bundle_config()))",
+        ],
+    }
+    file = tmp_path / "train.json"
+    file.write_text(json.dumps(config))
+    run(config_file=str(file), logging_file=False, lr=0.25)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["lr"] == 0.25
+    assert found["twice"] == 0.5
+    assert found["sizes"] == [1, 2]
+    assert found["net"]["out_features"] == 3
+    assert found["never"] == "$1 / 0"
+    assert found["net"]["_target_"] == "torch.nn.Linear"
+
+
+def test_outside_a_bundle_there_is_none():
+    assert bundle_config() is None
+    assert read_config(None) == {}
+
+
+def test_where_runs_are_kept(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    found = locate(tmp_path)
+    assert found.uri == f"sqlite:///{tmp_path}/mlruns.db"
+    assert found.artifacts == (tmp_path / "mlartifacts").as_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert locate(tmp_path).uri == "http://127.0.0.1:1"
+    assert locate(tmp_path, "sqlite:////a/b.db").artifacts == "file:///a/mlartifacts"
+    for folder in ("runs", "file:///runs"):
+        with pytest.raises(ValueError, match="no longer keeps runs in plain folders"):
+            locate(tmp_path, folder)
+
+
+def test_versions_and_commit(tmp_path):
+    assert set(versions()) >= {"python", "ppi_med", "torch", "monai", "mlflow"}
+    assert git_commit(tmp_path) is None
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "file").write_text("1")
+    subprocess.run([*git, "add", "file"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "x"], check=True)
+    (tmp_path / "result").write_text("new files are no change of the code")
+    clean = git_commit(tmp_path)
+    assert len(clean) == 40
+    (tmp_path / "file").write_text("2")
+    assert git_commit(tmp_path) == f"{clean}-dirty"
