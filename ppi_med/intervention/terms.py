@@ -26,6 +26,8 @@ from ppi_med.intervention.randomness import RandomState, move_at_random
 from ppi_med.intervention.shared_place import SharedPlace
 from ppi_med.intervention.weights import Weight, make_weight
 
+__all__ = ["PPITerms", "TermsResult"]
+
 
 class PPITerms:
     """Builds x* and x' and computes L_con, L_ad and L_reg (eq. 1-5, Appendix B).
