@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from ppi_med.data.oct.volume import FROM_FILE
@@ -42,6 +43,7 @@ def report_content(result: GaResult, facts: Mapping[str, Any]) -> ReportContent:
 def _table(result: GaResult, facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     volume, network = result.volume, facts["network"]
     slices, depth, width = volume.shape
+    created = datetime.fromisoformat(facts["created"])
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     rows = [
         ("File", volume.source or _UNKNOWN),
@@ -56,7 +58,7 @@ def _table(result: GaResult, facts: Mapping[str, Any]) -> tuple[tuple[str, str],
         ("Weights' SHA-256", network["sha256"]),
         ("Seen by the network", network["input"]),
         ("Map", result.network.method or "none"),
-        ("Made", facts["created"]),
+        ("Made", f"{created:%Y-%m-%d %H:%M} UTC"),
         ("Software", versions),
     ]
     given = {k: v for k, v in sorted(volume.provenance.items()) if not v.startswith(FROM_FILE)}
