@@ -13,11 +13,13 @@ _WHERE = {
     "AttentionSchedule": "attention_schedule",
     "BestCheckpoint": "best_checkpoint",
     "EarlyStop": "early_stop",
+    "EpochLines": "epoch_lines",
     "PPIHandler": "ppi",
     "PicturesHandler": "pictures",
     "PredictionsHandler": "predictions",
     "RecordModel": "record_model",
     "ResumeHandler": "resume",
+    "TestSummary": "test_summary",
     "TrackingHandler": "tracking",
 }
 

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from ignite.engine import Engine, Events
@@ -26,13 +26,15 @@ class BestCheckpoint:
 
     One of ``validate#handlers``. The file is a plain `state_dict`, as MONAI's `CheckpointLoader`
     and `ckpt_export` read it; a JSON file of the same name beside it says metric, value and epoch.
-    A NaN is never the best; of equals the first is kept.
+    A NaN is never the best. Of equals the last is kept: where a validation saturates, as an
+    in-site AUC does on a shortcut, the first of equals would be the least trained.
 
     Args:
         network: whose weights to keep.
         path: of the file, such as "models/model.pt".
         metric: key of ``evaluator.state.metrics``; its direction is known from its name.
         start_epoch: first epoch that may be the best, from 1.
+        ties: which of equals is kept, "last" or "first".
 
     Attributes:
         value: the best so far, None before the first.
@@ -55,11 +57,15 @@ class BestCheckpoint:
         path: str | os.PathLike[str],
         metric: str = naming.VAL_AUC,
         start_epoch: int = 1,
+        ties: Literal["last", "first"] = "last",
     ) -> None:
+        if ties not in ("last", "first"):
+            raise ValueError(f"ties is {ties!r}, expected 'last' or 'first'.")
         self.network = network
         self.path = Path(path)
         self.metric = metric
         self.start_epoch = start_epoch
+        self.ties = ties
         self.value: float | None = None
         self.epoch: int | None = None
 
@@ -83,7 +89,9 @@ class BestCheckpoint:
 
     def _compare(self, engine: Engine) -> None:
         value = metric_of(engine, self.metric)
-        if engine.state.epoch < self.start_epoch or not improves(self.metric, value, self.value):
+        equal = self.ties == "last" and value == self.value
+        better = equal or improves(self.metric, value, self.value)
+        if engine.state.epoch < self.start_epoch or not better:
             return
         self.value, self.epoch = value, int(engine.state.epoch)
         if getattr(engine.state, "rank", 0) == 0:

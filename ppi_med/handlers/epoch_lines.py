@@ -1,0 +1,73 @@
+"""One line an epoch on the console: what a person watches while a network trains."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from ppi_med.handlers.epoch_means import EpochMeans
+from ppi_med.naming import VAL_AUC
+
+logger = logging.getLogger(__name__)
+
+
+class EpochLines:
+    """Logs losses, validation metrics and time at the end of each epoch; in ``train#handlers``.
+
+    Name it behind the validation, whose metrics it shows.
+
+    Args:
+        validator: the evaluator whose metrics are shown; None shows losses only.
+        metrics: their names.
+
+    Example:
+        >>> trainer = Engine(lambda engine, batch: {"loss": batch})
+        >>> EpochLines(None).attach(trainer)
+        >>> trainer.run([1.0]).epoch
+        1
+    """
+
+    def __init__(self, validator: Engine | None, metrics: Sequence[str] = (VAL_AUC,)) -> None:
+        self.validator = validator
+        self.metrics = tuple(metrics)
+        self._means = EpochMeans()
+        self._started = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer.
+
+        Raises:
+            RuntimeError: where it is attached to it already.
+        """
+        if engine.has_event_handler(self._line, Events.EPOCH_COMPLETED):
+            raise RuntimeError("An EpochLines is attached once: name it once in handlers.")
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._line)
+
+    def _start(self, engine: Engine) -> None:
+        self._means = EpochMeans()
+        self._started = time.monotonic()
+
+    def _collect(self, engine: Engine) -> None:
+        self._means.add(_losses(engine.state.output))
+
+    def _line(self, engine: Engine) -> None:
+        values = self._means.take()
+        if self.validator is not None:
+            found = self.validator.state.metrics
+            values |= {name: float(found[name]) for name in self.metrics if name in found}
+        seconds = time.monotonic() - self._started
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+        logger.info(
+            "epoch %d/%s  %s  (%.1f s)", engine.state.epoch, engine.state.max_epochs, shown, seconds
+        )
+
+
+def _losses(output: Any) -> dict[str, Any]:
+    first = output[0] if isinstance(output, Sequence) else output
+    return {name: first[name] for name in first if "loss" in str(name)}

@@ -1,0 +1,125 @@
+"""The result on held-out subjects: said on the console, kept as JSON, recorded in the run."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from ppi_med.evaluation.bootstrap import Interval, bootstrap
+from ppi_med.evaluation.metrics import AUC
+from ppi_med.evaluation.predictions import Predictions
+from ppi_med.io import write_json
+from ppi_med.naming import TEST_AUC
+from ppi_med.tracking import NullTracker, Tracker
+
+logger = logging.getLogger(__name__)
+
+
+class TestSummary:
+    """Measures an evaluator's predictions with an interval over subjects; in ``test#handlers``.
+
+    It reads ``engine.state.predictions``: name a :class:`PredictionsHandler` before it.
+
+    Args:
+        path: of the JSON; None writes none.
+        tracker: records the numbers in the run; None does not.
+        metric: name of the AUC.
+        repeats: resamples of the bootstrap over subjects.
+        seed: of the bootstrap.
+        finish: close the tracker's run afterwards.
+        notes: lines to say in the end, such as where the pictures are.
+
+    Attributes:
+        result: what was written, None before.
+
+    Example:
+        >>> TestSummary(None).result is None
+        True
+    """
+
+    __test__ = False  # a name that pytest would collect
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        tracker: Tracker | None = None,
+        metric: str = TEST_AUC,
+        repeats: int = 2000,
+        seed: int = 0,
+        finish: bool = False,
+        notes: tuple[str, ...] | list[str] = (),
+    ) -> None:
+        self.path = None if path is None else Path(path)
+        self.tracker = tracker if tracker is not None else NullTracker()
+        self.metric = metric
+        self.repeats = repeats
+        self.seed = seed
+        self.finish = finish
+        self.notes = tuple(notes)
+        self.result: dict[str, Any] | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator.
+
+        Raises:
+            RuntimeError: where it is attached to it already.
+        """
+        if engine.has_event_handler(self._summarise, Events.COMPLETED):
+            raise RuntimeError("A TestSummary is attached once: name it once in handlers.")
+        engine.add_event_handler(Events.COMPLETED, self._summarise)
+
+    def _summarise(self, engine: Engine) -> None:
+        if getattr(engine.state, "rank", 0) > 0:
+            return
+        predictions: Predictions = engine.state.predictions  # type: ignore[attr-defined]
+        interval = self._interval(predictions)
+        self.result = {
+            self.metric: interval.value,
+            f"{self.metric}_low": interval.low,
+            f"{self.metric}_high": interval.high,
+            "cases": len(predictions.label),
+            "subjects": len(set(predictions.subject.tolist())),
+            "positive": int(predictions.label.sum()),
+        }
+        if self.path is not None:
+            write_json(self.path, self.result)
+        measured = {name: float(value) for name, value in self.result.items() if "/" in name}
+        self.tracker.log_metrics(measured, step=0)
+        if self.finish:
+            self.tracker.finish()
+        self._say(self.result)
+
+    def _interval(self, predictions: Predictions) -> Interval:
+        # Unknown subjects cannot be resampled together: each case then stands for itself.
+        subjects = [
+            subject or f"case {name}"
+            for subject, name in zip(
+                predictions.subject.tolist(), predictions.volume_id.tolist(), strict=True
+            )
+        ]
+        return bootstrap(
+            AUC,
+            predictions.label,
+            predictions.score,
+            subjects,
+            repeats=self.repeats,
+            seed=self.seed,
+        )
+
+    def _say(self, result: dict[str, Any]) -> None:
+        logger.info(
+            "held-out AUC %.3f (95 %% interval over subjects %.3f to %.3f; %d cases of %d "
+            "subjects, %d positive)",
+            result[self.metric],
+            result[f"{self.metric}_low"],
+            result[f"{self.metric}_high"],
+            result["cases"],
+            result["subjects"],
+            result["positive"],
+        )
+        for note in self.notes:
+            logger.info("%s", note)
