@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 
 from ppi_med.data.phantoms.grid import FIELD_MM, Field, Grid, SmoothNoise
 
+EARLY = 0.15
+"""Part of the eyes with GA whose lesion is small and faint: many of them are missed."""
+MIMIC = 0.2
+"""Part of all eyes with larger patches of thin RPE, bright below, which are not GA."""
+
 
 @dataclass(frozen=True)
 class Focus:
@@ -69,7 +74,7 @@ class Findings:
     Attributes:
         lesion: True where there is GA.
         atrophy: 0 to 1, loss of RPE and outer retina, with soft borders.
-        thinning: 0 to 1, loss of RPE that is not GA: thin or interrupted over a small place.
+        thinning: 0 to 1, loss of RPE that is not GA: thin over a small place, or not lost wholly.
         transmission_db: gain of the signal below the RPE, of all causes.
         drusen: height in mm.
         opacity_db: loss of signal from the vitreous down, from opacities.
@@ -95,19 +100,19 @@ def draw_atrophy(
     """
     room = np.array([half_width - 0.7, FIELD_MM / 2 - 0.7])
     centre = np.clip(np.asarray(fovea) + rng.normal(0, 0.9, size=2), -room, room)
+    early = rng.random() < EARLY
     radius = float(np.clip(rng.lognormal(np.log(0.95), 0.45), 0.35, 1.9))
+    severity, transmission = float(rng.uniform(0.6, 1.0)), float(rng.uniform(4.0, 9.0))
+    if early:
+        radius, severity, transmission = 0.35 + 0.1 * radius, 0.75 * severity, 0.6 * transmission
     foci = [_focus(rng, centre, radius)]
-    if rng.random() < 0.35:
+    if not early and rng.random() < 0.35:
         small = radius * rng.uniform(0.4, 0.7)
         angle = rng.uniform(0, 2 * np.pi)
         # Less than the sum of the smallest radii: the two overlap at every visit.
         step = 0.45 * (radius + small) * np.array([np.cos(angle), np.sin(angle)])
         foci.append(_focus(rng, np.clip(centre + step, -room, room), small))
-    return Atrophy(
-        foci=tuple(foci),
-        severity=float(rng.uniform(0.6, 1.0)),
-        transmission_db=float(rng.uniform(4.0, 9.0)),
-    )
+    return Atrophy(tuple(foci), severity, transmission)
 
 
 def _focus(rng: np.random.Generator, centre: NDArray[np.float64], radius: float) -> Focus:
@@ -152,6 +157,9 @@ def draw_findings(
     half = (float(grid.x[-1]), float(grid.y[-1]))
     drusen = _drusen(rng, grid, half)
     thinning = _bumps(rng, grid, half, mean=1.6, radius=(0.10, 0.24), height=(0.3, 0.9))
+    if rng.random() < MIMIC:
+        patch = _bumps(rng, grid, half, mean=1.5, radius=(0.3, 0.7), height=(0.6, 1.0))
+        thinning = np.maximum(thinning, patch)
     faint = _bumps(rng, grid, half, mean=2.0, radius=(0.2, 0.8), height=(1.5, 6.0))
     slow = 1.2 * SmoothNoise(rng, (1.2, 1.2))(grid.y, grid.x)
     stripes = 0.8 + 0.25 * SmoothNoise(rng, (0.25, 0.09))(grid.y, grid.x)
