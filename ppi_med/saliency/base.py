@@ -89,6 +89,13 @@ def leaf_image(image: Tensor) -> Tensor:
     if image.ndim < 3:
         raise ValueError(f"image has shape {tuple(image.shape)}, expected (N, C, *spatial)")
     plain = image.detach().as_subclass(torch.Tensor)
-    if plain.is_inference():
-        plain = plain.clone()
-    return plain.requires_grad_()
+    with torch.inference_mode(False):
+        return usable(plain).requires_grad_()
+
+
+def usable(value: Tensor) -> Tensor:
+    """Return ``value``, or a copy of a tensor made in inference mode, which no graph may keep.
+
+    Call it outside of inference mode.
+    """
+    return value.clone() if value.is_inference() else value

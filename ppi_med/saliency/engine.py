@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ppi_med.saliency.base import usable
 from ppi_med.saliency.call import Call
 from ppi_med.saliency.constants import with_constants
 from ppi_med.saliency.operations import (
@@ -27,7 +28,14 @@ from ppi_med.saliency.operations import (
 )
 from ppi_med.saliency.outside import Outside
 from ppi_med.saliency.primitives import Relevance, Switch, UnsupportedOperationError
-from ppi_med.saliency.roles import Role, assign_role, is_classified, role_of, tensors_in
+from ppi_med.saliency.roles import (
+    Role,
+    assign_role,
+    is_classified,
+    map_tensors,
+    role_of,
+    tensors_in,
+)
 
 Rule = Callable[[Call], Any]
 
@@ -67,6 +75,7 @@ class RecordedForward(TorchFunctionMode):
             entrance = image.clone()
             assign_role(entrance, Role.SIGNAL)
             self._outside.entrance = entrance.grad_fn
+            args, kwargs = map_tensors((args, kwargs), usable)
             with self:
                 output = self.network(entrance, *args, **kwargs)
             self._classify(tensors_in((output,)))

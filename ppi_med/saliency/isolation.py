@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,32 +26,36 @@ def isolated(network: Callable[..., Any], device: torch.device) -> Iterator[None
     """Restore buffers, training modes and random state of ``network`` on leaving, also on error.
 
     A forward in training mode moves BatchNorm's running statistics and draws dropout masks; a map
-    computed for a picture must not.
+    computed for a picture must not. A function that only calls a module inside hides it: give the
+    module, or a bound method.
     """
     module = module_of(network)
-    buffers = _buffers(module)
-    modes = [] if module is None else [(m, m.training) for m in module.modules()]
+    modules = [] if module is None else list(module.modules())
+    modes = [owner.training for owner in modules]
+    buffers = [dict(owner._buffers) for owner in modules]
     devices = [device] if device.type == "cuda" else []
     try:
-        # The originals are set aside rather than written back: a graph recorded before may still
-        # need them at their version.
-        for owner, name, buffer in buffers:
-            owner._buffers[name] = buffer.detach().clone()
+        _set_aside(modules)
         with torch.random.fork_rng(devices=devices):
             yield
     finally:
-        for owner, training in modes:
+        for owner, training, kept in zip(modules, modes, buffers, strict=True):
             owner.training = training
-        for owner, name, buffer in buffers:
-            owner._buffers[name] = buffer
+            owner._buffers.clear()
+            owner._buffers.update(kept)
 
 
-def _buffers(module: nn.Module | None) -> list[tuple[nn.Module, str, Tensor]]:
-    if module is None:
-        return []
-    return [
-        (owner, name, buffer)
-        for owner in module.modules()
-        for name, buffer in owner._buffers.items()
-        if buffer is not None
-    ]
+def _set_aside(modules: Sequence[nn.Module]) -> None:
+    """Let the modules work on copies of their buffers.
+
+    The originals are set aside rather than written back: a graph recorded before may still need
+    them at their version.
+    """
+    copies: dict[int, Tensor] = {}
+    with torch.inference_mode(False):
+        for owner in modules:
+            for name, buffer in owner._buffers.items():
+                if buffer is not None:
+                    if id(buffer) not in copies:
+                        copies[id(buffer)] = buffer.detach().clone()
+                    owner._buffers[name] = copies[id(buffer)]

@@ -106,7 +106,8 @@ def _power(call: Call) -> Any:
     x, exponent = call.argument(0, "input"), call.argument(1, "exponent", 2)
     if role_of(x) is None or role_of(exponent) is not None:
         return call.refuse(call.run())
-    if float(exponent.min() if isinstance(exponent, Tensor) else exponent) < 1:
+    least = exponent.detach().min() if isinstance(exponent, Tensor) else exponent
+    if float(least) < 1:
         return rescaling(call)
     source = x.clone() if call.in_place else x
     if isinstance(exponent, Tensor):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppi_med.saliency.base import Network, Recording, SaliencyMethod, leaf_image
+from ppi_med.saliency.base import Network, Recording, SaliencyMethod, leaf_image, usable
 from ppi_med.saliency.engine import RecordedForward
 from ppi_med.saliency.rules import FOREIGN_RULES, WBP_RULES
 from ppi_med.saliency.target import Target, target_scores
@@ -35,10 +35,18 @@ class RuleRecording(Recording):
     def scores(self, target: Target) -> Tensor:
         """Return the scores ``(N,)`` of ``target``; one that is a callable is under the rules."""
         with torch.inference_mode(False), torch.enable_grad():
-            if callable(target) and not isinstance(target, Tensor):
-                with self.forward:
-                    return target_scores(self.output, target)
-            return target_scores(self.output, target)
+            if isinstance(target, Tensor):
+                return target_scores(self.output, usable(target))
+            if not callable(target):
+                return target_scores(self.output, target)
+            with self.forward:
+                scores = target_scores(self.output, target)
+        if len(scores) != len(self.image):
+            raise ValueError(
+                f"a target callable returned {len(scores)} scores for {len(self.image)} images: "
+                "return one score an image"
+            )
+        return scores
 
     def pass_back(
         self,

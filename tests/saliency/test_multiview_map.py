@@ -11,9 +11,7 @@ from ppi_med.saliency import WBP, wbp_completeness
 
 def network() -> MultiViewClassifier:
     torch.manual_seed(0)
-    net = MultiViewClassifier(
-        "small_cnn", backbone_options={"widths": (3, 4)}, delta=1.0, tau=0.5
-    )
+    net = MultiViewClassifier("small_cnn", backbone_options={"widths": (3, 4)}, delta=1.0, tau=0.5)
     return net.double()
 
 
