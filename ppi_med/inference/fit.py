@@ -61,6 +61,11 @@ def padding_matrix(source: int, target: int) -> Tensor:
     return torch.eye(source, dtype=torch.float64)[taken.clamp(0, source - 1)]
 
 
+def pads(shape: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Tell whether B-scans of `shape` are padded to `size`, not resampled."""
+    return shape[0] == size[0] and shape[1] <= size[1]
+
+
 def fitting_matrices(shape: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Return the matrices for rows and columns that bring B-scans of `shape` to `size`.
 
@@ -75,9 +80,26 @@ def fitting_matrices(shape: tuple[int, int], size: tuple[int, int]) -> tuple[Ten
         `(size[0], shape[0])` and `(size[1], shape[1])`.
     """
     (depth, width), (rows, columns) = shape, size
-    if depth == rows and width <= columns:
+    if pads(shape, size):
         return torch.eye(rows, dtype=torch.float64), padding_matrix(width, columns)
     return resampling_matrix(depth, rows), resampling_matrix(width, columns)
+
+
+def fitted_axes(
+    shape: tuple[int, int], size: tuple[int, int]
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return where the fitted pixels lie: for rows and columns the step and the first centre.
+
+    Both are in pixels of the volume: the centre of fitted pixel i is at ``first + i * step``.
+
+    Examples:
+        >>> fitted_axes((4, 6), (2, 3)), fitted_axes((4, 6), (4, 9))
+        (((2.0, 0.5), (2.0, 0.5)), ((1.0, 0.0), (1.0, -1.0)))
+    """
+    if pads(shape, size):
+        return (1.0, 0.0), (1.0, -float((size[1] - shape[1]) // 2))
+    steps = (shape[0] / size[0], shape[1] / size[1])
+    return (steps[0], (steps[0] - 1) / 2), (steps[1], (steps[1] - 1) / 2)
 
 
 def describe_fit(shape: tuple[int, int], size: tuple[int, int]) -> str:
@@ -89,8 +111,7 @@ def describe_fit(shape: tuple[int, int], size: tuple[int, int]) -> str:
     """
     if shape == size:
         return f"B-scans of {shape[0]} x {shape[1]} as they are"
-    padded = shape[0] == size[0] and shape[1] <= size[1]
-    how = "padded by repeating the edge to" if padded else "resampled to"
+    how = "padded by repeating the edge to" if pads(shape, size) else "resampled to"
     return f"B-scans of {shape[0]} x {shape[1]} {how} {size[0]} x {size[1]}"
 
 

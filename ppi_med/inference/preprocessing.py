@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
 from torch import Tensor
 
 from ppi_med.data.oct.transforms import AllSlicesd, NormalizeOctd, intensity_levels
-from ppi_med.inference.fit import fit_slices
+from ppi_med.inference.fit import fit_slices, fitted_axes
 
 
 class FitSlicesd(MapTransform):
@@ -58,12 +59,26 @@ class FitSlicesd(MapTransform):
             return volume
         if not isinstance(volume, MetaTensor):
             return fit_slices(volume, size)
-        # The levels noted at loading are those of the volume before.
         fitted = fit_slices(volume.as_tensor(), size)
+        # What was noted at loading is true of the volume before.
         low, high = intensity_levels(fitted.reshape(-1, *size).cpu().numpy())
         meta = dict(volume.meta) | {"background": low, "bright": high}
-        meta["spacing_mm"] = [float("nan")] * 3
-        return MetaTensor(fitted, meta=meta)
+        return MetaTensor(fitted, meta=meta | _geometry(volume, size))
+
+
+def _geometry(volume: MetaTensor, size: tuple[int, int]) -> dict[str, Any]:
+    """Return affine and spacing of a fitted volume: the centres of its pixels, where they were."""
+    shape = (int(volume.shape[-2]), int(volume.shape[-1]))
+    to_own = torch.eye(4, dtype=torch.float64)
+    steps = [1.0]
+    for axis, (step, first) in enumerate(fitted_axes(shape, size), start=1):
+        to_own[axis, axis], to_own[axis, 3] = step, first
+        steps.append(step)
+    known = volume.meta.get("spacing_mm", [float("nan")] * 3)
+    return {
+        "affine": volume.affine.to(torch.float64) @ to_own,
+        "spacing_mm": [float(value) * step for value, step in zip(known, steps, strict=True)],
+    }
 
 
 def standard_preprocessing(size: Sequence[int] | None = None, num_positions: int = 100) -> Compose:

@@ -13,6 +13,9 @@ from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 from torch.utils.data import DataLoader
 
+from ppi_med.data.oct.nifti import write_nifti
+from ppi_med.data.oct.transforms import LoadOctVolumed, intensity_levels
+from ppi_med.data.oct.volume import Spacing
 from ppi_med.inference import (
     GaInferer,
     GaOutputs,
@@ -180,17 +183,21 @@ def test_attached_once(tmp_path: Path, network: MultiViewClassifier, kind: str) 
         handler.attach(engine)
 
 
-def test_levels_are_those_of_the_fitted_volume() -> None:
-    from monai.data import MetaTensor
-
-    from ppi_med.data.oct.transforms import intensity_levels
-
-    pixels = torch.from_numpy(retina(3, 32, 48))[None]
-    loaded = MetaTensor(pixels, meta={"background": -1.0, "bright": -1.0})
+def test_what_is_noted_is_true_of_the_fitted_volume(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+    write_nifti(path, retina(3, 32, 48), Spacing(0.01, 0.004, 0.03))
+    loaded = LoadOctVolumed("image")({"image": str(path)})["image"]
     fitted = FitSlicesd("image", (16, 24))({"image": loaded})["image"]
-    low, high = intensity_levels(fitted.as_tensor()[0].numpy())
-    assert (fitted.meta["background"], fitted.meta["bright"]) == (low, high)
-    plain = FitSlicesd("image", (16, 24))({"image": pixels})["image"]
+    assert (fitted.meta["background"], fitted.meta["bright"]) == intensity_levels(
+        fitted.as_tensor()[0].numpy()
+    )
+    assert fitted.meta["spacing_mm"] == pytest.approx([0.03, 0.008, 0.02])
+    # The first fitted pixel lies between the first two rows and columns.
+    torch.testing.assert_close(
+        fitted.affine @ torch.tensor([0.0, 0, 0, 1]).double(),
+        torch.tensor([0.005, 0.002, 0, 1]).double(),
+    )
+    plain = FitSlicesd("image", (16, 24))({"image": loaded.as_tensor()})["image"]
     assert torch.equal(plain, fitted.as_tensor())
     with pytest.raises(ValueError, match=r"expected \(depth, width\)"):
         FitSlicesd("image", (16,))

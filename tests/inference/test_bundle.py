@@ -66,7 +66,7 @@ def test_a_file_to_its_results(
     facts = json.loads((out / "a" / "result.json").read_text())
     assert facts["network"]["sha256"] == (tmp_path / "hash.txt").read_text()
     assert facts["network"]["checkpoint"] == "model.pt"
-    assert facts["network"]["input"] == "B-scans of 80 x 110 resampled to 64 x 96"
+    assert facts["network"]["input"] == "B-scans of 80 x 110 resampled to 64 x 80"
     assert facts["spacing_mm"] == {"lateral": 0.01, "axial": 0.004, "between": 0.03}
     assert (out / "a" / "report.html").stat().st_size > 20_000
 
@@ -124,9 +124,10 @@ def test_every_id_resolves(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.failures == ()
 
 
-def test_network_is_that_of_training() -> None:
-    train = BUNDLE / "train.json"
-    if not train.exists():
-        pytest.skip("the bundle has no train.json yet")
-    networks = [json.loads(path.read_text())["network_def"] for path in (train, BUNDLE / CONFIG)]
-    assert networks[0] == networks[1]
+@pytest.mark.parametrize("key", ["network_def", "num_positions", "image_size", "dataset_dir"])
+def test_what_training_decided_is_the_same(key: str) -> None:
+    train, inference = (
+        json.loads((BUNDLE / name).read_text(encoding="utf-8")) for name in ("train.json", CONFIG)
+    )
+    assert inference[key] == train[key]
+    assert inference[key] is not None

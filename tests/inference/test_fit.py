@@ -10,6 +10,7 @@ from ppi_med.data.oct.pixels import pad_width
 from ppi_med.inference.fit import (
     describe_fit,
     fit_slices,
+    fitted_axes,
     fitting_matrices,
     padding_matrix,
     resampling_matrix,
@@ -80,6 +81,20 @@ def test_the_way_back_is_the_adjoint_and_keeps_sums(
     there = (volume.double() * spread.double()).sum((1, 2))
     torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(spread.sum((1, 2)), saliency.sum((1, 2)), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("shape", "size"), SHAPES)
+def test_fitted_pixels_lie_where_they_are_said_to(
+    shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    for matrix, (step, first) in zip(
+        fitting_matrices(shape, size), fitted_axes(shape, size), strict=True
+    ):
+        places = torch.arange(matrix.shape[1], dtype=torch.float64)
+        said = first + step * torch.arange(matrix.shape[0], dtype=torch.float64)
+        # A sample that is cut counts with its whole centre: up to an eighth of a pixel.
+        said = said.clamp(0, len(places) - 1)
+        torch.testing.assert_close(matrix @ places, said, rtol=0, atol=0.125)
 
 
 def test_slices_do_not_mix() -> None:
