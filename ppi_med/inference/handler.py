@@ -96,12 +96,12 @@ class GaOutputs:
     def verdict(self) -> str:
         """Return one line on all files; what a command exits with if there are failures."""
         failed = self.failures
-        volumes = len(self.rows) - len(failed)
+        done = f"{_counted(len(self.rows) - len(failed), 'volume')} done."
         if not failed:
-            return f"{volumes} volumes done."
+            return done
         first = failed[0]
         return (
-            f"{len(failed)} files failed, {volumes} volumes done. First failure: "
+            f"{_counted(len(failed), 'file')} failed, {done} First failure: "
             f"{first.source}: {first.reason}"
         )
 
@@ -147,3 +147,7 @@ class GaOutputs:
         writer.writerows([getattr(row, name) for name in fields] for row in self.rows)
         write_text(self.output_dir / SUMMARY, stream.getvalue())
         logger.info(self.verdict())
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -97,7 +97,7 @@ def test_all_good(tmp_path: Path, write_mat: Writer, network: MultiViewClassifie
     engine = evaluator(network, path, outputs)
     engine.run()
     assert outputs.failures == []
-    assert outputs.verdict() == "1 volumes done."
+    assert outputs.verdict() == "1 volume done."
     engine.run()  # a second run starts a table of its own
     assert len(outputs.rows) == 1
 

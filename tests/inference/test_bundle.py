@@ -85,7 +85,7 @@ def test_the_exit_tells(
             output_dir=tmp_path / "out",
             checkpoint=checkpoint,
         )
-    assert str(caught.value.code).startswith("1 files failed, 1 volumes done.")
+    assert str(caught.value.code).startswith("1 file failed, 1 volume done.")
     assert "bad.vol" in str(caught.value.code)
     assert (tmp_path / "out" / "good" / "report.html").exists()
 
