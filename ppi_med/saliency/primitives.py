@@ -60,7 +60,7 @@ class _Detour(torch.autograd.Function):
     def forward(
         ctx: Any, value: Tensor, relevance: Relevance, switch: Switch, *operands: Tensor
     ) -> Tensor:
-        ctx.relevance, ctx.switch = relevance, switch
+        ctx.relevance, ctx.switch, ctx.part = relevance, switch, value._is_view()
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*operands)
         ctx.mark_dirty(value)
@@ -71,7 +71,11 @@ class _Detour(torch.autograd.Function):
         nothing = (None,) * (len(ctx.needs_input_grad) - 3)
         if grad is None or not ctx.switch.on:
             return (grad, None, None, *nothing)
-        return (None, None, None, *ctx.relevance(grad, *ctx.saved_tensors))
+        if not ctx.part:
+            return (None, None, None, *ctx.relevance(grad, *ctx.saved_tensors))
+        # A part of a tensor: None would stand for the whole of it, and the rest has its own way.
+        passed = ctx.relevance(grad, *ctx.saved_tensors) if bool(grad.any()) else nothing
+        return (torch.zeros_like(grad), None, None, *passed)
 
 
 class _ViewDetour(_Detour):
@@ -81,7 +85,7 @@ class _ViewDetour(_Detour):
     def forward(
         ctx: Any, value: Tensor, relevance: Relevance, switch: Switch, *operands: Tensor
     ) -> Tensor:
-        ctx.relevance, ctx.switch = relevance, switch
+        ctx.relevance, ctx.switch, ctx.part = relevance, switch, False
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*operands)
         return value.detach()
