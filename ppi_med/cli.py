@@ -8,6 +8,7 @@ fault of the program and shows its traceback.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,6 +117,54 @@ def _parse_override(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
+
+
+@app.command()
+def shortcut(
+    records: Annotated[Path, typer.Option(help="Folder of the finished cells' records.")] = Path(
+        "results/ga_shortcut"
+    ),
+    bundle: Annotated[Path, typer.Option(help="The GA bundle's folder.")] = Path("bundles/ga_ppi"),
+    data: Annotated[Path, typer.Option(help="Folder for the phantoms.")] = Path("data/ga_shortcut"),
+    work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs/ga_shortcut"),
+    methods: Annotated[str, typer.Option(help="Methods, commas between; default: all.")] = "",
+    seeds: Annotated[str, typer.Option(help="Seeds, commas between.")] = "0,1,2",
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    table_only: Annotated[
+        bool, typer.Option("--table", help="Print the table of what is recorded; run nothing.")
+    ] = False,
+) -> None:
+    """Table how far each method unlearns a site's artefact (GA phantom, about an hour).
+
+    Cells that have a record are not run again. Exit status 1 if a cell failed.
+    """
+    from ppi_med.experiments.cells import Records
+    from ppi_med.experiments.shortcut import DEFAULT_METHODS, ShortcutPlan, run_shortcut
+    from ppi_med.experiments.shortcut_table import markdown, rows
+
+    store = Records(records)
+    failed: dict[str, str] = {}
+    if not table_only:
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+        )
+        plan = ShortcutPlan(
+            bundle=bundle,
+            data=data,
+            work=work,
+            methods=tuple(methods.split(",")) if methods else DEFAULT_METHODS,
+            seeds=tuple(int(seed) for seed in seeds.split(",")),
+        )
+        failed = run_shortcut(plan, store, workers)
+    order = list(DEFAULT_METHODS)
+    found = sorted(store.done(), key=lambda r: _place(str(r["method"]), order))
+    typer.echo(markdown(rows(found)))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _place(name: str, order: list[str]) -> int:
+    return order.index(name) if name in order else len(order)
 
 
 if __name__ == "__main__":
