@@ -12,6 +12,7 @@ from mkdocs.structure.files import File, Files
 
 PACKAGE = Path(__file__).resolve().parent.parent / "ppi_med"
 SECTION = "Reference"
+SUBSECTION = "Python"
 
 
 def parts() -> dict[str, list[str]]:
@@ -46,11 +47,11 @@ def page(name: str, modules: list[str]) -> str:
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Add the pages to the navigation, in the place of the empty section."""
+    """Add the pages to the navigation, behind those that are written by hand."""
     entries = [{name: f"reference/{name}.md"} for name in parts()]
     for entry in config.nav or []:
         if SECTION in entry:
-            entry[SECTION] = entries
+            entry[SECTION] = [*entry[SECTION], {SUBSECTION: entries}]
     return config
 
 
