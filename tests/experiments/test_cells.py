@@ -1,0 +1,86 @@
+"""Records of finished cells, and the runner that fills in what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ppi_med.errors import UsageError
+from ppi_med.experiments.bundles import bundle_command
+from ppi_med.experiments.cells import Cell, Records
+from ppi_med.experiments.runner import run_cells
+
+
+def cells(*names: str) -> list[Cell]:
+    return [Cell(name, {"method": name, "seed": 0}) for name in names]
+
+
+def by_name(cell: Cell) -> Mapping[str, Any]:
+    if cell.name == "bad":
+        raise ValueError("the bad cell")
+    return {"value": len(cell.name)}
+
+
+def killed(cell: Cell) -> Mapping[str, Any]:
+    import os
+    import signal
+
+    if cell.name == "killer":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"value": 1}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_finished_cells_are_kept_and_the_rest_is_run(tmp_path: Path, workers: int) -> None:
+    records = Records(tmp_path / "records")
+    first = cells("a", "bb")
+    assert run_cells(first, records, by_name, workers=workers) == {}
+    kept = records.path(first[0]).read_bytes()
+    ran: list[str] = []
+
+    def spy(cell: Cell) -> Mapping[str, Any]:
+        ran.append(cell.name)
+        return by_name(cell)
+
+    assert run_cells([*first, *cells("ccc")], records, spy, workers=1) == {}
+    assert ran == ["ccc"]
+    assert records.path(first[0]).read_bytes() == kept
+    assert [r["value"] for r in records.done()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failed_cell_stops_no_other_and_leaves_no_record(tmp_path: Path, workers: int) -> None:
+    records = Records(tmp_path)
+    failed = run_cells(cells("a", "bad", "c"), records, by_name, workers=workers)
+    assert list(failed) == ["bad"]
+    assert "the bad cell" in failed["bad"]
+    assert [r["cell"] for r in records.done()] == ["a", "c"]
+
+
+def test_a_killed_worker_is_reported(tmp_path: Path) -> None:
+    failed = run_cells(cells("killer", "x"), Records(tmp_path), killed, workers=2)
+    assert "killer" in failed
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 99}'])
+def test_a_file_that_is_no_record_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "broken.json").write_text(content)
+    with pytest.raises(UsageError, match=r"broken\.json"):
+        Records(tmp_path).done()
+
+
+def test_the_command_of_a_cell_can_be_pasted_into_a_shell() -> None:
+    import shlex
+
+    command = bundle_command(
+        [Path("a/train.json"), Path("a/paper.json")],
+        {"sites": ["x y"], "tracking_uri": None, "seed": 3},
+    )
+    words = shlex.split(command)
+    assert words[5] == "['a/train.json', 'a/paper.json']"
+    assert json.loads(words[words.index("--sites") + 1]) == ["x y"]
+    assert words[words.index("--tracking_uri") + 1] == "$None"
