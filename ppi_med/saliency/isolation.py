@@ -32,7 +32,7 @@ def isolated(network: Callable[..., Any], device: torch.device) -> Iterator[None
     module = module_of(network)
     modules = [] if module is None else list(module.modules())
     modes = [owner.training for owner in modules]
-    buffers = [dict(owner._buffers) for owner in modules]
+    buffers = [dict(owner._buffers.items()) for owner in modules]
     devices = [device] if device.type == "cuda" else []
     try:
         _set_aside(modules)
@@ -41,8 +41,14 @@ def isolated(network: Callable[..., Any], device: torch.device) -> Iterator[None
     finally:
         for owner, training, kept in zip(modules, modes, buffers, strict=True):
             owner.training = training
-            owner._buffers.clear()
-            owner._buffers.update(kept)
+            _put_back(owner, kept)
+
+
+def _put_back(owner: nn.Module, buffers: dict[str, Tensor | None]) -> None:
+    for name in [name for name in owner._buffers.keys() if name not in buffers]:  # noqa: SIM118
+        del owner._buffers[name]
+    for name, buffer in buffers.items():
+        owner._buffers[name] = buffer
 
 
 def _set_aside(modules: Sequence[nn.Module]) -> None:

@@ -16,7 +16,7 @@ from torch.autograd.graph import Node
 from ppi_med.saliency.location import current_place
 from ppi_med.saliency.primitives import Relevance, Switch, detour
 from ppi_med.saliency.refusal import refuse
-from ppi_med.saliency.roles import Role, assign_role, role_of
+from ppi_med.saliency.roles import Role, assign_role, is_classified, role_of
 
 
 class Outside:
@@ -39,7 +39,8 @@ class Outside:
     def classify(self, tensor: Tensor) -> None:
         """Give ``tensor`` its role; the tensor itself takes the detour, as in-place results do."""
         base = tensor._base if tensor._is_view() else None
-        if base is not None and role_of(base) is not None:
+        if base is not None and is_classified(base) and role_of(base) is not None:
+            # A view of what has changed in place since.
             assign_role(tensor, Role.SIGNAL)
             return
         if not self._depends_on_image(tensor.grad_fn):

@@ -28,12 +28,17 @@ class Role(IntEnum):
 
 def role_of(value: object) -> Role | None:
     """Return ``SIGNAL`` or ``GATE``, or None where ``value`` does not depend on the image."""
-    return getattr(value, _ATTRIBUTE, None) or None
+    entry = getattr(value, _ATTRIBUTE, None)
+    return None if entry is None else (entry[0] or None)
 
 
 def is_classified(tensor: Tensor) -> bool:
-    """Say whether the tensor is a leaf, without a graph, or has been given a role."""
-    return tensor.is_leaf or hasattr(tensor, _ATTRIBUTE)
+    """Say whether the tensor is a leaf, or has a role and its graph is still that of the role."""
+    node = tensor.grad_fn
+    if node is None:
+        return True
+    entry = getattr(tensor, _ATTRIBUTE, None)
+    return entry is not None and entry[1] is node
 
 
 def assign_role(value: Any, role: Role, *, replace: bool = True) -> None:
@@ -45,8 +50,9 @@ def assign_role(value: Any, role: Role, *, replace: bool = True) -> None:
         replace: also where there is one already.
     """
     for tensor in tensors_in((value,)):
-        if not tensor.is_leaf and (replace or not hasattr(tensor, _ATTRIBUTE)):
-            setattr(tensor, _ATTRIBUTE, role)
+        node = tensor.grad_fn
+        if node is not None and (replace or not hasattr(tensor, _ATTRIBUTE)):
+            setattr(tensor, _ATTRIBUTE, (role, node))
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -78,13 +77,21 @@ IN_PLACE: list[tuple[str, Callable[[Tensor], object], Function]] = [
     ("add_", lambda y: y.add_(F.silu(y.clone()), alpha=2), lambda x: x + 2 * F.silu(x)),
     ("sub_", lambda y: y.sub_(F.silu(y.clone())), lambda x: x - F.silu(x)),
     ("lerp_", lambda y: y.lerp_(-y, 0.25), lambda x: x / 2),
-    ("addcmul_", lambda y: y.addcmul_(torch.sigmoid(y), y.clone(), value=2), lambda x: x + 2 * F.silu(x)),
+    (
+        "addcmul_",
+        lambda y: y.addcmul_(torch.sigmoid(y), y.clone(), value=2),
+        lambda x: x + 2 * F.silu(x),
+    ),
     ("copy_", lambda y: y.copy_(F.silu(y.clone())), F.silu),
     ("masked_fill_", lambda y: y.masked_fill_(y < 0, 0), F.relu),
     ("setitem by mask", lambda y: y.__setitem__(y < 0, 0), F.relu),
-    ("setitem of a part", lambda y: y.__setitem__((slice(None), 1), F.silu(y[:, 0].clone())), lambda x: torch.cat([x[:, :1], F.silu(x[:, :1]), x[:, 2:]], 1)),
+    (
+        "setitem of a part",
+        lambda y: y.__setitem__((slice(None), 1), F.silu(y[:, 0].clone())),
+        lambda x: torch.cat([x[:, :1], F.silu(x[:, :1]), x[:, 2:]], 1),
+    ),
     ("dropout", lambda y: F.dropout(y, 0.0, True, True), lambda x: x),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -110,9 +117,10 @@ def test_in_place_on_a_view(operation: Callable[[Tensor], object], expected: Fun
 
 def test_derivatives_of_in_place_operations() -> None:
     for _, operation, expected in IN_PLACE:
+        function = changed(operation)
         x = image()
         w = torch.ones((), dtype=torch.float64, requires_grad=True)
-        got = WBP().record(lambda x, f=changed(operation), w=w: f(x * w), x).output
+        got = WBP().record(lambda x, f=function, w=w: f(x * w), x).output
         (a,) = torch.autograd.grad(total(got).sum(), w)
         (b,) = torch.autograd.grad(total(expected(x * w)).sum(), w)
         assert torch.allclose(a, b, rtol=1e-10)
@@ -120,7 +128,11 @@ def test_derivatives_of_in_place_operations() -> None:
 
 BY_KEYWORD: list[tuple[str, Function, Function]] = [
     ("silu", lambda x: F.silu(input=x), F.silu),
-    ("gelu", lambda x: F.gelu(input=x, approximate="tanh"), lambda x: F.gelu(x, approximate="tanh")),
+    (
+        "gelu",
+        lambda x: F.gelu(input=x, approximate="tanh"),
+        lambda x: F.gelu(x, approximate="tanh"),
+    ),
     ("sigmoid", lambda x: torch.sigmoid(input=x), torch.sigmoid),
     ("softplus", lambda x: F.softplus(input=x, beta=2), lambda x: F.softplus(x, 2)),
     ("clamp", lambda x: torch.clamp(input=x, max=0.5), lambda x: x.clamp(max=0.5)),
@@ -141,34 +153,113 @@ BY_KEYWORD: list[tuple[str, Function, Function]] = [
     ("float_power", lambda x: torch.float_power(x, 3), lambda x: x**3),
     ("square", lambda x: torch.square(input=x), lambda x: x * x),
     ("matmul", lambda x: torch.bmm(input=x.softmax(2), mat2=x.mT), lambda x: x.softmax(2) @ x.mT),
-    ("baddbmm", lambda x: torch.baddbmm(input=x[:, :, :4], batch1=x.softmax(2), batch2=x.mT), lambda x: x[:, :, :4] + x.softmax(2) @ x.mT),
-    ("addmm", lambda x: torch.addmm(x[0, :, :4], mat1=x[0].softmax(1), mat2=x[0].mT).expand(3, 4, 4), lambda x: (x[0, :, :4] + x[0].softmax(1) @ x[0].mT).expand(3, 4, 4)),
-    ("addcmul", lambda x: torch.addcmul(x, torch.sigmoid(x), x, value=0.5), lambda x: x + 0.5 * F.silu(x)),
-    ("addcdiv", lambda x: torch.addcdiv(x, x, 1 + x.abs(), value=0.5), lambda x: x + 0.5 * F.softsign(x)),
+    (
+        "baddbmm",
+        lambda x: torch.baddbmm(input=x[:, :, :4], batch1=x.softmax(2), batch2=x.mT),
+        lambda x: x[:, :, :4] + x.softmax(2) @ x.mT,
+    ),
+    (
+        "addmm",
+        lambda x: torch.addmm(x[0, :, :4], mat1=x[0].softmax(1), mat2=x[0].mT).expand(3, 4, 4),
+        lambda x: (x[0, :, :4] + x[0].softmax(1) @ x[0].mT).expand(3, 4, 4),
+    ),
+    (
+        "addcmul",
+        lambda x: torch.addcmul(x, torch.sigmoid(x), x, value=0.5),
+        lambda x: x + 0.5 * F.silu(x),
+    ),
+    (
+        "addcdiv",
+        lambda x: torch.addcdiv(x, x, 1 + x.abs(), value=0.5),
+        lambda x: x + 0.5 * F.softsign(x),
+    ),
     ("lerp", lambda x: torch.lerp(x, -x, torch.sigmoid(x)), lambda x: x - 2 * F.silu(x)),
     ("einsum of a list", lambda x: torch.einsum("ncl,ncl->ncl", [torch.sigmoid(x), x]), F.silu),
-    ("linear", lambda x: F.linear(input=x, weight=torch.eye(6).double()[:3]), lambda x: x[:, :, :3]),
-    ("layer_norm", lambda x: F.layer_norm(input=x, normalized_shape=(6,)), lambda x: F.layer_norm(x, (6,))),
-    ("batch_norm", lambda x: F.batch_norm(x, running_mean=None, running_var=None, training=True), lambda x: (x - x.mean((0, 2), keepdim=True).detach()) / (x.var((0, 2), correction=0, keepdim=True) + 1e-5).sqrt()),
+    (
+        "linear",
+        lambda x: F.linear(input=x, weight=torch.eye(6).double()[:3]),
+        lambda x: x[:, :, :3],
+    ),
+    (
+        "layer_norm",
+        lambda x: F.layer_norm(input=x, normalized_shape=(6,)),
+        lambda x: F.layer_norm(x, (6,)),
+    ),
+    (
+        "batch_norm",
+        lambda x: F.batch_norm(x, running_mean=None, running_var=None, training=True),
+        lambda x: (
+            (x - x.mean((0, 2), keepdim=True).detach())
+            / (x.var((0, 2), correction=0, keepdim=True) + 1e-5).sqrt()
+        ),
+    ),
     ("add with alpha", lambda x: torch.add(x, F.silu(x), alpha=2), lambda x: x + 2 * F.silu(x)),
     ("rsub with alpha", lambda x: torch.rsub(x, F.silu(x), alpha=2), lambda x: F.silu(x) - 2 * x),
-    ("by hand: var_mean", lambda x: (lambda v, m: (x - m) * torch.rsqrt(v + 1e-5))(*torch.var_mean(x, 2, correction=0, keepdim=True)), lambda x: F.layer_norm(x, (6,))),
-    ("by hand: sqrt", lambda x: (x - x.mean(2, keepdim=True)) / torch.sqrt(x.var(2, correction=0, keepdim=True) + 1e-5), lambda x: F.layer_norm(x, (6,))),
+    (
+        "by hand: var_mean",
+        lambda x: (lambda v, m: (x - m) * torch.rsqrt(v + 1e-5))(
+            *torch.var_mean(x, 2, correction=0, keepdim=True)
+        ),
+        lambda x: F.layer_norm(x, (6,)),
+    ),
+    (
+        "by hand: sqrt",
+        lambda x: (
+            (x - x.mean(2, keepdim=True)) / torch.sqrt(x.var(2, correction=0, keepdim=True) + 1e-5)
+        ),
+        lambda x: F.layer_norm(x, (6,)),
+    ),
     ("by hand: GELU", lambda x: 0.5 * x * (1 + torch.erf(x * 0.5**0.5)), F.gelu),
-    ("by hand: softmax gate", lambda x: x * (x.exp() / x.exp().sum(1, keepdim=True)), lambda x: x * x.softmax(1)),
-    ("gate in pieces", lambda x: x * torch.cat([g.contiguous() for g in torch.sigmoid(x).chunk(2, 2)], 2).view(3, 4, 6), F.silu),
-    ("gate of a gate", lambda x: x * (torch.sigmoid(x) * (1 - torch.sigmoid(-x))), lambda x: x * torch.sigmoid(x).square().detach()),
-    ("gate by expand_as", lambda x: x * torch.sigmoid(x[:, :1]).expand_as(x), lambda x: x * torch.sigmoid(x[:, :1])),
-    ("weights by expand_as", lambda x: x * torch.full((4, 1), 2.0).double().requires_grad_().mul(1).expand_as(x), lambda x: 2 * x),
-    ("weights by type_as", lambda x: x * torch.full((4, 1), 2.0).requires_grad_().type_as(x), lambda x: 2 * x),
-    ("weights by broadcast_tensors", lambda x: torch.mul(*torch.broadcast_tensors(x, torch.full((4, 1), 2.0).double().requires_grad_().mul(1))), lambda x: 2 * x),
+    (
+        "by hand: softmax gate",
+        lambda x: x * (x.exp() / x.exp().sum(1, keepdim=True)),
+        lambda x: x * x.softmax(1),
+    ),
+    (
+        "gate in pieces",
+        lambda x: (
+            x * torch.cat([g.contiguous() for g in torch.sigmoid(x).chunk(2, 2)], 2).view(3, 4, 6)
+        ),
+        F.silu,
+    ),
+    (
+        "gate of a gate",
+        lambda x: x * (torch.sigmoid(x) * (1 - torch.sigmoid(-x))),
+        lambda x: x * torch.sigmoid(x).square().detach(),
+    ),
+    (
+        "gate by expand_as",
+        lambda x: x * torch.sigmoid(x[:, :1]).expand_as(x),
+        lambda x: x * torch.sigmoid(x[:, :1]),
+    ),
+    (
+        "weights by expand_as",
+        lambda x: x * torch.full((4, 1), 2.0).double().requires_grad_().mul(1).expand_as(x),
+        lambda x: 2 * x,
+    ),
+    (
+        "weights by type_as",
+        lambda x: x * torch.full((4, 1), 2.0).requires_grad_().type_as(x),
+        lambda x: 2 * x,
+    ),
+    (
+        "weights by broadcast_tensors",
+        lambda x: torch.mul(
+            *torch.broadcast_tensors(x, torch.full((4, 1), 2.0).double().requires_grad_().mul(1))
+        ),
+        lambda x: 2 * x,
+    ),
     ("fft", lambda x: torch.fft.irfft(torch.fft.rfft(x) * 2), lambda x: 2 * x),
     ("complex", lambda x: torch.view_as_real(torch.complex(x, 2 * x) * 1j).sum(-1), lambda x: -x),
     ("real part", lambda x: torch.complex(x, x).real + torch.complex(x, x).imag, lambda x: 2 * x),
-    ("top values", lambda x: x.topk(2, dim=2).values, lambda x: x.sort(dim=2, descending=True)[0][:, :, :2]),
+    (
+        "top values",
+        lambda x: x.topk(2, dim=2).values,
+        lambda x: x.sort(dim=2, descending=True)[0][:, :, :2],
+    ),
     ("max of two", lambda x: torch.max(x, -x), torch.abs),
     ("max by dimension", lambda x: torch.max(x, dim=2)[0], lambda x: x.amax(2)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +296,10 @@ CONSTANTS: list[tuple[str, Function]] = [
     ("maximum", lambda x: torch.maximum(x, torch.full((6,), 0.5).double())),
     ("linear", lambda x: F.linear(x, torch.ones(2, 6).double(), bias=torch.ones(2).double())),
     ("conv", lambda x: F.conv1d(x, torch.ones(2, 4, 1).double(), torch.ones(2).double())),
-    ("addmm", lambda x: torch.addmm(torch.ones(3).double(), x.flatten(1), torch.ones(24, 3).double())),
+    (
+        "addmm",
+        lambda x: torch.addmm(torch.ones(3).double(), x.flatten(1), torch.ones(24, 3).double()),
+    ),
     ("baddbmm", lambda x: torch.baddbmm(torch.ones(3, 4, 4).double(), x.softmax(2), x.mT)),
     ("sigmoid", torch.sigmoid),
     ("sigmoid in place", lambda x: (x * 1).sigmoid_()),
@@ -213,11 +307,27 @@ CONSTANTS: list[tuple[str, Function]] = [
     ("hardsigmoid in place", lambda x: F.hardsigmoid(x * 1, inplace=True)),
     ("threshold", lambda x: F.threshold(x, 0.5, 2.0)),
     ("clamp", lambda x: x.clamp(min=1)),
-    ("layer norm", lambda x: F.layer_norm(x, (6,), torch.full((6,), 2.0).double(), torch.ones(6).double())),
-    ("group norm", lambda x: F.group_norm(x, 2, torch.full((4,), 2.0).double(), torch.ones(4).double())),
-    ("instance norm", lambda x: F.instance_norm(x, weight=torch.full((4,), 2.0).double(), bias=torch.ones(4).double())),
-    ("batch norm", lambda x: F.batch_norm(x, None, None, torch.full((4,), 2.0).double(), torch.ones(4).double(), True)),
-]  # fmt: skip
+    (
+        "layer norm",
+        lambda x: F.layer_norm(x, (6,), torch.full((6,), 2.0).double(), torch.ones(6).double()),
+    ),
+    (
+        "group norm",
+        lambda x: F.group_norm(x, 2, torch.full((4,), 2.0).double(), torch.ones(4).double()),
+    ),
+    (
+        "instance norm",
+        lambda x: F.instance_norm(
+            x, weight=torch.full((4,), 2.0).double(), bias=torch.ones(4).double()
+        ),
+    ),
+    (
+        "batch norm",
+        lambda x: F.batch_norm(
+            x, None, None, torch.full((4,), 2.0).double(), torch.ones(4).double(), True
+        ),
+    ),
+]
 
 
 @pytest.mark.parametrize("network", [r[1] for r in CONSTANTS], ids=[r[0] for r in CONSTANTS])

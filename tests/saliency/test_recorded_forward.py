@@ -144,7 +144,8 @@ def scaled(m: Any, x: Tensor) -> Tensor:
     y /= 2
     y *= 2
     y -= 1
-    y = -(-(y + 1))
+    y = torch.neg(y + 1)
+    y = -y
     return m.head(F.max_pool2d(torch.where(y > 0, y, torch.zeros_like(y)), 2).flatten(1))
 
 

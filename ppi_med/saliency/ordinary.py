@@ -1,0 +1,127 @@
+"""An ordinary recorded forward, for methods that need no rules but derivatives or other passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppi_med.saliency.base import Network, Recording, leaf_image, usable
+from ppi_med.saliency.isolation import isolated
+from ppi_med.saliency.roles import map_tensors
+from ppi_med.saliency.target import Target, target_scores
+
+
+class OrdinaryRecording(Recording):
+    """A forward pass as it is, together with what is needed to pass other images.
+
+    Args:
+        network: the network.
+        image: see :class:`Recording`; any floating point batch, of which a leaf is made.
+        args: further arguments of the network.
+        kwargs: further keyword arguments of the network.
+    """
+
+    def __init__(
+        self, network: Network, image: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        leaf = leaf_image(image)
+        self.network = network
+        with torch.inference_mode(False):
+            self.args, self.kwargs = map_tensors((args, kwargs), usable)
+        super().__init__(leaf, self.pass_image(leaf))
+
+    def pass_image(self, image: Tensor) -> Any:
+        """Return what the network says of ``image``, with a graph."""
+        with torch.inference_mode(False), torch.enable_grad():
+            # A copy, because a network may change its input in place and a leaf may not be.
+            return self.network(image.clone(), *self.args, **self.kwargs)
+
+    def other_scores(self, image: Tensor, target: Target, *, graph: bool = True) -> Tensor:
+        """Return the scores ``(N,)`` of another image, leaving no trace in the network.
+
+        Args:
+            image: of the recorded image's shape.
+            target: see :func:`ppi_med.saliency.target.target_scores`.
+            graph: record a graph for gradients.
+        """
+        with isolated(self.network, image.device), torch.inference_mode(False):
+            with torch.set_grad_enabled(graph):
+                output = self.network(image.clone(), *self.args, **self.kwargs)
+                return scores_of(output, target, len(image))
+
+    def scores(self, target: Target) -> Tensor:
+        """Return the scores ``(N,)`` of the recorded image."""
+        with torch.inference_mode(False), torch.enable_grad():
+            return scores_of(self.output, target, len(self.image))
+
+
+def scores_of(output: Any, target: Target, images: int) -> Tensor:
+    """Return the scores ``(N,)`` of ``target``, one for each of the images.
+
+    Raises:
+        ValueError: where a callable target returns another number of scores.
+    """
+    scores = target_scores(output, usable(target) if isinstance(target, Tensor) else target)
+    if len(scores) != images:
+        raise ValueError(
+            f"a target callable returned {len(scores)} scores for {images} images: "
+            "return one score an image"
+        )
+    return scores
+
+
+def gradient_of(
+    scores: Tensor, image: Tensor, *, create_graph: bool = False, retain_graph: bool = False
+) -> Tensor:
+    """Return the derivative of the summed scores by ``image``; zeros where there is none."""
+    if not scores.requires_grad:
+        return torch.zeros_like(image)
+    with torch.inference_mode(False), torch.enable_grad():
+        (found,) = torch.autograd.grad(
+            scores.sum(),
+            image,
+            create_graph=create_graph,
+            retain_graph=retain_graph or create_graph,
+            allow_unused=True,
+        )
+    return torch.zeros_like(image) if found is None else found
+
+
+# From a gradient and the image it was taken at to a map.
+Reading = Callable[[Tensor, Tensor], Tensor]
+
+
+class GradientRecording(OrdinaryRecording):
+    """An ordinary forward whose maps are read off the gradient by the image.
+
+    Args:
+        reading: ``reading(gradient, image)`` gives the map.
+        network: the network.
+        image: a floating point batch.
+        args: further arguments of the network.
+        kwargs: further keyword arguments of the network.
+    """
+
+    def __init__(
+        self,
+        reading: Reading,
+        network: Network,
+        image: Tensor,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        super().__init__(network, image, args, kwargs)
+        self.reading = reading
+
+    def saliency(
+        self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
+    ) -> Tensor:
+        """Return the map of ``target``."""
+        gradient = gradient_of(
+            self.scores(target), self.image, create_graph=create_graph, retain_graph=retain_graph
+        )
+        with torch.inference_mode(False), torch.set_grad_enabled(create_graph):
+            return self.reading(gradient, self.image.detach())
