@@ -25,7 +25,8 @@ def create_tracker(
     """Return the tracker of a run, or one that does nothing.
 
     Args:
-        tracking: None: record nothing. "default": ``MLFLOW_TRACKING_URI`` where it is set, else
+        tracking: None or "none": record nothing (MONAI's command line passes no null on, so a
+            bundle is told ``--KEY none``). "default": ``MLFLOW_TRACKING_URI`` where it is set, else
             SQLite in `root`. Anything else: a tracking URI.
         directory: this run's own folder: which run it is, records that wait for the server, and
             the resolved configuration are kept there.
@@ -47,7 +48,7 @@ def create_tracker(
         >>> type(create_tracker(None, directory="runs/a")).__name__
         'NullTracker'
     """
-    if tracking is None or _rank() > 0:
+    if tracking is None or tracking == "none" or _rank() > 0:
         return NullTracker()
     from ppi_med.tracking.location import locate
     from ppi_med.tracking.run import RunTracker

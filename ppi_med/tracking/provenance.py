@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from ppi_med import __version__
 
@@ -28,15 +29,21 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_commit(folder: str | os.PathLike[str] = ".") -> str | None:
-    """Return the commit that a folder's repository is at, with "-dirty" where files differ.
+def git_commit(folder: str | os.PathLike[str] | None = None) -> str | None:
+    """Return the commit that a repository is at, with "-dirty" where tracked files differ.
 
     Args:
-        folder: inside the repository.
+        folder: inside the repository; default: that of this package, where it is run from its
+            repository, else the current one.
 
     Returns:
         None outside a repository, or without git.
     """
+    if folder is None:
+        package = Path(__file__).parent
+        # Installed below somebody else's repository it belongs to none.
+        tracked = _git(package, "ls-files", "--error-unmatch", Path(__file__).name) is not None
+        folder = package if tracked else "."
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None

@@ -94,7 +94,9 @@ def bundle_config() -> dict[str, Any] | None:
     parser = _running_parser()
     if parser is None:
         return None
-    return _resolved(parser.get(), "", parser.ref_resolver.resolved_content)  # type: ignore[no-any-return]
+    config = {name: value for name, value in parser.get().items() if name != parser.meta_key}
+    found: dict[str, Any] = _resolved(config, "", parser.ref_resolver.resolved_content)
+    return found
 
 
 def _running_parser() -> Any:

@@ -31,6 +31,7 @@ class Plan:
     patience: int = 100
     resume: bool = True
     exact: bool = True
+    processes: int = 1
     kill_at_iteration: int | None = None
     kill_in_write: int | None = None
     kill_after_write: int | None = None
@@ -40,8 +41,8 @@ class Average:
     """A running mean of the weights, as a handler."""
 
     def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self.mean = {k: v.clone().float() for k, v in network.state_dict().items()}
+        self.network = getattr(network, "module", network)
+        self.mean = {k: v.clone().float() for k, v in self.network.state_dict().items()}
 
     def attach(self, engine) -> None:
         from ignite.engine import Events
@@ -81,7 +82,13 @@ def build(plan: Plan):
     from monai.transforms import Compose, EnsureTyped, RandFlipd, RandGaussianNoised, RandRotated
     from monai.utils import set_determinism
 
-    from ppi_med.handlers import AUC, BestCheckpoint, EarlyStop, ResumeHandler
+    from ppi_med.handlers import (
+        AUC,
+        BestCheckpoint,
+        EarlyStop,
+        PredictionsHandler,
+        ResumeHandler,
+    )
     from ppi_med.training import ExactDataLoader
 
     set_determinism(seed=5)
@@ -90,6 +97,7 @@ def build(plan: Plan):
         {
             "image": rng.normal(size=(1, SIZE, SIZE)).astype(np.float32) + 0.3 * (i % 2),
             "label": np.array([i % 2], dtype=np.float32),
+            "volume_id": f"v{i}",
         }
         for i in range(CASES)
     ]
@@ -109,6 +117,8 @@ def build(plan: Plan):
         dataset, batch_size=BATCH, shuffle=True, num_workers=plan.workers, **seed, **workers
     )
     network = Tiny()
+    if plan.processes > 1:
+        network = nn.parallel.DistributedDataParallel(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
     best = BestCheckpoint(network, Path(plan.folder) / "model.pt")
@@ -117,7 +127,7 @@ def build(plan: Plan):
         val_data_loader=DataLoader(CacheDataset(items[:8], progress=False), batch_size=4),
         network=network,
         key_val_metric={"val/auc": AUC()},
-        val_handlers=[best],
+        val_handlers=[best, PredictionsHandler(Path(plan.folder) / "predictions.csv")],
     )
     average = Average(network)
     trainer = SupervisedTrainer(
@@ -142,22 +152,30 @@ def build(plan: Plan):
     return trainer, network, average, best
 
 
-def run(plan: Plan) -> None:
+def run(plan: Plan, rank: int = 0) -> None:
     """Train; write the hash of all that came out, or die on the way."""
     from ignite.engine import Events
+    from torch import distributed
 
     torch.set_num_threads(1)
+    if plan.processes > 1:
+        meeting = f"file://{plan.folder}/meeting{os.getppid()}"
+        distributed.init_process_group(
+            "gloo", init_method=meeting, rank=rank, world_size=plan.processes
+        )
     trainer, network, average, best = build(plan)
     _arrange_death(plan, trainer)
     started: list[int] = []
     trainer.add_event_handler(Events.EPOCH_STARTED, lambda e: started.append(e.state.epoch))
     trainer.run()
     buffer = io.BytesIO()
+    network = getattr(network, "module", network)
     parts = [network.state_dict(), average.mean, trainer.optimizer.state_dict(), best.state_dict()]
     torch.save(parts, buffer)
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
     found = {"digest": digest, "iteration": trainer.state.iteration, "started": started}
-    Path(plan.folder, "result.json").write_text(json.dumps(found), encoding="utf-8")
+    name = "result.json" if rank == 0 else f"result{rank}.json"
+    Path(plan.folder, name).write_text(json.dumps(found), encoding="utf-8")
 
 
 def _arrange_death(plan: Plan, trainer) -> None:
@@ -201,7 +219,7 @@ _context.set_forkserver_preload(
         "monai.handlers",
         "monai.transforms",
         "torch._dynamo",
-        "ppi_med.handlers.metrics",
+        "ppi_med.handlers.predictions",
         "ppi_med.handlers.resume",
         __name__,
     ]
@@ -210,13 +228,20 @@ _context.set_forkserver_preload(
 
 def in_process(plan: Plan) -> int:
     """Run in a process of its own; return its exit code."""
-    process = _context.Process(target=run, args=(plan,))
-    process.start()
-    process.join(300)
-    if process.exitcode is None:
-        process.kill()
+    Path(plan.folder).mkdir(parents=True, exist_ok=True)
+    for left in Path(plan.folder).glob("meeting*"):
+        left.unlink()
+    ranks = range(plan.processes)
+    processes = [_context.Process(target=run, args=(plan, rank)) for rank in ranks]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    if any(process.exitcode is None for process in processes):
+        for process in processes:
+            process.kill()
         raise TimeoutError("the run did not end")
-    return process.exitcode
+    return processes[0].exitcode
 
 
 def result(folder) -> dict:

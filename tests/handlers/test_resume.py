@@ -147,6 +147,20 @@ def test_another_loader_is_not_exact_so_this_test_can_fail(tmp_path):
     assert not same(found, result(whole))
 
 
+@pytest.mark.slow
+def test_two_processes_are_resumed_exactly_and_gather_what_they_predict(tmp_path):
+    options = {"processes": 2, "accumulation": 1}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert in_process(Plan(str(whole), **options)) == 0
+    found = resumed(broken, {"kill_at_iteration": LENGTH}, iterations=1, **options)
+    assert same(found, result(whole))
+    # The share of each process is half of the epoch.
+    assert found["iteration"] == EPOCHS * -(-CASES // (2 * BATCH))
+    lines = (broken / "predictions.csv").read_text().splitlines()
+    assert len(lines) == 1 + 8
+    assert len(list((broken / "checkpoints").iterdir())) == 2
+
+
 @pytest.fixture
 def interrupted(tmp_path):
     """The folder of a run that was killed in its third epoch: two checkpoints."""

@@ -11,6 +11,7 @@ import pytest
 
 from ppi_med import naming
 from ppi_med.tracking import NullTracker, create_tracker
+from ppi_med.tracking.provenance import git_commit
 from ppi_med.tracking.run import RunTracker
 from tests.tracking.stores import all_runs, client_of, history, only_run
 
@@ -59,17 +60,13 @@ def test_a_run_from_beginning_to_end(location, tmp_path):
     assert not (tmp_path / "run" / "mlflow_pending.jsonl").exists()
 
 
-def test_the_commit_is_recorded(location, tmp_path, monkeypatch):
-    repository = tmp_path / "repository"
-    subprocess.run(["git", "init", "-q", str(repository)], check=True)
-    git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
-    monkeypatch.chdir(repository)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+def test_the_commit_of_the_package_is_recorded(location, tmp_path, monkeypatch):
+    expected = git_commit()
+    monkeypatch.chdir(tmp_path)
     tracker = tracker_in(location, tmp_path / "run")
     tracker.start()
     tracker.finish()
-    assert only_run(location)[1].data.tags["git_commit"] == head.stdout.strip()
+    assert only_run(location)[1].data.tags.get("git_commit") == expected
 
 
 def test_a_resumed_run_is_entered_again_and_its_epochs_stand_there_once(location, tmp_path):
@@ -216,6 +213,11 @@ def test_switched_off_nothing_is_imported_or_written(tmp_path):
     )
     assert done.stdout.strip() == "[]"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_word_none_switches_off_too(tmp_path):
+    # monai.bundle.run drops overrides that are None.
+    assert type(create_tracker("none", directory=tmp_path)) is NullTracker
 
 
 @pytest.mark.parametrize("rank", ["1", "3"])
