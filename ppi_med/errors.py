@@ -8,3 +8,7 @@ class UsageError(ValueError):
 
     Raise it with one sentence: what was got, what was expected, what to do next.
     """
+
+
+class MissingFileError(UsageError, FileNotFoundError):
+    """A file that has to be there and is not."""

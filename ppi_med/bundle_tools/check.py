@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ppi_med.bundle_tools.layout import Bundle
+from ppi_med.bundle_tools.preflight import in_one_line, root_cause
 from ppi_med.bundle_tools.references import compile_error, missing_references, near_name
 from ppi_med.errors import UsageError
 
@@ -86,7 +87,7 @@ def check_workflow(
         The report. A key whose only fault is to depend on a failing one is not listed.
     """
     parser = _parse(files, metadata, overrides)
-    checker = _Checker(parser)
+    checker = _Checker(parser, files[0].parent)
     for key in list(parser.ref_resolver.items):
         if key and not key.startswith("_meta_"):
             checker.visit(key)
@@ -96,8 +97,10 @@ def check_workflow(
 class _Checker:
     """Depth first over the references, so that the first failure is the one to mend."""
 
-    def __init__(self, parser: ConfigParser) -> None:
+    def __init__(self, parser: ConfigParser, folder: Path) -> None:
         self.parser = parser
+        # Read by `config_folder`, as from MONAI's own workflow.
+        self.config_root_path = folder
         self.items = parser.ref_resolver.items
         # Taken before anything is resolved: resolving replaces an item's references by objects.
         self.references = {
@@ -141,7 +144,7 @@ class _Checker:
         try:
             self.parser.get_parsed_content(key)
         except Exception as error:  # whatever a component raises is what we are to report
-            return self._fail(key, _root_cause(error))
+            return self._fail(key, in_one_line(root_cause(error)))
         return self._pass(key)
 
     def _pass(self, key: str) -> bool:
@@ -156,14 +159,6 @@ class _Checker:
         if key not in self.bad:
             self.failures.append(Failure(key, reason))
         return self._blocked(key)
-
-
-def _root_cause(error: BaseException) -> str:
-    """Return the innermost error in one line: MONAI wraps what a component raised."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
 def _parse(

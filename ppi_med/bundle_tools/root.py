@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+from ppi_med.bundle_tools.running import config_folder
 
 
 def bundle_root(name: str) -> str:
     """Return the folder of a bundle, seen from the current folder.
 
-    Called from a repository's root it is ``bundles/NAME``; from inside the bundle ``.``; from
-    inside the model zoo's ``configs/`` ``..``.
+    It is that of the configuration which is running, or the one above where this lies in the model
+    zoo's ``configs/``. Where nothing is running: called from a repository's root ``bundles/NAME``,
+    from inside the bundle ``.``, from inside ``configs/`` ``..``.
 
     Args:
         name: the bundle's folder name.
@@ -18,6 +22,9 @@ def bundle_root(name: str) -> str:
         >>> bundle_root("no_such_bundle")
         '.'
     """
+    running = config_folder()
+    if running is not None and (running / "metadata.json").is_file():
+        return _short(running.parent if running.resolve().name == "configs" else running)
     flat = Path("bundles") / name
     if (flat / "metadata.json").is_file():
         return str(flat)
@@ -41,3 +48,11 @@ def workspace(root: str) -> str:
         return root
     around = folder.parent.parent
     return "." if around == Path.cwd() else str(around)
+
+
+def _short(folder: Path) -> str:
+    """Return the folder relative to the current one where it is inside, or is the one above."""
+    resolved, here = folder.resolve(), Path.cwd()
+    if resolved.is_relative_to(here) or resolved == here.parent:
+        return os.path.relpath(resolved, here)
+    return str(resolved)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ppi_med.data.manifest import ManifestRow
 from ppi_med.data.splits import FILE_NAME, PARTS, Splits, read_splits
+from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.io import write_json
 
 UNASSIGNED = "unassigned"
@@ -83,8 +84,8 @@ def load_parts(
         The items in the datalist's order.
 
     Raises:
-        FileNotFoundError: if the datalist is missing, or the splits where a fold is asked for.
-        ValueError: for an unknown part or site, nothing left, or a datalist that contradicts the
+        MissingFileError: if the datalist is missing, or the splits where a fold is asked for.
+        UsageError: for an unknown part or site, nothing left, or a datalist that contradicts the
             splits.
     """
     path = Path(datalist)
@@ -92,16 +93,19 @@ def load_parts(
     wanted = [part] if isinstance(part, str) else list(part)
     for name in wanted:
         if name not in (*PARTS, UNASSIGNED):
-            raise ValueError(f"part is {name!r}, expected one of {[*PARTS, UNASSIGNED]}.")
+            raise UsageError(f"part is {name!r}, expected one of {[*PARTS, UNASSIGNED]}.")
     splits_path = Path(splits) if splits is not None else path.parent / FILE_NAME
     known = read_splits(splits_path) if splits_path.exists() or splits is not None else None
     if known is None and fold is not None:
-        raise FileNotFoundError(f"fold {fold} needs {FILE_NAME} beside {path.name}.")
+        raise MissingFileError(
+            f"fold {fold} needs {FILE_NAME}, which is not beside {path}: leave the fold out, or "
+            "convert the data set with labels, which writes one."
+        )
     _check_subjects(path, content, known)
     chosen = _items_of(content, wanted, known if fold is not None else None, fold)
     chosen = _of_sites(path, content, chosen, _names(sites), _names(exclude_sites))
     if not chosen:
-        raise ValueError(
+        raise UsageError(
             f"{path.name}: nothing is left in {'+'.join(wanted)}"
             f"{f' of sites {_names(sites)}' if sites else ''}"
             f"{f' in fold {fold}' if fold is not None else ''}."
@@ -111,15 +115,13 @@ def load_parts(
 
 def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     if not path.exists():
-        raise FileNotFoundError(
-            f"No datalist {path.name} in {path.parent}; convert a folder first."
-        )
+        raise MissingFileError(f"No datalist {path.name} in {path.parent}; convert a folder first.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path.name}: not JSON ({error}).") from error
+        raise UsageError(f"{path.name}: not JSON ({error}).") from error
     if not isinstance(content, dict) or "training" not in content:
-        raise ValueError(f"{path.name}: no key 'training', expected MONAI's datalist form.")
+        raise UsageError(f"{path.name}: no key 'training', expected MONAI's datalist form.")
     return {name: items for name, items in content.items() if isinstance(items, list)}
 
 
@@ -131,12 +133,12 @@ def _check_subjects(
         for item in content.get(name, []):
             subject = str(item.get("subject", ""))
             if subject and part_of.setdefault(subject, name) != name:
-                raise ValueError(
+                raise UsageError(
                     f"{path.name}: subject {subject!r} is in {part_of[subject]} and in {name}, "
                     "expected it in one part."
                 )
             if subject and splits is not None and splits.part_of(subject) != name:
-                raise ValueError(
+                raise UsageError(
                     f"{path.name}: subject {subject!r} is in {name}, but the splits say "
                     f"{splits.part_of(subject)}; make the datalist anew from manifest and splits."
                 )
@@ -169,7 +171,7 @@ def _of_sites(
     there = sorted({str(i.get("site", "")) for part in content.values() for i in part})
     for site in [*(keep or []), *(drop or [])]:
         if site not in there:
-            raise ValueError(f"{path.name}: no site {site!r}, expected some of {there}.")
+            raise UsageError(f"{path.name}: no site {site!r}, expected some of {there}.")
     return [
         item
         for item in items

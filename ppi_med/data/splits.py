@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ppi_med.data.manifest import ManifestRow
+from ppi_med.errors import UsageError
 from ppi_med.io import write_json
 
 PARTS = ("training", "validation", "test")
@@ -70,7 +71,7 @@ class Splits:
             fold: if given, validation is this fold and training the other folds.
 
         Raises:
-            ValueError: for a fold that does not exist.
+            UsageError: for a fold that does not exist.
         """
         if fold is None:
             for name in PARTS:
@@ -78,7 +79,8 @@ class Splits:
                     return name
             return None
         if not 0 <= fold < len(self.folds):
-            raise ValueError(f"fold is {fold}, expected 0 to {len(self.folds) - 1}.")
+            known = f"0 to {len(self.folds) - 1}" if self.folds else "none: there are no folds"
+            raise UsageError(f"fold is {fold}, expected {known}.")
         if subject in self.parts["test"]:
             return "test"
         for index, members in enumerate(self.folds):

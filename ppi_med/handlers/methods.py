@@ -10,6 +10,7 @@ from typing import Any
 
 from ignite.engine import Engine
 
+from ppi_med.errors import UsageError
 from ppi_med.handlers.ppi import PPIHandler
 from ppi_med.intervention import (
     AdaptiveMask,
@@ -21,6 +22,7 @@ from ppi_med.intervention import (
     SaliencyToMap,
     SharedPlace,
     SoftMask,
+    TopKMask,
     WarmUpWeight,
 )
 
@@ -40,6 +42,9 @@ class PlainTraining:
 
 
 _SHARED_K = 2.5
+# x' of the shared place loses a fixed share of the image: a threshold of mean + k std can come to
+# lie above everything once the shared map has spread, and L_ad then removes nothing.
+_SHARED_SHARE = 0.03
 
 # As printed: x* and x' masked by each image's own and another's map, content removed by zero.
 _PRINTED: dict[str, Callable[[], Mask]] = {
@@ -48,7 +53,7 @@ _PRINTED: dict[str, Callable[[], Mask]] = {
     "ppi_wbp_hard": HardMask,
     "ppi_wbp_box": BoxMask,
 }
-# Controls: the area and shape of the shared mask, at a random place in each image; no L_con.
+# Controls: the area and shape of the shared place, but at a random place; no L_con.
 _CONTROLS = {"random_mask": "zero", "random_exchange": "exchange"}
 # The shared place with exchange, and its cheaper schedules: options of the handler or the terms.
 _SHARED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -57,7 +62,7 @@ _SHARED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ppi_wbp_shared_alternate": ({"differentiable": False}, {"alternate": True}),
     "ppi_wbp_shared_every2": ({"every": 2}, {}),
     "ppi_wbp_shared_zero": ({}, {"fill": "zero"}),
-    "ppi_wbp_exchange": ({}, {"pairing": "any"}),
+    "ppi_wbp_exchange": ({}, {"pairing": "any", "mask_prime": None}),
 }
 METHODS = ("plain", *_CONTROLS, *_PRINTED, *_SHARED)
 
@@ -96,7 +101,7 @@ def training_method(
         The handler.
 
     Raises:
-        ValueError: where the name is unknown.
+        UsageError: where the name is unknown.
 
     Example:
         >>> training_method("ppi_wbp_box").terms.mask.k
@@ -107,7 +112,7 @@ def training_method(
     if name == "plain":
         return PlainTraining()
     if name not in METHODS:
-        raise ValueError(f"method is '{name}', expected one of: {', '.join(METHODS)}")
+        raise UsageError(f"method is {name!r}, expected one of: {', '.join(METHODS)}.")
     common: dict[str, Any] = {
         "to_map": SaliencyToMap(
             smooth_sigma=smooth_sigma, smooth_dims=None if slice_axis is None else 2
@@ -120,7 +125,7 @@ def training_method(
     if name in _PRINTED:
         terms = {**common, "mask": _PRINTED[name]()}
     elif name in _CONTROLS:
-        moved = RandomPlace(AdaptiveMask(k=_SHARED_K), seed=seed)
+        moved = RandomPlace(TopKMask(fraction=_SHARED_SHARE), seed=seed)
         handler_options = {"differentiable": False, **handler_options}
         terms = {
             **common,
@@ -132,9 +137,54 @@ def training_method(
     else:
         of_handler, of_terms = _SHARED[name]
         handler_options = {**of_handler, **handler_options}
-        base = {"mask": AdaptiveMask(k=_SHARED_K), "fill": "exchange", "pairing": shared}
+        base = {
+            "mask": AdaptiveMask(k=_SHARED_K),
+            "mask_prime": TopKMask(fraction=_SHARED_SHARE),
+            "fill": "exchange",
+            "pairing": shared,
+        }
         terms = {**common, **base, **of_terms}
     return PPIHandler(terms=PPITerms(**terms), **handler_options)
+
+
+def configured_method(
+    name: str, options: Mapping[str, Any] | None = None, **defaults: Any
+) -> PPIHandler | PlainTraining:
+    """Return the handler of a training method whose options stand in one key of a configuration.
+
+    Args:
+        name: see :func:`training_method`.
+        options: of :func:`training_method`, by name; they go before the defaults.
+        defaults: of it too.
+
+    Raises:
+        UsageError: where the name or an option is unknown, or a value does not fit.
+
+    Example:
+        >>> handler = configured_method("ppi_wbp_shared", {"every": 4}, seed=1)
+        >>> handler.every
+        4
+    """
+    try:
+        return training_method(name, **{**defaults, **(options or {})})
+    except UsageError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"method {name!r} with the options {dict(options or {})}: {error}") from (
+            error
+        )
+
+
+def mask_name(name: str) -> str | None:
+    """Return the kind of mask of a training method, for tags and tables; None for plain training.
+
+    Example:
+        >>> mask_name("ppi_wbp_box"), mask_name("ppi_wbp_shared")
+        ('box', 'adaptive')
+    """
+    if name == "plain":
+        return None
+    return name.removeprefix("ppi_wbp_") if name in _PRINTED else "adaptive"
 
 
 def _warmed_up(weight: float, epochs: int) -> float | WarmUpWeight:

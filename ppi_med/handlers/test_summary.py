@@ -30,7 +30,7 @@ class TestSummary:
         metric: name of the AUC.
         repeats: resamples of the bootstrap over subjects.
         seed: of the bootstrap.
-        finish: close the tracker's run afterwards.
+        finish: close the tracker's run afterwards, also where the evaluation fails.
         notes: lines to say in the end, such as where the pictures are.
 
     Attributes:
@@ -70,7 +70,18 @@ class TestSummary:
         """
         if engine.has_event_handler(self._summarise, Events.COMPLETED):
             raise RuntimeError("A TestSummary is attached once: name it once in handlers.")
+        # In an evaluation of its own nobody else opens the run.
+        engine.add_event_handler(Events.STARTED, self.tracker.start)
         engine.add_event_handler(Events.COMPLETED, self._summarise)
+        if self.finish:
+            engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        from ppi_med.tracking.ending import status_of
+
+        self.tracker.finish(status_of(error))
+        # With a handler on this event ignite leaves raising to it.
+        raise error
 
     def _summarise(self, engine: Engine) -> None:
         if getattr(engine.state, "rank", 0) > 0:

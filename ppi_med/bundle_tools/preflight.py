@@ -1,0 +1,193 @@
+"""What a bundle looks at before it starts, so that a wrong key or value costs seconds.
+
+One of the first expressions of ``initialize`` is ``"$explain_errors(...)"``: whatever ends the run
+from then on, the last line of the output says in one sentence what was wrong.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ppi_med.bundle_tools.layout import CONFIG_SUFFIXES
+from ppi_med.bundle_tools.running import running_parser
+from ppi_med.errors import UsageError
+
+# MONAI's own: what it runs, and what it adds.
+_ENTRIES = {"imports", "initialize", "run", "finalize", "_meta_", "save_execute_config"}
+
+logger = logging.getLogger(__name__)
+
+
+def explain_errors(name: str) -> None:
+    """Say in the last line of the output what ended the run.
+
+    An error that the user can put right (:class:`~ppi_med.errors.UsageError`) is that line alone.
+    Any other is shown with its traceback first, which MONAI's own frames make long.
+
+    Args:
+        name: stands before the line, such as the bundle's name.
+    """
+    before = sys.excepthook
+    if getattr(before, "explains", False):
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        cause = root_cause(error)
+        if not isinstance(cause, UsageError):
+            before(kind, error, trace)
+        if isinstance(error, Exception):
+            print(f"{name}: {in_one_line(cause)}", file=sys.stderr)
+
+    hook.explains = True  # type: ignore[attr-defined]
+    sys.excepthook = hook
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the innermost error: MONAI wraps what a component raised, once for each level."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return an error's message as one line, with its kind where the message needs it.
+
+    Examples:
+        >>> in_one_line(UsageError("fold is 7, expected 0 to 4."))
+        'fold is 7, expected 0 to 4.'
+        >>> in_one_line(KeyError("label"))
+        "KeyError: 'label'"
+    """
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, UsageError) else f"{type(error).__name__}: {text}"
+
+
+def refuse_unknown_keys(bundle_root: str | os.PathLike[str]) -> None:
+    """Refuse a key of the running configuration that nothing knows: a misspelt override.
+
+    MONAI takes ``--max_epoch 3`` and trains as long as ``max_epochs`` says. A key is known where
+    a configuration of the bundle has it, or another key refers to it.
+
+    Args:
+        bundle_root: the bundle's folder.
+
+    Raises:
+        UsageError: naming the key and the nearest known one.
+    """
+    parser = running_parser()
+    if parser is None:
+        return
+    keys = set(parser.get()) - _ENTRIES
+    known = _keys_of_bundle(Path(bundle_root))
+    for key in sorted(keys - known):
+        if not _referred_to(key, parser.get()):
+            close = difflib.get_close_matches(key, sorted(known), n=1)
+            hint = f"did you mean {close[0]}?" if close else "docs/README.md lists the keys."
+            raise UsageError(f"There is no key {key!r} in this bundle: {hint}")
+
+
+def require_dataset(datalist: str | os.PathLike[str], workspace: str = ".") -> None:
+    """Refuse to start without a data set, naming the command that makes one.
+
+    Args:
+        datalist: the data set's ``datalist.json``.
+        workspace: the folder of the repository, where ``data_prep`` lies.
+
+    Raises:
+        UsageError: where the file does not exist.
+    """
+    path = Path(datalist)
+    if path.is_file():
+        return
+    script = os.path.normpath(Path(workspace) / "data_prep" / "make_phantom.py")
+    if not Path(script).is_file():
+        script = "data_prep/make_phantom.py"
+    folder = os.path.normpath(path.parent)
+    raise UsageError(
+        f"There is no data set in {folder} (no {path.name}): make the phantom with "
+        f"`python {script} oct --output {folder}`, or name the folder of your own converted "
+        "volumes with --dataset_dir."
+    )
+
+
+def require_parts(
+    parts: Mapping[str, Sequence[Mapping[str, Any]]], batch_size: int = 1, processes: int = 1
+) -> None:
+    """Refuse parts of a data set that a training or its AUC cannot work with, and say what is used.
+
+    Args:
+        parts: cases by part, such as {"training": [...], "validation": [...]}.
+        batch_size: of the training, which leaves an incomplete last batch out.
+        processes: that share the training's cases.
+
+    Raises:
+        UsageError: where a part has one class only, or the training less than one batch.
+    """
+    for part, cases in parts.items():
+        labels = {int(case["label"]) for case in cases if "label" in case}
+        if not labels >= {0, 1}:
+            raise UsageError(
+                f"The part {part} has {_volumes(cases)}, all of label {_only(labels)}, expected "
+                "both 0 and 1: choose other sites or another fold, or label more volumes."
+            )
+        if part == "training" and len(cases) < batch_size * processes:
+            raise UsageError(
+                f"The part {part} has {_volumes(cases)}, expected at least one batch of "
+                f"{batch_size}{f' for each of {processes} processes' if processes > 1 else ''}: "
+                "give a smaller --batch_size."
+            )
+    logger.info("%s", "; ".join(_line(part, cases) for part, cases in parts.items()))
+
+
+def _keys_of_bundle(root: Path) -> set[str]:
+    """Return the keys of all configurations of the bundle; one that cannot be read has none."""
+    from monai.bundle import ConfigParser
+
+    known: set[str] = set()
+    for folder in (root, root / "configs"):
+        for file in sorted(folder.glob("*")) if folder.is_dir() else []:
+            if file.suffix.lower() in CONFIG_SUFFIXES and file.name != "metadata.json":
+                known |= {_top(key) for key in ConfigParser.load_config_file(str(file))}
+    return known
+
+
+def _top(key: str) -> str:
+    return re.split("#|::", key.removeprefix("+"))[0]
+
+
+def _referred_to(key: str, config: Any) -> bool:
+    wanted = re.compile(rf"[@%]{re.escape(key)}\b")
+    return any(wanted.search(text) for text in _texts(config))
+
+
+def _texts(config: Any) -> Iterable[str]:
+    if isinstance(config, Mapping):
+        for value in config.values():
+            yield from _texts(value)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            yield from _texts(value)
+    elif isinstance(config, str):
+        yield config
+
+
+def _line(part: str, cases: Sequence[Mapping[str, Any]]) -> str:
+    positive = sum(int(case["label"]) for case in cases)
+    subjects = len({case.get("subject") or f"case {n}" for n, case in enumerate(cases)})
+    return f"{part}: {_volumes(cases)} of {subjects} subjects, {positive} positive"
+
+
+def _volumes(cases: Sequence[Any]) -> str:
+    return f"{len(cases)} volume{'' if len(cases) == 1 else 's'}"
+
+
+def _only(labels: set[int]) -> str:
+    return " and ".join(map(str, sorted(labels))) or "none"

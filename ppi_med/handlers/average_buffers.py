@@ -1,0 +1,50 @@
+"""Make a network's running statistics the same on all processes."""
+
+from __future__ import annotations
+
+import torch
+from ignite.engine import Engine, Events
+from torch import distributed, nn
+
+from ppi_med.training.state import unwrapped
+
+
+class AverageBuffers:
+    """Averages the network's floating point buffers over all processes before each evaluation.
+
+    One of ``validate#handlers`` where several processes train one network by
+    `DistributedDataParallel` with ``broadcast_buffers=False``, as PPI needs it: each process then
+    keeps running statistics of its own share, and would validate, and save, a network of its own.
+    With a single process it does nothing.
+
+    Args:
+        network: the network, wrapped or not.
+
+    Examples:
+        >>> evaluator = Engine(lambda engine, batch: None)
+        >>> AverageBuffers(nn.BatchNorm2d(3)).attach(evaluator)
+        >>> evaluator.run([0]).epoch
+        1
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator.
+
+        Raises:
+            RuntimeError: where it is attached to it already.
+        """
+        if engine.has_event_handler(self._average, Events.STARTED):
+            raise RuntimeError("An AverageBuffers is attached once: name it once in handlers.")
+        engine.add_event_handler(Events.STARTED, self._average)
+
+    @torch.no_grad()
+    def _average(self, engine: Engine) -> None:
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return
+        for buffer in unwrapped(self.network).buffers():
+            if buffer.is_floating_point():
+                distributed.all_reduce(buffer)
+                buffer.div_(distributed.get_world_size())

@@ -1,0 +1,76 @@
+"""Put the weights that a training kept where others look for them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from ppi_med.io import atomic_path, write_json
+
+logger = logging.getLogger(__name__)
+
+
+class PublishWeights:
+    """When training has completed, copy the best weights and say where they came from.
+
+    One of ``train#handlers``. While a training runs, its best weights stay in its own folder: a
+    second training, or one that is killed, changes nothing that an inference is using.
+
+    Args:
+        source: file of the best weights, from :class:`~ppi_med.handlers.BestCheckpoint`.
+        target: the file to write, such as "models/model.pt". The JSON file of the same name beside
+            it gets what stands in the source's, and the facts under "trained".
+        facts: of the training, such as its method and seed.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "best.pt").write_bytes(b"weights")
+        >>> trainer = Engine(lambda engine, batch: None)
+        >>> PublishWeights(folder / "best.pt", folder / "model.pt", {"seed": 3}).attach(trainer)
+        >>> _ = trainer.run([0])
+        >>> weights_facts(folder / "model.pt")
+        {'trained': {'seed': 3}}
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.source = Path(source)
+        self.target = Path(target)
+        self.facts = dict(facts or {})
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer.
+
+        Raises:
+            RuntimeError: where it is attached to it already.
+        """
+        if engine.has_event_handler(self._publish, Events.COMPLETED):
+            raise RuntimeError("A PublishWeights is attached once: name it once in handlers.")
+        engine.add_event_handler(Events.COMPLETED, self._publish)
+
+    def _publish(self, engine: Engine) -> None:
+        if getattr(engine.state, "rank", 0) > 0 or not self.source.is_file():
+            return
+        with atomic_path(self.target) as temporary:
+            shutil.copyfile(self.source, temporary)
+        found = {**weights_facts(self.source), "trained": self.facts}
+        write_json(self.target.with_suffix(".json"), found)
+        logger.info("weights: %s", self.target)
+
+
+def weights_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what the JSON file beside a file of weights says of it; empty where there is none."""
+    file = Path(path).with_suffix(".json")
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
