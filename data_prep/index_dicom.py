@@ -1,0 +1,6 @@
+"""Index a tree of DICOM files, one row a series; see --help."""
+
+from ppi_med.data.dicom.command import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

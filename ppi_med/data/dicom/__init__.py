@@ -1,0 +1,9 @@
+"""DICOM intake: from any tree of files to an index of series, and from a series to a volume.
+
+- `tree`: the files of a tree, those in zip archives too; `header`: what is read of each.
+- `geometry`: whether a series is a volume, by tolerances in mm; `verdict`: all reasons against it.
+- `index`: the tree's index; `table`: how it is written; `pseudonyms`: what stands for names.
+- `pixels`: decoding; `volume`: a series as one array in Hounsfield units.
+
+Nothing is imported here, so that a worker process pays only for what it runs.
+"""

@@ -1,0 +1,119 @@
+"""Decoding the pixels of one file, compressed or not; what cannot be decoded says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppi_med.data.dicom.pixel_element import pixel_problem
+from ppi_med.data.dicom.quiet import quiet
+from ppi_med.data.dicom.tree import ArchiveError, DicomFile, Opener
+
+_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+class PixelError(ValueError):
+    """Pixels that cannot be had; `reason` says why, without the file's name."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}.")
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self).partition(": ")[0], self.reason)
+
+
+def read_pixels(base: str | Path, file: DicomFile) -> NDArray[Any]:
+    """Return the stored values of a file, little-endian.
+
+    Args:
+        base: the folder that `file.path` is relative to.
+        file: a file or an entry of an archive.
+
+    Returns:
+        `(rows, columns)`, `(frames, rows, columns)`, or with the samples last.
+
+    Raises:
+        PixelError: if they are missing, cut off, damaged, or in a transfer syntax that no
+            installed decoder reads.
+    """
+    return read_slice(base, file)[0]
+
+
+def read_slice(base: str | Path, file: DicomFile) -> tuple[NDArray[Any], Any]:
+    """Return the stored values of a file and its data set; see `read_pixels`."""
+    import pydicom
+
+    path = Path(base) / file.path
+    size = file.size or (path.stat().st_size if path.exists() and not file.entry else 0)
+    try:
+        with Opener(base) as opener, opener.open(file) as stream, quiet():
+            head = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+            syntax = str(getattr(head, "file_meta", {}).get("TransferSyntaxUID", ""))
+            problem = pixel_problem(stream, head, syntax, size) if "Rows" in head else "no rows"
+            if problem:
+                raise PixelError(file.name, problem)
+            stream.seek(0)
+            dataset = pydicom.dcmread(stream, force=True)
+            return _decoded(dataset, file, syntax), dataset
+    except PixelError:
+        raise
+    except (OSError, ArchiveError) as error:
+        raise PixelError(file.name, f"cannot be read ({type(error).__name__})") from error
+    except Exception as error:  # decoders and parsers raise all sorts of errors on damaged files
+        reason = f"the pixels are damaged ({type(error).__name__})"
+        raise PixelError(file.name, reason) from error
+
+
+def to_hounsfield(stored: NDArray[Any], dataset: Any) -> NDArray[Any]:
+    """Return stored value x slope + intercept: whole numbers where both are, else float64.
+
+    Raises:
+        ValueError: if slope or intercept are no numbers.
+    """
+    slope = float(dataset.get("RescaleSlope", 1) or 1)
+    intercept = float(dataset.get("RescaleIntercept", 0) or 0)
+    if slope == 1 and intercept.is_integer() and stored.dtype.kind in "iu":
+        return np.asarray(stored.astype(np.int32) + np.int32(intercept))
+    return np.asarray(stored.astype(np.float64) * slope + intercept)
+
+
+def _decoded(dataset: Any, file: DicomFile, syntax: str) -> NDArray[Any]:
+    if not any(name in dataset for name in _ELEMENTS):
+        raise PixelError(file.name, "no pixel data")
+    if not syntax:
+        # Without file meta information the group of the transfer syntax is missing as well.
+        from pydicom.uid import ImplicitVRLittleEndian
+
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    elif not _can_decode(syntax):
+        raise PixelError(file.name, f"transfer syntax {syntax} not supported{_advice(syntax)}")
+    pixels = dataset.pixel_array
+    return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False))
+
+
+def _can_decode(syntax: str) -> bool:
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    uid = UID(syntax)
+    if uid.is_transfer_syntax and not uid.is_compressed:
+        return True
+    try:
+        return bool(get_decoder(uid).is_available)
+    except NotImplementedError:
+        return False
+
+
+def _advice(syntax: str) -> str:
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    try:
+        get_decoder(UID(syntax))
+    except NotImplementedError:
+        return ""
+    return ": its decoder is in the extra 'dicom' (pip install 'ppi_med[dicom]')"

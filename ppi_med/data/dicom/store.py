@@ -1,0 +1,134 @@
+"""The index's own memory: every file's header on disk, so that memory does not grow with the tree.
+
+It holds true names and paths: the file is readable by its owner only and never part of a report.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ppi_med.data.dicom.header import READER_VERSION, Header
+from ppi_med.data.dicom.tree import DicomFile, FileProblem
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS files (
+    path TEXT, entry TEXT, size INTEGER, stamp TEXT, version INTEGER, run INTEGER,
+    patient TEXT, study TEXT, series TEXT, header TEXT, kind TEXT, reason TEXT,
+    PRIMARY KEY (path, entry));
+CREATE INDEX IF NOT EXISTS by_series ON files (patient, study, series);
+"""
+
+
+@dataclass(frozen=True)
+class SeriesFiles:
+    """The files of one series, sorted by path.
+
+    Attributes:
+        key: patient, study and series as the files tell them; where a file tells no series, its
+            path stands for it.
+        files: the files.
+        headers: of the files.
+    """
+
+    key: tuple[str, str, str]
+    files: list[DicomFile]
+    headers: list[Header]
+
+
+class HeaderStore:
+    """Headers and problems of the files of a tree, in SQLite.
+
+    Args:
+        path: of the database; made if it is not there.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._base = sqlite3.connect(path)
+        # A kill loses nothing; after a power cut the file may have to be made again.
+        self._base.execute("PRAGMA synchronous = OFF")
+        self._base.executescript(_TABLES)
+        (last,) = self._base.execute("SELECT MAX(run) FROM files").fetchone()
+        self._run = (last or 0) + 1
+
+    def __enter__(self) -> HeaderStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._base.close()
+
+    def keep(self, file: DicomFile) -> bool:
+        """Mark what is known of a file as still true; tell whether it is."""
+        done = self._base.execute(
+            "UPDATE files SET run = ? WHERE path = ? AND entry = ? AND size = ? AND stamp = ? "
+            "AND version = ? AND kind NOT IN ('unreadable', 'archive', 'link')",
+            (self._run, file.path, file.entry, file.size, file.stamp, READER_VERSION),
+        )
+        return done.rowcount == 1
+
+    def add(self, found: Iterable[tuple[DicomFile, Header | FileProblem]]) -> None:
+        """Add what was read, and make it durable."""
+        with self._base:
+            self._base.executemany(
+                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                (self._row(file, result) for file, result in found),
+            )
+
+    def _row(self, file: DicomFile, found: Header | FileProblem) -> tuple[object, ...]:
+        key = (file.path, file.entry, file.size, file.stamp, READER_VERSION, self._run)
+        if isinstance(found, FileProblem):
+            return (*key, "", "", "", "", found.kind, found.reason)
+        series = found.series or f"file:{file.name}"
+        body = json.dumps(found.body())
+        return (*key, found.patient, found.study, series, body, "", "")
+
+    def forget_rest(self) -> None:
+        """Remove the files that this run did not meet."""
+        with self._base:
+            self._base.execute("DELETE FROM files WHERE run <> ?", (self._run,))
+
+    def series_keys(self) -> Iterator[tuple[str, str, str]]:
+        """Yield patient, study and series, sorted."""
+        yield from self._base.execute(
+            "SELECT DISTINCT patient, study, series FROM files WHERE kind = '' "
+            "ORDER BY patient, study, series"
+        )
+
+    def series(self, key: tuple[str, str, str]) -> SeriesFiles:
+        """Return the files of a series."""
+        rows = self._base.execute(
+            "SELECT path, entry, size, stamp, header FROM files WHERE kind = '' AND "
+            "patient = ? AND study = ? AND series = ? ORDER BY path, entry",
+            key,
+        ).fetchall()
+        files = [DicomFile(*row[:4]) for row in rows]
+        return SeriesFiles(key, files, [Header.from_body(json.loads(row[4])) for row in rows])
+
+    def problems(self) -> Iterator[FileProblem]:
+        """Yield what gave no header, sorted by path."""
+        for *file, kind, reason in self._base.execute(
+            "SELECT path, entry, size, stamp, kind, reason FROM files WHERE kind <> '' "
+            "ORDER BY path, entry"
+        ):
+            yield FileProblem(DicomFile(*file), kind, reason)
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all files."""
+        for path, entry in self._base.execute("SELECT path, entry FROM files ORDER BY path, entry"):
+            yield DicomFile(path, entry).name
+
+    def patients_of_series(self) -> dict[str, int]:
+        """Return the series that more than one patient or study claims, with their number."""
+        return dict(
+            self._base.execute(
+                "SELECT series, COUNT(*) FROM (SELECT DISTINCT patient, study, series FROM files "
+                "WHERE kind = '') GROUP BY series HAVING COUNT(*) > 1"
+            )
+        )

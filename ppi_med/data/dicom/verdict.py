@@ -1,0 +1,245 @@
+"""The verdict on a series: a volume, a volume with warnings, or refused with all reasons."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ppi_med.data.dicom.geometry import Reason, Stack, Tolerances, examine_stack
+from ppi_med.data.dicom.header import Header, Place
+
+CODES = {
+    "no_series": "no SeriesInstanceUID",
+    "not_an_image": "a segmentation, a report, a plan",
+    "pixels": "a file without pixels, or with a part of them",
+    "colour": "more than one sample a pixel",
+    "mixed_size": "rows or columns differ",
+    "duplicate_instances": "a SOPInstanceUID comes more than once",
+    "no_geometry": "position, orientation or pixel spacing is not told",
+    "bad_orientation": "rows and columns are not at a right angle",
+    "mixed_orientation": "slices are not parallel",
+    "mixed_spacing": "pixel spacings differ",
+    "single_slice": "one slice or frame",
+    "shared_positions": "more than one slice at a position",
+    "tilt": "slices are shifted across their normal",
+    "gap": "slices are missing between others",
+    "irregular": "steps differ",
+}
+"""The reasons' names, by which `Policy.allow` makes warnings of them."""
+
+_NO_IMAGE = {
+    "1.2.840.10008.5.1.4.1.1.66": "raw data",
+    "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation",
+    "1.2.840.10008.5.1.4.1.1.66.5": "a surface segmentation",
+    "1.2.840.10008.5.1.4.1.1.66.7": "a segmentation",
+    "1.2.840.10008.5.1.4.1.1.104.1": "a document",
+    "1.2.840.10008.5.1.4.1.1.481.2": "a dose",
+    "1.2.840.10008.5.1.4.1.1.481.3": "a set of contours",
+    "1.2.840.10008.5.1.4.1.1.481.5": "a plan",
+}
+_REPORTS, _STATES = "1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.11."
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How strict to be.
+
+    Attributes:
+        mode: "strict" refuses a series for any reason; "lenient" keeps it with a warning where
+            all reasons are harmless: copies of one instance that agree in everything read, steps
+            that differ by no more than a scanner's rounding.
+        allow: names of reasons (see `CODES`) that are warnings in either mode; the one who uses
+            the volume then deals with them.
+
+    Raises:
+        ValueError: for an unknown mode or reason.
+    """
+
+    mode: Literal["strict", "lenient"] = "strict"
+    allow: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("strict", "lenient"):
+            raise ValueError(f"mode is {self.mode!r}, expected strict or lenient.")
+        for name in self.allow:
+            if name not in CODES:
+                raise ValueError(f"allow names {name!r}, expected some of {list(CODES)}.")
+
+    def accepts(self, reason: Reason) -> bool:
+        """Tell whether a reason is a warning only."""
+        return reason.code in self.allow or (self.mode == "lenient" and reason.harmless)
+
+
+@dataclass
+class Verdict:
+    """What became of a series.
+
+    Attributes:
+        status: "volume" or "refused".
+        reasons: against it, if refused: all of them.
+        warnings: reasons that the policy accepted, and remarks.
+        stack: order, steps, gaps, tilt.
+        frames: number of slices, frames counted.
+        duplicates: instances beyond the first of each UID.
+    """
+
+    status: Literal["volume", "refused"]
+    reasons: list[Reason]
+    warnings: list[str]
+    stack: Stack
+    frames: int
+    duplicates: int = 0
+
+
+@dataclass
+class _Case:
+    reasons: list[Reason] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    duplicates: int = 0
+
+    def add(self, code: str, text: str, *, harmless: bool = False) -> None:
+        self.reasons.append(Reason(code, text, harmless))
+
+
+def judge(
+    headers: Sequence[Header],
+    policy: Policy | None = None,
+    tolerances: Tolerances | None = None,
+) -> Verdict:
+    """Decide whether the files of one series are a volume.
+
+    Args:
+        headers: of its files.
+        policy: strict by default.
+        tolerances: in mm.
+
+    Returns:
+        The verdict with all reasons, not the first one only.
+
+    Examples:
+        >>> flat = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+        >>> header = Header(series="1.2", instance="1.2.3", rows=4, columns=4, samples=1,
+        ...                 places=(Place((0.0, 0.0, 0.0), flat, (1.0, 1.0)),))
+        >>> verdict = judge([header])
+        >>> verdict.status, verdict.reasons[0].text
+        ('refused', 'a single slice is no volume')
+    """
+    policy = policy or Policy()
+    case = _Case()
+    kept = _without_copies(headers, case)
+    places = [place for header in kept for place in header.places]
+    names = [name for header in kept for name in _names(header)]
+    _check_files(headers, case)
+    silent = sum(not header.places for header in kept)
+    stack = Stack()
+    if not any(reason.code == "not_an_image" for reason in case.reasons):
+        stack = _check_geometry(kept, places, names, silent, case, tolerances)
+    frames = sum(header.frames or 1 for header in kept)
+    refused = [reason for reason in case.reasons if not policy.accepts(reason)]
+    accepted = [reason.text for reason in case.reasons if policy.accepts(reason)]
+    warnings = [*accepted, *_remarks(kept, stack), *case.warnings]
+    if refused:
+        return Verdict("refused", refused, warnings, stack, frames, case.duplicates)
+    return Verdict("volume", [], warnings, stack, frames, case.duplicates)
+
+
+def _without_copies(headers: Sequence[Header], case: _Case) -> list[Header]:
+    """Return one header an instance; say how often the others come."""
+    first: dict[str, Header] = {}
+    copies: Counter[str] = Counter()
+    alike = True
+    kept = []
+    for header in headers:
+        if not header.instance:
+            kept.append(header)
+        elif header.instance in first:
+            copies[header.instance] += 1
+            alike &= _same_image(header, first[header.instance])
+        else:
+            first[header.instance] = header
+            kept.append(header)
+    case.duplicates = copies.total()
+    if copies:
+        most = max(copies.values()) + 1
+        text = f"{len(copies)} SOPInstanceUIDs come up to {most} times"
+        case.add("duplicate_instances", text, harmless=alike)
+    return kept
+
+
+def _same_image(one: Header, other: Header) -> bool:
+    """Tell whether two files of one instance agree in all but the way of storing them."""
+    names = ("rows", "columns", "samples", "frames", "places", "slope", "intercept")
+    sound = not (one.pixel_problem or other.pixel_problem)
+    return sound and all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+def _names(header: Header) -> list[str]:
+    if len(header.places) == 1:
+        return [f"instance {'?' if header.number is None else header.number}"]
+    return [f"frame {number}" for number in range(1, len(header.places) + 1)]
+
+
+def _check_files(headers: Sequence[Header], case: _Case) -> None:
+    if not all(header.series for header in headers):
+        case.add("no_series", "no SeriesInstanceUID")
+    kinds = {kind for header in headers if (kind := _no_image(header.sop_class))}
+    if kinds:
+        case.add("not_an_image", f"{' and '.join(sorted(kinds))}, not an image")
+    for problem, number in sorted(Counter(h.pixel_problem for h in headers).items()):
+        if problem and not kinds:
+            case.add("pixels", problem if number == 1 else f"{problem} ({number} files)")
+
+
+def _no_image(sop_class: str) -> str:
+    if sop_class.startswith(_REPORTS):
+        return "a report"
+    return "a presentation state" if sop_class.startswith(_STATES) else _NO_IMAGE.get(sop_class, "")
+
+
+def _check_geometry(
+    headers: Sequence[Header],
+    places: Sequence[Place],
+    names: Sequence[str],
+    silent: int,
+    case: _Case,
+    tolerances: Tolerances | None,
+) -> Stack:
+    samples = max((header.samples or 1 for header in headers), default=1)
+    if samples > 1:
+        case.add("colour", f"colour: {samples} samples a pixel")
+    sizes = {(header.rows, header.columns) for header in headers if header.rows}
+    if len(sizes) > 1:
+        case.add("mixed_size", f"{len(sizes)} sizes of slices in one series")
+    if silent:
+        text = (
+            "enhanced multi-frame without functional groups: no positions, orientation or pixel "
+            "spacing"
+        )
+        case.add("no_geometry", text)
+    if not places:
+        return Stack()
+    stack = examine_stack(places, names, tolerances)
+    if len(places) == 1 and not silent:
+        frame = "frame" if headers[0].frames else "slice"
+        case.add("single_slice", f"a single {frame} is no volume")
+    case.reasons.extend(stack.reasons)
+    return stack
+
+
+def _remarks(headers: Sequence[Header], stack: Stack) -> list[str]:
+    """Say what is odd and still no reason against a volume."""
+    remarks = sorted({warning for header in headers for warning in header.warnings})
+    told = {header.tilt for header in headers if header.tilt}
+    if told and stack.tilt_deg is not None:
+        apart = min(abs(abs(tilt) - stack.tilt_deg) for tilt in told)
+        if apart > 0.5:
+            remarks.append(
+                f"GantryDetectorTilt says {sorted(told)[0]:g} deg, the positions "
+                f"{stack.tilt_deg:.1f} deg."
+            )
+    scales = {(header.slope, header.intercept) for header in headers}
+    if len(scales) > 1:
+        remarks.append(f"rescale slope and intercept differ: {len(scales)} pairs, each kept.")
+    return remarks

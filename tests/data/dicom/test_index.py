@@ -1,0 +1,242 @@
+"""The index: trees of all shapes, pseudonyms, re-runs, workers, command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ppi_med.data.dicom.command import main
+from ppi_med.data.dicom.index import find_file, index_tree
+from ppi_med.data.dicom.pseudonyms import Pseudonyms, load_key
+from ppi_med.data.dicom.schedule import run_tasks
+from ppi_med.data.dicom.store import HeaderStore
+from ppi_med.data.dicom.table import _cell, write_table
+from ppi_med.data.dicom.tree import DicomFile, FileProblem, walk_tree
+from ppi_med.data.dicom.volume import GeometryError, read_volume
+
+from .files import slice_dataset, write_series, write_slice
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_one_series(tmp_path: Path) -> None:
+    write_series(tmp_path / "tree" / "a", [0, 2.5, 5])
+    summary = index_tree(tmp_path / "tree", tmp_path / "out", scheduler="serial")
+    (row,) = rows(summary.table)
+    assert summary.exit_code == 0
+    assert (row["status"], row["slices"], row["step_mm"]) == ("volume", "3", "2.5")
+    assert (row["spacing_row_mm"], row["spacing_column_mm"]) == ("0.7", "0.5")
+    assert (row["plane"], row["gaps"], row["manufacturer"], row["contrast"]) == (
+        "axial", "0", "ACME", "0",
+    )  # fmt: skip
+
+
+def test_nothing_that_identifies_leaves_the_index(tmp_path: Path) -> None:
+    write_series(tmp_path / "tree" / "SECRET-7", [0, 2.5, 5])
+    (tmp_path / "tree" / "SECRET-7" / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM\x08\0")
+    out = tmp_path / "out"
+    index_tree(tmp_path / "tree", out, scheduler="serial")
+    for name in ("index.csv", "errors.jsonl", "index_summary.json"):
+        text = (out / name).read_text()
+        assert "SECRET" not in text.upper() and "1.2.826" not in text, name
+    for name in ("headers.sqlite", "project.key"):
+        assert (out / name).stat().st_mode & 0o077 == 0
+    token = rows(out / "index.csv")[0]["place"]
+    assert find_file(out, token) == "SECRET-7/001.dcm"
+    index_tree(tmp_path / "tree", out, scheduler="serial", identified=True)
+    assert rows(out / "index.csv")[0]["patient"] == "SECRET-7"
+
+
+def test_pseudonyms_are_a_projects_own(tmp_path: Path) -> None:
+    write_series(tmp_path / "tree", [0, 2.5, 5])
+    found = []
+    for out, key in (("a", "k1"), ("b", "k1"), ("c", "k2")):
+        path = tmp_path / "keys" / key
+        summary = index_tree(tmp_path / "tree", tmp_path / out, scheduler="serial", key_file=path)
+        found.append(summary.table.read_bytes())
+    assert found[0] == found[1] != found[2]
+    uid = Pseudonyms(load_key(tmp_path / "keys" / "k1")).uid("1.2.3")
+    assert uid.startswith("2.25.") and len(uid) <= 64
+    (tmp_path / "bad").write_text("short")
+    with pytest.raises(ValueError, match="holds no project key"):
+        load_key(tmp_path / "bad")
+
+
+def test_zipped_series_are_read_in_place(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    with zipfile.ZipFile(tree / "series.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(3):
+            stream = io.BytesIO()
+            slice_dataset(number, 2.5 * number).save_as(stream, enforce_file_format=True)
+            archive.writestr(f"../../{number}.dcm", stream.getvalue())
+        archive.writestr("__MACOSX/._0.dcm", b"x")
+        archive.writestr("inner.zip", b"PK")
+        archive.writestr("note.txt", b"text")
+    (tree / "broken.zip").write_bytes(b"PK\3\4 not a zip")
+    summary = index_tree(tree, tmp_path / "out", scheduler="serial")
+    assert summary.series == {"volume": 1}
+    assert summary.problems == {"archive": 2, "not_dicom": 1}
+    assert sorted(os.listdir(tmp_path)) == ["out", "tree"]
+    with HeaderStore(tmp_path / "out" / "headers.sqlite") as store:
+        series = store.series(next(store.series_keys()))
+    volume = read_volume(tree, series.files, series.headers)
+    assert volume.values.shape == (3, 8, 6) and volume.values[1, 0, 0] == 100 - 1024
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ppi_med.data.dicom.tree as tree
+
+    monkeypatch.setattr(tree, "MAX_ENTRY_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("large.dcm", b"\0" * 5000)
+    (problem,) = walk_tree(tmp_path)
+    assert isinstance(problem, FileProblem) and "expected at most 1000" in problem.reason
+    with (
+        pytest.raises(tree.ArchiveError, match="more than 1000 bytes"),
+        tree.Opener(tmp_path) as opener,
+        opener.open(DicomFile("a.zip", "large.dcm")),
+    ):
+        pass
+
+
+def test_dicomdir(tmp_path: Path) -> None:
+    from pydicom.fileset import FileSet
+
+    paths = write_series(tmp_path / "raw", [0, 2.5, 5], StudyID="1", SeriesNumber=1,
+                         StudyDate="20000101", StudyTime="000000")  # fmt: skip
+    media = FileSet()
+    for path in paths:
+        media.add(path)
+    media.write(tmp_path / "media")
+    summary = index_tree(tmp_path / "media" / "DICOMDIR", tmp_path / "out", scheduler="serial")
+    assert summary.series == {"volume": 1} and summary.problems == {"dicomdir": 1}
+    victim = next(
+        p for p in (tmp_path / "media").rglob("*") if p.is_file() and p.name != "DICOMDIR"
+    )
+    victim.unlink()
+    index_tree(tmp_path / "media", tmp_path / "out2", scheduler="serial")
+    assert "3 files, 1 of which are not here" in (tmp_path / "out2" / "errors.jsonl").read_text()
+
+
+def test_a_second_run_reads_what_is_new(tmp_path: Path) -> None:
+    tree, out = tmp_path / "tree", tmp_path / "out"
+    paths = write_series(tree, [0, 2.5, 5])
+    assert index_tree(tree, out, scheduler="serial").read == 3
+    first = (out / "index.csv").read_bytes()
+    again = index_tree(tree, out, scheduler="serial")
+    assert (again.read, again.kept) == (0, 3) and (out / "index.csv").read_bytes() == first
+    write_slice(tree / "x.dcm", 9, 10)
+    paths[0].unlink()
+    changed = index_tree(tree, out, scheduler="serial")
+    assert (changed.read, changed.kept) == (1, 2)
+    assert rows(changed.table)[0]["codes"] == "gap" or rows(changed.table)[0]["slices"] == "3"
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_the_same_table_for_any_scheduler(tmp_path: Path, scheduler: str) -> None:
+    for k in range(3):
+        write_series(tmp_path / "tree" / str(k), [0, 2.5, 5 + k], SeriesInstanceUID=f"1.2.{k}")
+    key = tmp_path / "key"
+    one = index_tree(tmp_path / "tree", tmp_path / "a", scheduler="serial", key_file=key)
+    two = index_tree(
+        tmp_path / "tree", tmp_path / "b", scheduler=scheduler, workers=2, key_file=key
+    )
+    assert one.table.read_bytes() == two.table.read_bytes()
+
+
+def test_links_out_of_the_tree_are_followed_once(tmp_path: Path) -> None:
+    write_series(tmp_path / "elsewhere", [0, 2.5])
+    (tmp_path / "tree").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "tree" / name).symlink_to(tmp_path / "elsewhere")
+    found = list(walk_tree(tmp_path / "tree"))
+    assert [f.path for f in found if isinstance(f, DicomFile)] == ["a/001.dcm", "a/002.dcm"]
+    assert [f.kind for f in found if isinstance(f, FileProblem)] == ["link"]
+
+
+def test_malformed_elements_are_unknown_not_fatal(tmp_path: Path) -> None:
+    for k in range(3):
+        path = write_slice(tmp_path / "t" / f"{k}.dcm", k, 2.5 * k)
+        path.write_bytes(path.read_bytes().replace(b"0.7\\0.5 ", b"0.7;0.5 "))
+    summary = index_tree(tmp_path / "t", tmp_path / "out", scheduler="serial")
+    (row,) = rows(summary.table)
+    assert row["codes"] == "no_geometry" and "PixelSpacing cannot be read" in row["warnings"]
+    assert "0.7;0.5" not in summary.table.read_text()
+
+
+def test_a_volume_lies_where_its_slices_say(tmp_path: Path) -> None:
+    write_series(tmp_path / "t", [5, 0, 2.5])
+    index_tree(tmp_path / "t", tmp_path / "out", scheduler="serial")
+    with HeaderStore(tmp_path / "out" / "headers.sqlite") as store:
+        series = store.series(next(store.series_keys()))
+    volume = read_volume(tmp_path / "t", series.files, series.headers)
+    assert [int(v) for v in volume.values[:, 0, 0] + 1024] == [200, 300, 100]
+    assert np.allclose(volume.affine @ [2, 3, 1, 1], [-10 + 2 * 0.5, -20 + 3 * 0.7, 2.5, 1])
+    with pytest.raises(GeometryError, match="a single slice is no volume"):
+        read_volume(tmp_path / "t", series.files[:1], series.headers[:1])
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_series(tmp_path / "t", [0, 2.5, 7.5])
+    call = ["--source", str(tmp_path / "t"), "--output", str(tmp_path / "o"), "--quiet",
+            "--workers", "1"]  # fmt: skip
+    assert main(call) == 1
+    assert "refused  1 series: gap" in capsys.readouterr().out
+    assert main([*call, "--allow", "gap"]) == 0
+    assert main([*call, "--allow", "gaps"]) == 2
+    assert "allow names 'gaps'" in capsys.readouterr().err
+    assert main(["--source", str(tmp_path / "none"), "--output", str(tmp_path / "o")]) == 2
+    token = rows(tmp_path / "o" / "index.csv")[0]["place"]
+    assert main(["--output", str(tmp_path / "o"), "--find", token]) == 0
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    write_series(tmp_path / "t", [0, 2.5, 5])
+    summary = index_tree(tmp_path / "t", tmp_path / "o", table="index.parquet", scheduler="serial")
+    assert pq.read_table(summary.table).to_pylist()[0]["step_mm"] == "2.5"
+    with pytest.raises(ValueError, match=r"\.csv or \.parquet"):
+        write_table(tmp_path / "a.txt", [])
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"), [("=1+1", "'=1+1"), ("", ""), (None, ""), ("-5 x", "-5 x"), ("-a", "'-a")]
+)
+def test_no_cell_is_a_formula(value: str | None, cell: str) -> None:
+    assert _cell(value) == cell
+
+
+def die_at_three(number: int) -> int:
+    if number == 3:
+        os._exit(9)
+    return number
+
+
+@pytest.mark.slow
+def test_a_dying_worker_is_named_and_the_rest_goes_on() -> None:
+    found = list(
+        run_tasks(die_at_three, range(8), scheduler="processes", workers=2, on_death=lambda n: -n)
+    )
+    assert found == [0, 1, 2, -3, 4, 5, 6, 7]
+
+
+def test_unknown_scheduler() -> None:
+    with pytest.raises(ValueError, match="scheduler is 'cluster'"):
+        list(run_tasks(abs, [1], scheduler="cluster"))
+
+
+def test_summary_is_json(tmp_path: Path) -> None:
+    summary = index_tree(tmp_path, tmp_path / "o", scheduler="serial")
+    assert summary.exit_code == 1 and "the folder holds none" in summary.notes[0]
+    assert json.loads((tmp_path / "o" / "index_summary.json").read_text())["identified"] is False
