@@ -44,6 +44,45 @@ def test_configurations_can_be_built(text: str) -> None:
     ConfigParser({"shown": found}).get_parsed_content("shown")
 
 
+@pytest.mark.parametrize("text", blocks("json"))
+def test_an_entry_of_ppi_trains(text: str) -> None:
+    from monai.bundle import ConfigParser
+
+    for entry in components(json.loads(text)):
+        if entry["_target_"].endswith(("PPIHandler", "training_method")):
+            handler = ConfigParser({"shown": entry}).get_parsed_content("shown")
+            shared = handler.terms.shared
+            volumes = shared is not None and 2 in shared.axes
+            output = one_step(handler, (4, 1, 3, 16, 16) if volumes else (4, 1, 16, 16))
+            assert {"loss/con", "loss/ad", "loss/reg"} <= set(output)
+
+
+def one_step(handler: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Train one step with a stock trainer and return its output."""
+    import torch
+    from monai.engines import SupervisedTrainer
+    from torch import nn
+
+    torch.manual_seed(0)
+    conv = nn.Conv3d if len(shape) == 5 else nn.Conv2d
+    pool = nn.AdaptiveAvgPool3d if len(shape) == 5 else nn.AdaptiveAvgPool2d
+    network = nn.Sequential(conv(1, 4, 3), nn.ReLU(), pool(1), nn.Flatten(), nn.Linear(4, 1))
+    batch = {"image": torch.rand(shape), "label": torch.tensor([[0.0], [1.0], [1.0], [0.0]])}
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[batch],
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
+        loss_function=nn.BCEWithLogitsLoss(),
+        train_handlers=[handler],
+        decollate=False,
+    )
+    trainer.run()
+    output: dict[str, Any] = trainer.state.output
+    return output
+
+
 @pytest.mark.parametrize("text", blocks("python"))
 def test_python_compiles_and_its_imports_exist(text: str) -> None:
     compile(text, "page", "exec")
