@@ -150,6 +150,10 @@ class RecordedForward(TorchFunctionMode):
             self._surrogates -= 1
         if self.constants is not None:
             return linear
+        return self._explained_by(call, value, linear)
+
+    def _explained_by(self, call: Call, value: Tensor, linear: Tensor) -> Tensor:
+        """Return ``value`` with its derivative, relevance passing to ``linear``."""
         return call.detour(value, _pass, linear)
 
     @staticmethod

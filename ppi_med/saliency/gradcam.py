@@ -159,7 +159,7 @@ class GradCAMPlusPlus(ClassActivationMap):
 
     Example:
         >>> network = torch.nn.Sequential(
-        ...     torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(2)
+        ...     torch.nn.Conv2d(1, 4, 3), torch.nn.Flatten(), torch.nn.LazyLinear(2)
         ... )
         >>> bool((GradCAMPlusPlus()(network, torch.rand(3, 1, 5, 5), target=1) >= 0).all())
         True

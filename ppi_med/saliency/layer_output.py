@@ -140,7 +140,7 @@ def _named(network: Network, layer: str) -> Any:
         raise ValueError(
             f"layer '{layer}' is asked of a function, which has no layers by name: give the module"
         )
-    found = dict(module.named_modules())
+    found = dict(module.named_modules(remove_duplicate=False))
     # A wrapper for several devices puts its own name before all others.
     for name in (layer, f"module.{layer}"):
         if name in found:

@@ -47,10 +47,13 @@ class OrdinaryRecording(Recording):
             target: see :func:`ppi_med.saliency.target.target_scores`.
             graph: record a graph for gradients.
         """
-        with isolated(self.network, image.device), torch.inference_mode(False):
-            with torch.set_grad_enabled(graph):
-                output = self.network(image.clone(), *self.args, **self.kwargs)
-                return scores_of(output, target, len(image))
+        with (
+            isolated(self.network, image.device),
+            torch.inference_mode(False),
+            torch.set_grad_enabled(graph),
+        ):
+            output = self.network(image.clone(), *self.args, **self.kwargs)
+            return scores_of(output, target, len(image))
 
     def scores(self, target: Target) -> Tensor:
         """Return the scores ``(N,)`` of the recorded image."""

@@ -4,8 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ppi_med.saliency import WBP, SaliencyMethod
+from ppi_med.saliency import (
+    LRP,
+    WBP,
+    GradCAM,
+    Gradient,
+    GradientTimesInput,
+    IntegratedGradients,
+    Occlusion,
+    SaliencyMethod,
+    SmoothGrad,
+)
+from ppi_med.saliency.lrp_composite import epsilon_gamma_box
 
 METHODS: dict[str, Callable[[], SaliencyMethod]] = {
     "WBP": WBP,
+    "Gradient": Gradient,
+    "Gradient absolute": lambda: Gradient("absolute"),
+    "Gradient x input": GradientTimesInput,
+    "GradCAM": lambda: GradCAM(relu=False),
+    "LRP": LRP,
+    "LRP composite": lambda: LRP(epsilon_gamma_box(-4.0, 4.0)),
+    "Integrated gradients": lambda: IntegratedGradients(steps=3),
+    "SmoothGrad of WBP": lambda: SmoothGrad(WBP(), samples=2),
+    "Occlusion": lambda: Occlusion(window=3, stride=2),
 }
+# They explain a convolution, so a network needs one.
+NEED_CONVOLUTION = {"GradCAM"}

@@ -1,0 +1,243 @@
+"""The recorded forward under which relevance itself, and not a weight, is passed back.
+
+What travels backward while a map is computed is R, one value for each value of the forward pass:
+
+- copies and selections (views, concatenation, max pooling): as they are in autograd;
+- activations, gates and constant factors: R passes unchanged;
+- linear and convolution layers: by an LRP rule, a BatchNorm behind them merged into them;
+- everything else: R_j = x_j c_j with c the weights that WBP's own rule passes back for R / z, so
+  that sums, average pooling, normalisation and attention share R by contribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ppi_med.saliency.base import Network
+from ppi_med.saliency.call import Call
+from ppi_med.saliency.engine import RecordedForward
+from ppi_med.saliency.lrp_composite import Composite
+from ppi_med.saliency.lrp_layers import CONVOLUTION, LAYERS, LinearMap, linear_map
+from ppi_med.saliency.lrp_norm import merged_relevance
+from ppi_med.saliency.lrp_operations import ACTIVATIONS, COPYING, GATING, SCALINGS
+from ppi_med.saliency.lrp_primitives import aliased, rerouted, translated
+from ppi_med.saliency.lrp_rules import LayerState, LRPRule, quotient
+from ppi_med.saliency.primitives import Relevance
+from ppi_med.saliency.roles import Role, assign_role, map_tensors, role_of, tensors_in
+from ppi_med.saliency.rules import FOREIGN_RULES, WBP_RULES
+
+_ATTRIBUTE = "_lrp_layer"
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Which layer a tensor came from, for a BatchNorm that follows."""
+
+    map: LinearMap
+    rule: LRPRule
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    version: int
+
+
+class RelevanceForward(RecordedForward):
+    """The mode under which a network's forward is recorded for LRP.
+
+    Args:
+        composite: which rule a layer has.
+        network: the network.
+        share_epsilon: epsilon of what is shared by contribution and is no layer.
+    """
+
+    def __init__(self, composite: Composite, network: Network, share_epsilon: float) -> None:
+        super().__init__(WBP_RULES, network, foreign=dict.fromkeys(FOREIGN_RULES, _unchanged))
+        self.choice = composite.choice(network)
+        self.share_epsilon = share_epsilon
+
+    def _dispatch(self, call: Call) -> Any:
+        if hasattr(call.function, "saliency_surrogate") or call.name in COPYING:
+            return super()._dispatch(call)
+        signals = [t for t in tensors_in((*call.args, call.kwargs)) if role_of(t) is Role.SIGNAL]
+        if not signals:
+            return super()._dispatch(call)
+        if call.name in LAYERS and _is_layer(call):
+            return self._layer(call)
+        if call.name == "batch_norm" and (origin := _origin_of(call)) is not None:
+            return self._merged(call, origin)
+        first = call.argument(0, "input")
+        alone = all(signal is signals[0] for signal in signals)
+        if alone and call.name in ACTIVATIONS and first is signals[0] and _fixed(call):
+            call.role = Role.GATE if call.name in GATING else Role.SIGNAL
+            return self._passed(call, signals[0])
+        if alone and call.name in SCALINGS and (call.name == "mul" or first is signals[0]):
+            return self._passed(call, signals[0])
+        return self._shared(call)
+
+    def _passed(self, call: Call, source: Tensor) -> Any:
+        """Let R pass unchanged to the operand ``source``."""
+        changed = call.in_place and call.argument(0, "input") is source
+        before = aliased(source) if changed else source
+        out = call.run()
+        if out is source and not changed:
+            return out
+        return rerouted(out, before, self.switch, in_place=call.in_place)
+
+    def _layer(self, call: Call) -> Tensor:
+        layer, x = linear_map(call)
+        weight, bias = call.argument(1, "weight"), call.argument(2, "bias")
+        if layer.kind == CONVOLUTION and x.ndim < weight.ndim:
+            shared: Tensor = self._shared(call)  # of one image without a batch
+            return shared
+        rule = self.choice(call, layer.kind, weight)
+        out: Tensor = call.run()
+        # A copy, because what follows may change the output in place.
+        operands = {"x": x, "weight": weight, "bias": bias, "z": out.clone()}
+        out = _detour(call, out, _layer_relevance(layer, rule), operands)
+        setattr(out, _ATTRIBUTE, _Origin(layer, rule, x, weight, bias, out._version))
+        return out
+
+    def _merged(self, call: Call, origin: _Origin) -> Tensor:
+        """A BatchNorm directly behind a layer: one layer of scaled weights."""
+        out: Tensor = call.run()
+        inputs = call.argument(0, "input")
+        mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
+        batch = call.argument(5, "training", False) or mean is None or variance is None
+        operands = {
+            "x": origin.x,
+            "weight": origin.weight,
+            "bias": origin.bias,
+            "gamma": call.argument(3, "weight"),
+            "beta": call.argument(4, "bias"),
+            "z": out.clone(),
+            **({"inputs": inputs} if batch else {"mean": mean, "variance": variance}),
+        }
+        eps = call.argument(7, "eps", 1e-5)
+        layer_relevance = _layer_relevance(origin.map, origin.rule)
+        relevance = merged_relevance(origin.map, eps, layer_relevance)
+        return _detour(call, out, relevance, operands)
+
+    def _shared(self, call: Call) -> Any:
+        """Let R be shared by contribution, as WBP's rule of the operation weighs it."""
+        if call.name == "multi_head_attention_forward":
+            return super()._dispatch(call)  # its body comes here operation by operation
+        changed = call.argument(0, "input") if call.in_place else None
+        entered: dict[int, tuple[Tensor, Tensor]] = {}
+
+        def enter(value: Tensor) -> Tensor:
+            if role_of(value) is not Role.SIGNAL:
+                return value
+            if id(value) not in entered:
+                entered[id(value)] = (value, self._weights_from_here(value, value is changed))
+            return entered[id(value)][1]
+
+        inner = call.replaced(map_tensors(call.args, enter), map_tensors(call.kwargs, enter))
+        out = super()._dispatch(inner)
+        call.role = inner.role
+        originals = {id(alias): value for value, alias in entered.values() if value is not changed}
+
+        def leave(value: Tensor) -> Tensor:
+            # Some operations, such as dropout in evaluation, return their operand itself.
+            unchanged = originals.get(id(value))
+            return self._relevance_from_here(value) if unchanged is None else unchanged
+
+        out = map_tensors(out, leave)
+        if changed is None:
+            return out
+        changed.copy_(out)
+        return changed
+
+    def _weights_from_here(self, value: Tensor, changes: bool) -> Tensor:
+        """Return an alias of ``value``: weights that come back to it become R = c x."""
+        kept = value.clone()
+        alias = translated(value.clone() if changes else value, _times, self.switch, kept)
+        assign_role(alias, Role.SIGNAL)
+        return alias
+
+    def _relevance_from_here(self, value: Tensor) -> Tensor:
+        """Return ``value``; R that comes back to it becomes weights c = R / z."""
+        if not value.requires_grad:
+            return value
+        role = role_of(value)
+        out = translated(value, _divided(self.share_epsilon), self.switch, value.clone())
+        if role is not None:
+            assign_role(out, role)
+        return out
+
+    def _explained_by(self, call: Call, value: Tensor, linear: Tensor) -> Tensor:
+        rule = _replaced(self.share_epsilon)
+        return call.detour(value, rule, linear, value.clone())
+
+
+def _unchanged(r: Tensor, *saved: Tensor) -> tuple[Tensor | None, ...]:
+    return (r, *(None for _ in saved[1:]))
+
+
+def _is_layer(call: Call) -> bool:
+    x, weight, bias = (call.argument(i, n) for i, n in enumerate(("input", "weight", "bias")))
+    return role_of(x) is Role.SIGNAL and role_of(weight) is None and role_of(bias) is None
+
+
+def _fixed(call: Call) -> bool:
+    """Say whether all operands but the first are constants."""
+    return all(role_of(t) is None for t in tensors_in((*call.args[1:], call.kwargs)))
+
+
+def _origin_of(call: Call) -> _Origin | None:
+    """Return the layer that made a BatchNorm's input, unless the input was changed since."""
+    x = call.argument(0, "input")
+    origin: _Origin | None = getattr(x, _ATTRIBUTE, None)
+    affine = [call.argument(3, "weight"), call.argument(4, "bias")]
+    if origin is None or origin.version != x._version or any(role_of(t) for t in affine):
+        return None
+    return origin
+
+
+# From R and the named tensors of a layer to the R of its input.
+NamedRelevance = Callable[[Tensor, dict[str, Tensor]], Tensor]
+
+
+def _layer_relevance(layer: LinearMap, rule: LRPRule) -> NamedRelevance:
+    def relevance(r: Tensor, named: dict[str, Tensor]) -> Tensor:
+        x, weight, dtype = named["x"], named["weight"], named["weight"].dtype
+        bias = named.get("bias")
+        state = LayerState(layer, x.to(dtype), weight, bias, named["z"].to(dtype))
+        return rule.relevance(r.to(dtype), state).to(x.dtype)
+
+    return relevance
+
+
+def _detour(
+    call: Call, out: Tensor, relevance: NamedRelevance, operands: dict[str, Tensor | None]
+) -> Tensor:
+    """Pass relevance to the operand ``x`` by a rule that takes its tensors by name."""
+    names = tuple(name for name, value in operands.items() if value is not None)
+
+    def passed(r: Tensor, *values: Tensor) -> tuple[Tensor | None, ...]:
+        named = dict(zip(names, values, strict=True))
+        found = relevance(r, named)
+        return tuple(found if name == "x" else None for name in names)
+
+    return call.detour(out, passed, *operands.values())
+
+
+def _times(weights: Tensor, x: Tensor) -> Tensor:
+    return (weights * x).to(x.dtype)
+
+
+def _divided(epsilon: float) -> Callable[..., Tensor]:
+    def divided(r: Tensor, z: Tensor) -> Tensor:
+        return quotient(r, z, epsilon)
+
+    return divided
+
+
+def _replaced(epsilon: float) -> Relevance:
+    def replaced(r: Tensor, linear: Tensor, value: Tensor) -> tuple[Tensor, None]:
+        return linear * quotient(r, value, epsilon), None
+
+    return replaced

@@ -1,0 +1,175 @@
+"""The linear layers that LRP's rules are for: what they compute, and the transpose of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ppi_med.saliency.call import Call
+
+LINEAR = "linear"
+CONVOLUTION = "convolution"
+KINDS = (LINEAR, CONVOLUTION)
+_CONVOLUTIONS = {
+    f"conv{kind}{d}d": (d, bool(kind)) for kind in ("", "_transpose") for d in (1, 2, 3)
+}
+LAYERS = frozenset({"linear", *_CONVOLUTIONS})
+
+
+class LinearMap(ABC):
+    """A linear map of x by a weight, without a bias."""
+
+    kind: str
+
+    @abstractmethod
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the output."""
+
+    @abstractmethod
+    def transpose(self, s: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        """Return s, of the output's shape, passed back to the shape of the input ``like``."""
+
+    @abstractmethod
+    def scaled(self, weight: Tensor, scale: Tensor) -> Tensor:
+        """Return the weight with each output's part times ``scale``, ``(C_out,)``."""
+
+    @abstractmethod
+    def per_output(self, values: Tensor, out: Tensor) -> Tensor:
+        """Return one value for each output channel, shaped to add to ``out``."""
+
+    @abstractmethod
+    def per_input(self, values: float | Sequence[float], one: Tensor) -> Tensor:
+        """Return one value, or one for each input channel, of the shape of ``one``."""
+
+
+class Dense(LinearMap):
+    """``F.linear``."""
+
+    kind = LINEAR
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return x W^T."""
+        return F.linear(x, weight)
+
+    def transpose(self, s: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        """Return s W."""
+        return s @ weight
+
+    def scaled(self, weight: Tensor, scale: Tensor) -> Tensor:
+        """Return the weight with each row scaled."""
+        return weight * scale.unsqueeze(1)
+
+    def per_output(self, values: Tensor, out: Tensor) -> Tensor:
+        """Return the values: features are the last axis."""
+        return values
+
+    def per_input(self, values: float | Sequence[float], one: Tensor) -> Tensor:
+        """Return the values along the last axis."""
+        return torch.as_tensor(values, dtype=one.dtype, device=one.device).expand_as(one)
+
+
+@dataclass(frozen=True)
+class Convolution(LinearMap):
+    """A convolution, or a transposed one, in one to three dimensions."""
+
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    transposed: bool
+    output_padding: list[int]
+    groups: int
+    kind = CONVOLUTION
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the convolution."""
+        out: Tensor = torch.ops.aten.convolution(x, weight, None, *self._options())
+        return out
+
+    def transpose(self, s: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        """Return the convolution's derivative by its input, applied to s."""
+        options = self._options()
+        passed: Tensor = torch.ops.aten.convolution_backward(
+            s.contiguous(), like, weight, None, *options, [True, False, False]
+        )[0]
+        return passed
+
+    def scaled(self, weight: Tensor, scale: Tensor) -> Tensor:
+        """Return the weight with each output channel scaled."""
+        spatial = [1] * (weight.ndim - 2)
+        if not self.transposed:
+            return weight * scale.view(-1, 1, *spatial)
+        # Of a transposed convolution the weight is (in, out / groups, ...).
+        grouped = weight.unflatten(0, (self.groups, -1))
+        scaled: Tensor = grouped * scale.view(self.groups, 1, -1, *spatial)
+        return scaled.flatten(0, 1)
+
+    def per_output(self, values: Tensor, out: Tensor) -> Tensor:
+        """Return the values along axis 1."""
+        return values.view(1, -1, *([1] * (out.ndim - 2)))
+
+    def per_input(self, values: float | Sequence[float], one: Tensor) -> Tensor:
+        """Return the values along axis 1."""
+        value = torch.as_tensor(values, dtype=one.dtype, device=one.device)
+        if value.ndim:
+            value = value.view(1, -1, *([1] * (one.ndim - 2)))
+        return value.expand_as(one)
+
+    def _options(self) -> tuple[Any, ...]:
+        return (
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.transposed,
+            self.output_padding,
+            self.groups,
+        )
+
+
+def linear_map(call: Call) -> tuple[LinearMap, Tensor]:
+    """Return the map of a call of a layer, and its input as the map takes it.
+
+    The input differs from the call's where a convolution pads its two sides differently.
+    """
+    x: Tensor = call.argument(0, "input")
+    if call.name == "linear":
+        return Dense(), x
+    d, transposed = _CONVOLUTIONS[call.name]
+    stride = _each(call.argument(3, "stride", 1), d)
+    if transposed:
+        padding = _each(call.argument(4, "padding", 0), d)
+        output_padding = _each(call.argument(5, "output_padding", 0), d)
+        groups = call.argument(6, "groups", 1)
+        dilation = _each(call.argument(7, "dilation", 1), d)
+        return Convolution(stride, padding, dilation, True, output_padding, groups), x
+    dilation = _each(call.argument(5, "dilation", 1), d)
+    groups = call.argument(6, "groups", 1)
+    asked = call.argument(4, "padding", 0)
+    if isinstance(asked, str):
+        padding, x = _padding_by_name(asked, x, call.argument(1, "weight"), dilation)
+    else:
+        padding = _each(asked, d)
+    return Convolution(stride, padding, dilation, False, [0] * d, groups), x
+
+
+def _padding_by_name(
+    name: str, x: Tensor, weight: Tensor, dilation: list[int]
+) -> tuple[list[int], Tensor]:
+    if name == "valid":
+        return [0] * len(dilation), x
+    total = [step * (size - 1) for step, size in zip(dilation, weight.shape[2:], strict=True)]
+    if any(n % 2 for n in total):
+        # The larger half of an odd padding is at the end.
+        sides = [side for n in reversed(total) for side in (0, n % 2)]
+        x = F.pad(x, sides)
+    return [n // 2 for n in total], x
+
+
+def _each(value: int | Sequence[int], d: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * d if len(values) == 1 else values
