@@ -41,9 +41,8 @@ def literals(source: str) -> Iterator[str]:
                 str(part.value) if isinstance(part, ast.Constant) else VARIES
                 for part in node.values
             )
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in inside:
-                yield node.value
+        elif isinstance(node, ast.Constant) and id(node) not in inside:
+            yield str(node.value)
 
 
 @cache

@@ -1,6 +1,6 @@
-"""Print how far WBP's maps are from gradient x input: `python docs/figures/wbp_against_gradient.py`.
+"""Print how far WBP's maps are from gradient x input, for docs/explanation/wbp.md.
 
-Networks with random weights, float64; the table stands in docs/explanation/wbp.md.
+`python docs/figures/wbp_against_gradient.py`; networks with random weights, in float64.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def networks() -> Iterator[tuple[str, nn.Module, Tensor, bool]]:
 
 
 def gradient_times_input(network: nn.Module, image: Tensor) -> Tensor:
+    """Return the map `(N, C, *spatial)` of the first logit."""
     leaf = image.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(network(leaf)[:, 0].sum(), leaf)
     return gradient * image
@@ -70,6 +71,7 @@ def compare(network: nn.Module, image: Tensor) -> tuple[float, float, float]:
 
 
 def main() -> None:
+    """Print the table."""
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
     print("| Network | Mode | Correlation | Relative distance | Completeness: error |")
