@@ -42,9 +42,6 @@ class PlainTraining:
 
 
 _SHARED_K = 2.5
-# x' of the shared place loses a fixed share of the image: a threshold of mean + k std can come to
-# lie above everything once the shared map has spread, and L_ad then removes nothing.
-_SHARED_SHARE = 0.03
 
 # As printed: x* and x' masked by each image's own and another's map, content removed by zero.
 _PRINTED: dict[str, Callable[[], Mask]] = {
@@ -73,9 +70,12 @@ def training_method(
     seed: int = 0,
     slice_axis: int | None = None,
     smooth_sigma: float = 1.5,
-    con_weight: float = 0.1,
+    con_weight: float = 0.3,
     ad_weight: float = 1.0,
     warm_up_epochs: int = 2,
+    exchange_with: str = "other_class",
+    momentum: float = 0.95,
+    share: float = 0.03,
     **handler_options: Any,
 ) -> PPIHandler | PlainTraining:
     """Return the handler of a training method.
@@ -95,6 +95,11 @@ def training_method(
         con_weight: weight of L_con.
         ad_weight: weight of L_ad.
         warm_up_epochs: epochs over which both weights grow to their full size.
+        exchange_with: whose content is exchanged, ``any`` or ``other_class``: with a sample of the
+            same class, an artefact that follows the class is exchanged for itself.
+        momentum: of the shared place's running mean: a place that has been unlearned must stay
+            covered, or it is learned again.
+        share: of the image that x' loses at the shared place.
         handler_options: further options of :class:`PPIHandler`.
 
     Returns:
@@ -119,13 +124,15 @@ def training_method(
         ),
         "con_weight": _warmed_up(con_weight, warm_up_epochs),
         "ad_weight": _warmed_up(ad_weight, warm_up_epochs),
+        "fill_pairing": exchange_with,
         "seed": seed,
     }
-    shared = SharedPlace(axes=(0,) if slice_axis is None else (0, slice_axis))
+    axes = (0,) if slice_axis is None else (0, slice_axis)
+    shared = SharedPlace(momentum=momentum, axes=axes)
     if name in _PRINTED:
         terms = {**common, "mask": _PRINTED[name]()}
     elif name in _CONTROLS:
-        moved = RandomPlace(TopKMask(fraction=_SHARED_SHARE), seed=seed)
+        moved = RandomPlace(TopKMask(fraction=share), seed=seed)
         handler_options = {"differentiable": False, **handler_options}
         terms = {
             **common,
@@ -139,7 +146,9 @@ def training_method(
         handler_options = {**of_handler, **handler_options}
         base = {
             "mask": AdaptiveMask(k=_SHARED_K),
-            "mask_prime": TopKMask(fraction=_SHARED_SHARE),
+            # A fixed share: a threshold of mean + k std can come to lie above everything once the
+            # shared map has spread, and L_ad then removes nothing.
+            "mask_prime": TopKMask(fraction=share),
             "fill": "exchange",
             "pairing": shared,
         }
