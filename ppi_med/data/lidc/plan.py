@@ -1,0 +1,160 @@
+"""What is to be cut from one scan: which nodule on which slice, and which slices are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ppi_med.data.dicom.tree import DicomFile
+from ppi_med.data.lidc.annotations import Scan
+from ppi_med.data.lidc.masks import contour_box, contour_mask
+from ppi_med.data.lidc.nodules import Nodule
+from ppi_med.data.lidc.options import PatchOptions
+
+
+@dataclass(frozen=True)
+class SliceFile:
+    """A slice of a series as the index knows it.
+
+    Attributes:
+        file: where it is.
+        z_mm: its position.
+        number: InstanceNumber, or `None`.
+        instance: SOPInstanceUID.
+    """
+
+    file: DicomFile
+    z_mm: float
+    number: int | None
+    instance: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One patch to be cut.
+
+    Attributes:
+        nodule: whose.
+        z_mm: of the slice, as the database tells.
+        center: row and column in the slice.
+        padding: the slice has no outline of this nodule.
+    """
+
+    nodule: Nodule
+    z_mm: float
+    center: tuple[int, int]
+    padding: bool = False
+
+
+@dataclass
+class Plan:
+    """The patches of a scan, grouped by slice so that each file is opened once.
+
+    Attributes:
+        by_slice: file and its patches, from the lowest slice.
+        missing: nodule, position and reason of what cannot be cut.
+        contours: contours on the slices that are there.
+        contour_slices: slices that carry a contour, there or not.
+    """
+
+    by_slice: list[tuple[SliceFile, list[Wanted]]] = field(default_factory=list)
+    missing: list[tuple[str, float, str]] = field(default_factory=list)
+    contours: int = 0
+    contour_slices: int = 0
+
+
+def make_plan(
+    scan: Scan, nodules: Sequence[Nodule], slices: Sequence[SliceFile], options: PatchOptions
+) -> Plan:
+    """Plan the patches of a scan.
+
+    Args:
+        scan: of the database.
+        nodules: of the scan.
+        slices: those that are there, in any order.
+        options: variant, padding, tolerance, what to do with two files at one position.
+
+    Returns:
+        The plan. A slice that is missing is listed and the others are still cut.
+    """
+    plan = Plan()
+    finder = _Finder(slices, options)
+    wanted: dict[float, list[Wanted]] = {}
+    for nodule in nodules:
+        for item in _wanted(scan, nodule, finder, options):
+            wanted.setdefault(item.z_mm, []).append(item)
+    for z_mm, items in sorted(wanted.items()):
+        found = finder.at(z_mm)
+        if isinstance(found, SliceFile):
+            plan.by_slice.append((found, items))
+        else:
+            plan.missing += [(i.nodule.nodule_id, z_mm, found) for i in items if not i.padding]
+    _count_contours(plan, nodules, finder)
+    return plan
+
+
+class _Finder:
+    """Finds the slice at a position."""
+
+    def __init__(self, slices: Sequence[SliceFile], options: PatchOptions) -> None:
+        self.slices = sorted(slices, key=lambda s: (s.z_mm, s.number or 0, s.file.name))
+        self.heights = np.array([s.z_mm for s in self.slices])
+        self.options = options
+
+    def at(self, z_mm: float) -> SliceFile | str:
+        """Return the slice, or why there is none."""
+        near = np.abs(self.heights - z_mm) <= self.options.z_tolerance_mm
+        found = [self.slices[i] for i in np.flatnonzero(near)]
+        if not found:
+            return "the slice is not here"
+        if len({s.instance for s in found}) == 1 or self.options.duplicates == "lower_instance":
+            return found[0]
+        return f"{len(found)} slices at this position, expected one (option duplicates)"
+
+
+def _wanted(scan: Scan, nodule: Nodule, finder: _Finder, options: PatchOptions) -> list[Wanted]:
+    items = [Wanted(nodule, z, _center(nodule, z)) for z in nodule.heights]
+    if options.variant == "nodule":
+        here = [item for item in items if isinstance(finder.at(item.z_mm), SliceFile)]
+        return [max(here or items, key=lambda item: (union_size(nodule, item.z_mm), -item.z_mm))]
+    if options.padding_slices:
+        items += _padding(scan, nodule, items, options.padding_slices)
+    return items
+
+
+def _padding(scan: Scan, nodule: Nodule, items: Sequence[Wanted], count: int) -> list[Wanted]:
+    """Return the slices next to the nodule's ends, as the database lists them."""
+    lowest, highest = (int(np.abs(scan.z_mm - items[k].z_mm).argmin()) for k in (0, -1))
+    steps = range(1, count + 1)
+    below = [(lowest - step, items[0].center) for step in steps]
+    above = [(highest + step, items[-1].center) for step in steps]
+    return [
+        Wanted(nodule, float(scan.z_mm[index]), center, True)
+        for index, center in below + above
+        if 0 <= index < len(scan.z_mm)
+    ]
+
+
+def union_size(nodule: Nodule, z_mm: float) -> int:
+    """Return the number of pixels that any reader marked on a slice."""
+    contours = [c for member in nodule.members for c in member.on_slice(z_mm)]
+    top, bottom, left, right = contour_box(contours)
+    shape = bottom - top + 1, right - left + 1
+    masks = [contour_mask(m.on_slice(z_mm), (top, left), shape) for m in nodule.members]
+    return int(np.any(masks, axis=0).sum())
+
+
+def _center(nodule: Nodule, z_mm: float) -> tuple[int, int]:
+    """Return the middle of the box of all readers' outlines on the slice."""
+    contours = [c for m in nodule.members for c in m.on_slice(z_mm) if c.inclusion]
+    top, bottom, left, right = contour_box(contours)
+    return (top + bottom) // 2, (left + right) // 2
+
+
+def _count_contours(plan: Plan, nodules: Sequence[Nodule], finder: _Finder) -> None:
+    heights = [c.z_mm for n in nodules for m in n.members for c in m.contours]
+    there = {z: isinstance(finder.at(z), SliceFile) for z in set(heights)}
+    plan.contour_slices = len(there)
+    plan.contours = sum(there[z] for z in heights)

@@ -1,0 +1,226 @@
+"""The report on an extraction: one page that holds everything and asks nothing of any network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppi_med.data.lidc.zarr_store import read_patch
+from ppi_med.io import write_text
+
+if TYPE_CHECKING:
+    from ppi_med.data.lidc.extract import Extraction
+
+FILE_NAME = "report.html"
+MAX_PICTURES = 48
+COLOURS = ((230, 90, 70), (80, 170, 240), (110, 200, 90), (240, 200, 60))
+"""Of the readers' slots."""
+
+_WINDOW = (-1350.0, 150.0)
+_SIZES = ((0, 5), (5, 10), (10, 20), (20, 30), (30, 1000))
+_STYLE = """
+:root { color-scheme: light dark; font-family: system-ui, sans-serif; }
+body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; line-height: 1.5; }
+table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; }
+th, td { padding: 0.2rem 0.8rem; border-bottom: 1px solid #8886; text-align: left; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+.sheet { display: flex; flex-wrap: wrap; gap: 1rem; }
+figure { margin: 0; width: 16rem; } img { width: 100%; image-rendering: pixelated; }
+figcaption { font-size: 0.8rem; overflow-wrap: anywhere; }
+.tables { display: flex; flex-wrap: wrap; gap: 3rem; }
+"""
+
+
+@dataclass
+class _Counts:
+    """What is counted while the records pass by."""
+
+    patients: int = 0
+    vendors: Counter[str] = field(default_factory=Counter)
+    votes: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[str] = field(default_factory=Counter)
+    contrast: Counter[str] = field(default_factory=Counter)
+
+
+def write_extraction_report(output: Path, store: str, result: Extraction) -> Path:
+    """Write `report.html`.
+
+    Args:
+        output: the data set's folder, with the records.
+        store: of the Zarr.
+        result: counts, failures and notes of the run.
+
+    Returns:
+        The path.
+    """
+    from ppi_med.data.lidc.extract import records
+
+    counts = _Counts()
+    total = sum(len(_largest_rows(record.rows)) for record in records(output))
+    every = max(1, -(-total // MAX_PICTURES))
+    figures: list[str] = []
+    number, last = 0, ""
+    for record in records(output):
+        counts.patients += record.patient != last
+        last = record.patient
+        for index, row in _largest_rows(record.rows):
+            _count(counts, row)
+            if number % every == 0:
+                arrays = read_patch(store, record.group, index)
+                figures.append(_figure(row, arrays))
+            number += 1
+    page = _page(result, counts, total, figures)
+    write_text(output / FILE_NAME, page)
+    return output / FILE_NAME
+
+
+def _largest_rows(rows: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    """Return one row a nodule: that with the largest union."""
+    best: dict[str, tuple[int, dict[str, Any]]] = {}
+    for index, row in enumerate(rows):
+        kept = best.get(row["nodule_id"])
+        if kept is None or row["union_px"] > kept[1]["union_px"]:
+            best[row["nodule_id"]] = (index, row)
+    return list(best.values())
+
+
+def _count(counts: _Counts, row: dict[str, Any]) -> None:
+    counts.vendors[row["site"] or "unknown"] += 1
+    counts.votes["more than 4" if row["cluster_over_four"] else str(row["votes"])] += 1
+    counts.labels["unknown" if row["label"] is None else str(row["label"])] += 1
+    counts.contrast["contrast agent" if row["contrast"] else "none"] += 1
+    area = row["union_px"] * row["spacing_row_mm"] * row["spacing_column_mm"]
+    diameter = 2 * (area / np.pi) ** 0.5
+    for low, high in _SIZES:
+        if low <= diameter < high:
+            name = f"{low} to {high} mm" if high < 1000 else f"{low} mm and more"
+            counts.sizes[name] += 1
+
+
+def _figure(row: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> str:
+    picture = draw_patch(arrays["hu"], arrays["readers"], arrays["state"])
+    malignancy = "/".join(str(value) for value in row["ratings"]["malignancy"])
+    text = (
+        f"{row['nodule_id']}, z {row['z_mm']:g} mm, {row['site']}: drawn by {row['votes']}, "
+        f"on this slice {row['votes_on_slice']}; malignancy {malignancy}"
+    )
+    alt = html.escape(text, quote=True)
+    return (
+        f'<figure><img src="data:image/png;base64,{picture}" alt="{alt}">'
+        f"<figcaption>{html.escape(text)}</figcaption></figure>"
+    )
+
+
+def draw_patch(hu: NDArray[np.int16], readers: NDArray[np.uint8], state: NDArray[np.int8]) -> str:
+    """Return a patch in a lung window with the readers' contours, as PNG in base64.
+
+    Args:
+        hu: `(rows, columns)`.
+        readers: `(4, rows, columns)`.
+        state: `(4,)`.
+    """
+    from PIL import Image
+
+    low, high = _WINDOW
+    grey = np.clip((hu.astype(np.float64) - low) / (high - low), 0, 1) * 255
+    canvas = np.repeat(np.repeat(grey.astype(np.uint8), 2, 0), 2, 1)
+    colour = np.stack([canvas] * 3, axis=-1)
+    for slot in np.flatnonzero(state == 2):
+        colour[_edge(np.repeat(np.repeat(readers[slot], 2, 0), 2, 1))] = COLOURS[slot]
+    stream = io.BytesIO()
+    Image.fromarray(colour).save(stream, "PNG", optimize=True)
+    return base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def _edge(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the mask's outermost pixels."""
+    inside = np.pad(mask.astype(bool), 1)
+    kept = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
+    return np.asarray(inside[1:-1, 1:-1] & ~kept)
+
+
+def _page(result: Extraction, counts: _Counts, nodules: int, figures: list[str]) -> str:
+    rows = {
+        "patients": counts.patients,
+        "scans": sum(result.scans.values()),
+        "nodules": nodules,
+        "patches": result.patches,
+        "slices that carry a contour": result.contour_slices,
+        "files opened for their pixels": result.opened,
+        "contours on slices that are here": result.contours,
+    }
+    slots = ", ".join(
+        f'<span style="color:rgb{colour}">slot {number}</span>'
+        for number, colour in enumerate(COLOURS, start=1)
+    )
+    tables = "".join(
+        _table(title, counter)
+        for title, counter in (
+            ("Nodules by vendor", counts.vendors),
+            ("by readers", counts.votes),
+            ("by label", counts.labels),
+            ("by diameter of the union", counts.sizes),
+            ("by contrast", counts.contrast),
+        )
+    )
+    shown = f"{len(figures)} of {nodules}" if len(figures) < nodules else f"All {nodules}"
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Patches of LIDC-IDRI</title><style>{_STYLE}</style></head><body>
+<h1>Patches of LIDC-IDRI</h1>
+{_table("This data set", rows)}
+<h2>What is missing</h2>
+{_failures(result.failures)}
+{_notes(result.notes)}
+<h2>Counts</h2><div class="tables">{tables}</div>
+<h2>Contact sheet</h2>
+<p>{shown} nodules, each on the slice of its largest outline; window {_WINDOW[0]:g} to
+{_WINDOW[1]:g} HU. Readers: {slots}. A slot is not the same person in two scans.</p>
+<div class="sheet">{"".join(figures)}</div>
+</body></html>
+"""
+
+
+def _table(title: str, counts: Mapping[str, int]) -> str:
+    rows = "".join(
+        f'<tr><td>{html.escape(name)}</td><td class="number">{number}</td></tr>'
+        for name, number in sorted(counts.items())
+    )
+    return f"<div><h3>{html.escape(title)}</h3><table>{rows}</table></div>"
+
+
+def _failures(failures: list[dict[str, Any]]) -> str:
+    if not failures:
+        return "<p>Nothing failed.</p>"
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f"<td>{html.escape('' if failure[name] is None else str(failure[name]))}</td>"
+            for name in ("patient", "nodule", "z_mm", "reason")
+        )
+        + "</tr>"
+        for failure in failures
+    )
+    head = "<tr><th>patient</th><th>nodule</th><th>z, mm</th><th>why</th></tr>"
+    return f"<table>{head}{rows}</table>"
+
+
+def _notes(notes: Iterable[str]) -> str:
+    items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+__all__ = ["FILE_NAME", "draw_patch", "write_extraction_report"]

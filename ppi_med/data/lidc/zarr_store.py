@@ -1,0 +1,145 @@
+"""Patches in Zarr format 3: one group a scan, one file an array, local or wherever fsspec reaches.
+
+A patch is one inner chunk, compressed by itself, so that reading one reads no other; the patches of
+a scan share a file (a shard), so that there are few files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppi_med.data.lidc.cut import Patch
+
+FORMAT = {
+    "content": "patches of lung nodules of LIDC-IDRI, one group a scan",
+    "hu": "int16, Hounsfield units, -2000 where nothing was scanned",
+    "readers": "uint8 (patch, slot, row, column), 1 where the reader in the slot marked the pixel",
+    "state": "int8 (patch, slot): 0 no such reader, 1 reader without an outline on this slice, "
+    "2 reader with one",
+    "union": "uint8, marked by any reader",
+    "majority": "uint8, marked by the share of the slice's readers named in the options",
+}
+_LEVEL = 5
+
+
+def is_url(store: str) -> bool:
+    """Tell a URL of fsspec from a path."""
+    return "://" in store
+
+
+def open_store(store: str, *, write: bool = False) -> Any:
+    """Return Zarr's store at a path or URL.
+
+    Raises:
+        ImportError: without zarr.
+    """
+    try:
+        from zarr.storage import FsspecStore, LocalStore
+    except ImportError as error:
+        raise ImportError("Patches need zarr: pip install 'ppi_med[scale]'.") from error
+    if is_url(store):
+        return FsspecStore.from_url(store, read_only=not write)
+    return LocalStore(Path(store), read_only=not write)
+
+
+def start_store(store: str, options: dict[str, Any]) -> None:
+    """Write the root group before any scan: scans are written below it, each for itself."""
+    import zarr
+
+    attributes: dict[str, Any] = {**FORMAT, "options": options}
+    root = zarr.open_group(open_store(store, write=True), mode="a")
+    if dict(root.attrs) != attributes:
+        root.attrs.put(attributes)
+
+
+def write_patches(
+    store: str, group: str, patches: Sequence[Patch], rows: Sequence[dict[str, Any]]
+) -> None:
+    """Write the patches of a scan; what was there under the name goes.
+
+    Args:
+        store: path or URL.
+        group: the scan's name.
+        patches: at least one, all of one size.
+        rows: what is known of each; they become the group's attribute `rows`.
+    """
+    import zarr
+
+    remove_group(store, group)
+    target = zarr.create_group(
+        open_store(store, write=True), path=group, attributes={"rows": list(rows)}
+    )
+    arrays: dict[str, NDArray[Any]] = {
+        name: np.stack([getattr(patch, name) for patch in patches])
+        for name in ("hu", "readers", "state", "union", "majority")
+    }
+    for name, values in arrays.items():
+        _write_array(target, name, values)
+
+
+def read_patch(store: str, group: str, row: int) -> dict[str, NDArray[Any]]:
+    """Return the arrays of one patch by name.
+
+    Raises:
+        KeyError: if there is no such group.
+        IndexError: if it has no such row.
+    """
+    import zarr
+
+    source = zarr.open_group(open_store(store), path=group, mode="r")
+    return {name: np.asarray(array[row]) for name, array in source.arrays()}
+
+
+def remove_group(store: str, group: str) -> None:
+    """Remove a scan's group, whole or in parts, if it is there."""
+    system, path = _file_system(store)
+    if system.exists(f"{path}/{group}"):
+        system.rm(f"{path}/{group}", recursive=True)
+
+
+def group_sizes(store: str, group: str) -> dict[str, int]:
+    """Return the files of a group and their bytes, by which a re-run sees that they are whole."""
+    system, path = _file_system(store)
+    root = f"{path}/{group}"
+    if not system.exists(root):
+        return {}
+    found = system.find(root, detail=True)
+    prefix = len(root.lstrip("/")) + 1
+    return {name.lstrip("/")[prefix:]: int(info["size"]) for name, info in sorted(found.items())}
+
+
+def _file_system(store: str) -> tuple[Any, str]:
+    import fsspec  # type: ignore[import-untyped]
+
+    system, path = fsspec.core.url_to_fs(store)
+    return system, str(path)
+
+
+def _write_array(target: Any, name: str, values: NDArray[Any]) -> None:
+    from zarr.codecs import ZstdCodec
+
+    array = target.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=(1, *values.shape[1:]) if values.ndim > 2 else values.shape,
+        shards=values.shape if values.ndim > 2 else None,
+        compressors=[ZstdCodec(level=_LEVEL)],
+        dimension_names=_DIMENSIONS[name],
+        fill_value=0,
+    )
+    array[:] = values
+
+
+_DIMENSIONS = {
+    "hu": ("patch", "row", "column"),
+    "readers": ("patch", "slot", "row", "column"),
+    "state": ("patch", "slot"),
+    "union": ("patch", "row", "column"),
+    "majority": ("patch", "row", "column"),
+}
