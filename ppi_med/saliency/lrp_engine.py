@@ -88,7 +88,7 @@ class RelevanceForward(RecordedForward):
         return rerouted(out, before, self.switch, in_place=call.in_place)
 
     def _layer(self, call: Call) -> Tensor:
-        layer, x = linear_map(call)
+        layer, x = linear_map(call), call.argument(0, "input")
         weight, bias = call.argument(1, "weight"), call.argument(2, "bias")
         if layer.kind == CONVOLUTION and x.ndim < weight.ndim:
             shared: Tensor = self._shared(call)  # of one image without a batch

@@ -76,7 +76,10 @@ class Dense(LinearMap):
 
 @dataclass(frozen=True)
 class Convolution(LinearMap):
-    """A convolution, or a transposed one, in one to three dimensions."""
+    """A convolution, or a transposed one, in one to three dimensions.
+
+    ``further`` is padding as ``F.pad`` takes it, where the two sides differ.
+    """
 
     stride: list[int]
     padding: list[int]
@@ -84,20 +87,23 @@ class Convolution(LinearMap):
     transposed: bool
     output_padding: list[int]
     groups: int
+    further: tuple[int, ...] = ()
     kind = CONVOLUTION
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return the convolution."""
+        x = F.pad(x, self.further) if self.further else x
         out: Tensor = torch.ops.aten.convolution(x, weight, None, *self._options())
         return out
 
     def transpose(self, s: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         """Return the convolution's derivative by its input, applied to s."""
         options = self._options()
+        like = F.pad(like, self.further) if self.further else like
         passed: Tensor = torch.ops.aten.convolution_backward(
             s.contiguous(), like, weight, None, *options, [True, False, False]
         )[0]
-        return passed
+        return F.pad(passed, [-n for n in self.further]) if self.further else passed
 
     def scaled(self, weight: Tensor, scale: Tensor) -> Tensor:
         """Return the weight with each output channel scaled."""
@@ -131,43 +137,27 @@ class Convolution(LinearMap):
         )
 
 
-def linear_map(call: Call) -> tuple[LinearMap, Tensor]:
-    """Return the map of a call of a layer, and its input as the map takes it.
-
-    The input differs from the call's where a convolution pads its two sides differently.
-    """
-    x: Tensor = call.argument(0, "input")
+def linear_map(call: Call) -> LinearMap:
+    """Return the map of a call of a layer."""
     if call.name == "linear":
-        return Dense(), x
+        return Dense()
     d, transposed = _CONVOLUTIONS[call.name]
-    stride = _each(call.argument(3, "stride", 1), d)
+    stride, asked = _each(call.argument(3, "stride", 1), d), call.argument(4, "padding", 0)
     if transposed:
-        padding = _each(call.argument(4, "padding", 0), d)
         output_padding = _each(call.argument(5, "output_padding", 0), d)
         groups = call.argument(6, "groups", 1)
         dilation = _each(call.argument(7, "dilation", 1), d)
-        return Convolution(stride, padding, dilation, True, output_padding, groups), x
-    dilation = _each(call.argument(5, "dilation", 1), d)
-    groups = call.argument(6, "groups", 1)
-    asked = call.argument(4, "padding", 0)
-    if isinstance(asked, str):
-        padding, x = _padding_by_name(asked, x, call.argument(1, "weight"), dilation)
-    else:
-        padding = _each(asked, d)
-    return Convolution(stride, padding, dilation, False, [0] * d, groups), x
-
-
-def _padding_by_name(
-    name: str, x: Tensor, weight: Tensor, dilation: list[int]
-) -> tuple[list[int], Tensor]:
-    if name == "valid":
-        return [0] * len(dilation), x
-    total = [step * (size - 1) for step, size in zip(dilation, weight.shape[2:], strict=True)]
-    if any(n % 2 for n in total):
-        # The larger half of an odd padding is at the end.
-        sides = [side for n in reversed(total) for side in (0, n % 2)]
-        x = F.pad(x, sides)
-    return [n // 2 for n in total], x
+        return Convolution(stride, _each(asked, d), dilation, True, output_padding, groups)
+    dilation, groups = _each(call.argument(5, "dilation", 1), d), call.argument(6, "groups", 1)
+    further: tuple[int, ...] = ()
+    if asked == "same":
+        size = call.argument(1, "weight").shape[2:]
+        total = [step * (n - 1) for step, n in zip(dilation, size, strict=True)]
+        asked = [n // 2 for n in total]
+        if any(n % 2 for n in total):  # the larger half is at the end
+            further = tuple(side for n in reversed(total) for side in (0, n % 2))
+    padding = [0] * d if asked == "valid" else _each(asked, d)
+    return Convolution(stride, padding, dilation, False, [0] * d, groups, further)
 
 
 def _each(value: int | Sequence[int], d: int) -> list[int]:

@@ -67,7 +67,7 @@ class LRPRule(ABC):
 def quotient(r: Tensor, z: Tensor, stabiliser: float) -> Tensor:
     """Return r / (z + stabiliser sign(z)), sign(0) = 1; 0/0 is 0."""
     if stabiliser > 0:
-        return r / (z + torch.where(z < 0, -stabiliser, stabiliser).to(z.dtype))
+        return r / torch.where(z < 0, z - stabiliser, z + stabiliser)
     zero = z == 0
     return torch.where(zero, torch.zeros_like(z), r / torch.where(zero, torch.ones_like(z), z))
 
