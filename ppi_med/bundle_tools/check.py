@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ppi_med.bundle_tools.layout import Bundle
 from ppi_med.bundle_tools.preflight import in_one_line, root_cause
-from ppi_med.bundle_tools.references import compile_error, missing_references, near_name
+from ppi_med.bundle_tools.references import (
+    accepted_by,
+    compile_error,
+    missing_references,
+    near_name,
+)
 from ppi_med.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +60,8 @@ def check_bundle(
     Args:
         bundle: from `open_bundle`.
         overlays: files merged over `train.json` for one more workflow, such as `paper.json`.
-        overrides: values by id, merged over every workflow; unknown ids are refused.
+        overrides: values by id, merged over every workflow that has the id; one that none has is
+            refused.
 
     Returns:
         One report for each workflow.
@@ -66,8 +72,15 @@ def check_bundle(
     workflows = [_with_base(bundle, file) for file in bundle.workflows()]
     if overlays:
         workflows.append((_train_file(bundle), *overlays))
+    accepted = [accepted_by(_parse(f, bundle.metadata, None), overrides or {}) for f in workflows]
+    for key in overrides or {}:
+        if not any(key in given for given in accepted):
+            raise UsageError(f"An override has no such id: no configuration knows {key!r}.")
     with _on_path(bundle.root):
-        return [check_workflow(files, bundle.metadata, overrides) for files in workflows]
+        return [
+            check_workflow(files, bundle.metadata, given)
+            for files, given in zip(workflows, accepted, strict=True)
+        ]
 
 
 def check_workflow(
@@ -92,6 +105,10 @@ def check_workflow(
         if key and not key.startswith("_meta_"):
             checker.visit(key)
     return Report(tuple(files), len(checker.good), tuple(checker.failures))
+
+
+class _IncompleteError(UsageError):
+    """A file that changes keys of another one, read without it."""
 
 
 class _Checker:
@@ -175,9 +192,13 @@ def _parse(
         with warnings.catch_warnings():
             # MONAI warns, and the last one wins: never what was meant.
             warnings.filterwarnings("error", message="Duplicate key")
+            # An overlay that is looked at alone; with its base the entry is there.
+            warnings.filterwarnings("ignore", message="Can't merge entry")
             parser.read_config([str(file) for file in files])
             if metadata is not None and metadata.is_file():
                 parser.read_meta(str(metadata))
+    except KeyError as error:
+        raise _IncompleteError(f"{names}: changes a key that no file has: {error}") from error
     except (ValueError, OSError, UserWarning) as error:
         raise UsageError(f"{names}: cannot be read as a configuration: {error}") from error
     try:
@@ -196,7 +217,12 @@ def _with_base(bundle: Bundle, file: Path) -> tuple[Path, ...]:
     if file.stem == "train":
         return (file,)
     train = next((f for f in bundle.workflows() if f.stem == "train"), None)
-    missing = missing_references(_parse([file], bundle.metadata, None))
+    try:
+        missing = missing_references(_parse([file], bundle.metadata, None))
+    except _IncompleteError:
+        if train is None:
+            raise
+        return (train, file)
     if train is None or not missing:
         return (file,)
     remaining = missing_references(_parse([train, file], bundle.metadata, None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +21,24 @@ def missing_references(parser: ConfigParser) -> set[str]:
     for key, item in resolver.items.items():
         wanted.update(resolver.find_refs_in_config(item.get_config(), key))
     return wanted - set(resolver.items)
+
+
+def accepted_by(parser: ConfigParser, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those overrides that a configuration has a place for.
+
+    A key at the top must be there, or be referred to; one inside another needs that other.
+
+    Args:
+        parser: of the configuration.
+        overrides: values by id, separated by ``#`` or ``::``.
+    """
+    known = set(parser.get()) | missing_references(parser)
+    accepted = {}
+    for key, value in overrides.items():
+        *outer, _ = re.split("#|::", key)
+        if key in known if not outer else parser.get("::".join(outer)) is not None:
+            accepted[key] = value
+    return accepted
 
 
 def near_name(wanted: str, names: Iterable[str]) -> str:

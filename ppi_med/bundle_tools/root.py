@@ -24,7 +24,8 @@ def bundle_root(name: str) -> str:
     """
     running = config_folder()
     if running is not None and (running / "metadata.json").is_file():
-        return _short(running.parent if running.resolve().name == "configs" else running)
+        folder = running.resolve()
+        return _short(folder.parent if folder.name == "configs" else folder)
     flat = Path("bundles") / name
     if (flat / "metadata.json").is_file():
         return str(flat)
@@ -52,7 +53,6 @@ def workspace(root: str) -> str:
 
 def _short(folder: Path) -> str:
     """Return the folder relative to the current one where it is inside, or is the one above."""
-    resolved, here = folder.resolve(), Path.cwd()
-    if resolved.is_relative_to(here) or resolved == here.parent:
-        return os.path.relpath(resolved, here)
-    return str(resolved)
+    here = Path.cwd()
+    inside_or_above = folder.is_relative_to(here) or folder == here.parent
+    return os.path.relpath(folder, here) if inside_or_above else str(folder)

@@ -108,8 +108,22 @@ def test_a_fault_of_its_own_does_not_move_a_file_onto_the_training(folder: Path)
 def test_overrides_reach_every_workflow_and_unknown_ones_are_refused(folder: Path) -> None:
     reports = check_bundle(open_bundle(folder), overrides={"network_def#in_features": "no number"})
     assert [keys(report) for report in reports] == [["network_def"], ["network_def"]]
-    with pytest.raises(UsageError, match="no such id"):
-        check_bundle(open_bundle(folder), overrides={"nowhere#at#all": 1})
+    for unknown in ("nowhere#at#all", "nowhere"):
+        with pytest.raises(UsageError, match="no such id"):
+            check_bundle(open_bundle(folder), overrides={unknown: 1})
+
+
+@pytest.mark.parametrize("key", ["width", "optimizer::lr", "train#handlers#1#inplace"])
+def test_an_override_of_what_only_the_training_has(folder: Path, key: str) -> None:
+    train, inference = check_bundle(open_bundle(folder), overrides={key: "@no_such"})
+    assert keys(train) == [key.replace("#", "::")]
+    assert keys(inference) == []
+
+
+def test_a_key_that_is_missing_can_be_given(folder: Path) -> None:
+    write(folder / "train.json", broken(extra="$@seed + 1"))
+    assert keys(check_bundle(open_bundle(folder))[0]) == ["extra"]
+    assert keys(check_bundle(open_bundle(folder), overrides={"seed": 3})[0]) == []
 
 
 def test_modules_beside_the_configuration_are_found_and_the_path_restored(folder: Path) -> None:
