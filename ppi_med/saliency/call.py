@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ppi_med.saliency.location import Place, current_place
-from ppi_med.saliency.operations import changes_first_operand
 from ppi_med.saliency.primitives import Relevance, detour, gate
 from ppi_med.saliency.refusal import refuse
 from ppi_med.saliency.roles import Role, map_tensors
@@ -29,6 +28,7 @@ class Call:
         kwargs: keyword arguments.
         forward: the recorded forward that it belongs to.
         role: of its result; a rule may change it.
+        in_place: whether the first operand is changed: ``relu_``, ``x += y``, ``inplace=True``.
     """
 
     function: Callable[..., Any]
@@ -37,11 +37,7 @@ class Call:
     kwargs: dict[str, Any]
     forward: RecordedForward
     role: Role = Role.SIGNAL
-
-    @property
-    def in_place(self) -> bool:
-        """Whether the first operand is changed: ``relu_``, ``x += y``, ``inplace=True``."""
-        return changes_first_operand(self.function, self.args, self.kwargs)
+    in_place: bool = False
 
     @property
     def collecting(self) -> bool:
@@ -61,6 +57,12 @@ class Call:
     def replaced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Return the same call with other arguments."""
         return replace(self, args=args, kwargs=kwargs)
+
+    def with_first(self, value: Any) -> Call:
+        """Return the same call with another first operand."""
+        if self.args:
+            return self.replaced((value, *self.args[1:]), self.kwargs)
+        return self.replaced((), {**self.kwargs, "input": value})
 
     def gate(self, value: Tensor) -> Tensor:
         """Return ``value`` as a constant of the map."""

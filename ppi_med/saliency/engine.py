@@ -24,14 +24,16 @@ from ppi_med.saliency.operations import (
     LINEAR,
     PASSIVE,
     STRUCTURAL,
+    changes_first_operand,
     operation_name,
 )
 from ppi_med.saliency.outside import Outside
-from ppi_med.saliency.primitives import Relevance, Switch, UnsupportedOperationError
+from ppi_med.saliency.primitives import Relevance, Switch, UnsupportedOperationError, entrance
 from ppi_med.saliency.roles import (
     Role,
     assign_role,
     is_classified,
+    is_untouched,
     map_tensors,
     role_of,
     tensors_in,
@@ -71,13 +73,12 @@ class RecordedForward(TorchFunctionMode):
     def run(self, image: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Run the network on ``image``, a leaf, and return its output."""
         with torch.inference_mode(False), torch.enable_grad():
-            # A copy, because a network may change its input in place and a leaf may not be.
-            entrance = image.clone()
-            assign_role(entrance, Role.SIGNAL)
-            self._outside.entrance = entrance.grad_fn
+            start = entrance(image, self.switch)
+            assign_role(start, Role.SIGNAL, untouched=True)
+            self._outside.entrance = start.grad_fn
             args, kwargs = map_tensors((args, kwargs), usable)
             with self:
-                output = self.network(entrance, *args, **kwargs)
+                output = self.network(start, *args, **kwargs)
             self._classify(tensors_in((output,)))
             return output
 
@@ -108,12 +109,15 @@ class RecordedForward(TorchFunctionMode):
             assign_role(output, Role.CONSTANT, replace=False)
             return output
         gates = name in GATE_KEEPING and Role.SIGNAL not in roles
-        call = Call(func, name, args, kwargs, self, Role.GATE if gates else Role.SIGNAL)
+        in_place = changes_first_operand(func, args, kwargs)
+        role = Role.GATE if gates else Role.SIGNAL
+        call = Call(func, name, args, kwargs, self, role, in_place)
+        untouched = all(is_untouched(t) for t in operands if t.requires_grad)
         output = self._dispatch(call)
-        if call.in_place or name == "setitem":
-            self._assign_in_place(args[0] if args else kwargs["input"], call.role)
+        if in_place or name == "setitem":
+            self._assign_in_place(call.argument(0, "input"), call.role, untouched)
         else:
-            assign_role(output, call.role, replace=False)
+            assign_role(output, call.role, replace=False, untouched=untouched)
         return output
 
     def _classify(self, tensors: Any) -> None:
@@ -157,10 +161,12 @@ class RecordedForward(TorchFunctionMode):
         return call.detour(value, _pass, linear)
 
     @staticmethod
-    def _assign_in_place(target: Tensor, role: Role) -> None:
-        assign_role(target, role)
-        if target._is_view() and target._base is not None:
-            assign_role(target._base, role if role_of(target._base) is None else Role.SIGNAL)
+    def _assign_in_place(target: Tensor, role: Role, untouched: bool) -> None:
+        assign_role(target, role, untouched=untouched)
+        base = target._base if target._is_view() else None
+        if base is not None:
+            whole = role if role_of(base) is None else Role.SIGNAL
+            assign_role(base, whole, untouched=untouched and is_untouched(base))
 
 
 def _pass(grad: Tensor, _: Tensor) -> tuple[Tensor]:

@@ -49,6 +49,20 @@ class _Gate(torch.autograd.Function):
         return (None if ctx.switch.on else grad), None
 
 
+class _Entrance(torch.autograd.Function):
+    """A copy of the image; only a map asks for its weights."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, switch: Switch) -> Tensor:
+        ctx.switch = switch
+        ctx.set_materialize_grads(False)
+        return image.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None]:
+        return (grad if ctx.switch.on else None), None
+
+
 class _Detour(torch.autograd.Function):
     """Stands behind a result: derivatives go on to the operation that made it, relevance does not.
 
@@ -113,6 +127,12 @@ class _BatchDeviation(torch.autograd.Function):
 def gate(value: Tensor, switch: Switch) -> Tensor:
     """Return ``value`` as a constant of the map: it passes derivatives, but no relevance."""
     out: Tensor = _Gate.apply(value, switch)  # type: ignore[no-untyped-call]
+    return out
+
+
+def entrance(image: Tensor, switch: Switch) -> Tensor:
+    """Return a copy of ``image``, a leaf, which a network may change in place."""
+    out: Tensor = _Entrance.apply(image, switch)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ppi_med.saliency.call import Call
 from ppi_med.saliency.constants import with_constants
+from ppi_med.saliency.first_layer import FIRST_LAYERS, first_layer
 from ppi_med.saliency.primitives import Relevance
 from ppi_med.saliency.roles import Role, assign_role, map_tensors, role_of, tensors_in
 
@@ -65,6 +66,8 @@ def product(call: Call) -> Any:
 
 def product_of_some(call: Call) -> Any:
     """Products of some operands, to which others are added: ``linear``, ``conv2d``, ``addmm``."""
+    if call.name in FIRST_LAYERS and (out := first_layer(call)) is not None:
+        return out
     call = with_constants(call)
     operands = OPERANDS[call.name]
     factors = [t for at in operands if role_of(t := call.argument(*at)) is not None]

@@ -41,18 +41,25 @@ def is_classified(tensor: Tensor) -> bool:
     return entry is not None and entry[1] is node
 
 
-def assign_role(value: Any, role: Role, *, replace: bool = True) -> None:
+def is_untouched(tensor: Tensor) -> bool:
+    """Say whether nothing that is trained has a part in the tensor, only the image."""
+    entry = getattr(tensor, _ATTRIBUTE, None)
+    return entry is not None and entry[2]
+
+
+def assign_role(value: Any, role: Role, *, replace: bool = True, untouched: bool = False) -> None:
     """Give a role to every intermediate tensor in ``value``.
 
     Args:
         value: a tensor, or tensors in tuples, lists and dictionaries.
         role: the role.
         replace: also where there is one already.
+        untouched: see :func:`is_untouched`.
     """
     for tensor in tensors_in((value,)):
         node = tensor.grad_fn
         if node is not None and (replace or not hasattr(tensor, _ATTRIBUTE)):
-            setattr(tensor, _ATTRIBUTE, (role, node))
+            setattr(tensor, _ATTRIBUTE, (role, node, untouched))
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:

@@ -8,6 +8,7 @@ none. :mod:`ppi_med.saliency.products`, :mod:`ppi_med.saliency.normalisation` an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -64,9 +65,8 @@ def _activate(call: Call, activation: Activation) -> Tensor:
     if not (call.collecting and activation.at_zero):
         return call.detour(call.run(), activation.relevance, source)
     # f(0) is a constant like a bias.
-    out = call.replaced((source,), {}).detour(
-        activation.value(source), activation.relevance, source
-    )
+    outside = replace(call, in_place=False)
+    out = outside.detour(activation.value(source), activation.relevance, source)
     out = out - activation.at_zero + call.constant(out.new_full(out.shape, activation.at_zero))
     return x.copy_(out) if call.in_place else out
 

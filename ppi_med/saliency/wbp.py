@@ -14,7 +14,11 @@ from ppi_med.saliency.target import Target, target_scores
 
 
 class RuleRecording(Recording):
-    """A forward recorded under relevance rules; maps are ``image * W`` with W passed back."""
+    """A forward recorded under relevance rules; maps are ``image * W`` with W passed back.
+
+    A ``backward`` of the output trains the network as that of an ordinary forward does, but stops
+    before ``image``: its gradient is worth a transposed convolution, and only a map asks for it.
+    """
 
     def __init__(self, image: Tensor, output: Any, forward: RecordedForward) -> None:
         super().__init__(image, output)
