@@ -76,8 +76,8 @@ class MultiViewClassifier(nn.Module):
         >>> volume = torch.zeros(2, 1, 10, 32, 32)
         >>> network(volume).shape
         torch.Size([2, 1])
-        >>> network.explain(volume).slice_weights.sum(1)
-        tensor([1., 1.], grad_fn=<SumBackward1>)
+        >>> torch.allclose(network.explain(volume).slice_weights.sum(1), torch.ones(2))
+        True
     """
 
     def __init__(

@@ -72,6 +72,15 @@ def test_the_best_epochs_weights_are_kept(tmp_path, values, name, epoch):
     assert found == {"metric": name, "value": values[epoch - 1], "epoch": epoch}
 
 
+def test_the_first_of_equals_is_kept_where_asked_for(tmp_path):
+    network = nn.Linear(1, 1, bias=False)
+    best = BestCheckpoint(network, tmp_path / "model.pt", ties="first")
+    loop([0.5, 0.9, 0.9], "val/auc", best)
+    assert best.epoch == 2
+    with pytest.raises(ValueError, match="ties is 'both'"):
+        BestCheckpoint(network, tmp_path / "model.pt", ties="both")
+
+
 def test_only_nan_writes_nothing(tmp_path):
     loop([NAN, NAN], "val/auc", BestCheckpoint(nn.Linear(1, 1), tmp_path / "model.pt"))
     assert list(tmp_path.iterdir()) == []
