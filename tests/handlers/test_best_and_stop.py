@@ -54,7 +54,7 @@ def marked(network, path, **options):
 @pytest.mark.parametrize(
     ("values", "name", "epoch"),
     [
-        ([0.5, 0.9, 0.9, 0.8], "val/auc", 2),
+        ([0.5, 0.9, 0.9, 0.8], "val/auc", 3),
         ([0.5, 0.4, 0.6], "val/loss", 2),
         ([NAN, 0.3, NAN, 0.2], "val/auc", 2),
         ([0.7], "val/auc", 1),
