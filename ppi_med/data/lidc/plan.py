@@ -13,6 +13,8 @@ from ppi_med.data.lidc.masks import contour_box, contour_mask
 from ppi_med.data.lidc.nodules import Nodule
 from ppi_med.data.lidc.options import PatchOptions
 
+NOT_HERE = "the slice is not here"
+
 
 @dataclass(frozen=True)
 class SliceFile:
@@ -108,7 +110,7 @@ class _Finder:
         near = np.abs(self.heights - z_mm) <= self.options.z_tolerance_mm
         found = [self.slices[i] for i in np.flatnonzero(near)]
         if not found:
-            return "the slice is not here"
+            return NOT_HERE
         if len({s.instance for s in found}) == 1 or self.options.duplicates == "lower_instance":
             return found[0]
         return f"{len(found)} slices at this position, expected one (option duplicates)"

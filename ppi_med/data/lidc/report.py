@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ppi_med.data.lidc.outputs import records
 from ppi_med.data.lidc.zarr_store import read_patch
 from ppi_med.io import write_text
 
@@ -63,8 +64,6 @@ def write_extraction_report(output: Path, store: str, result: Extraction) -> Pat
     Returns:
         The path.
     """
-    from ppi_med.data.lidc.extract import records
-
     counts = _Counts()
     total = sum(len(_largest_rows(record.rows)) for record in records(output))
     every = max(1, -(-total // MAX_PICTURES))

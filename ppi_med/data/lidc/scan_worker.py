@@ -16,7 +16,7 @@ from ppi_med.data.lidc.annotations import RATINGS, Scan, open_database
 from ppi_med.data.lidc.cut import Patch, cut_patch, slice_hu
 from ppi_med.data.lidc.nodules import Nodule, find_nodules
 from ppi_med.data.lidc.options import PatchOptions
-from ppi_med.data.lidc.plan import Plan, SliceFile, Wanted, make_plan
+from ppi_med.data.lidc.plan import NOT_HERE, Plan, SliceFile, Wanted, make_plan
 from ppi_med.data.lidc.zarr_store import group_sizes, remove_group, write_patches
 from ppi_med.io import write_json
 
@@ -164,6 +164,8 @@ def read_record(task: ScanTask) -> ScanRecord | None:
         return None  # no record, or not a whole one: cut again
     if record.input_hash != task.input_hash:
         return None
+    if any(failure["reason"] != NOT_HERE for failure in record.failures):
+        return None  # a decoder may have been installed since
     if record.group and group_sizes(task.store, record.group) != record.sizes:
         return None
     record.status = "kept"
