@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ppi_med.saliency.base import Network, Recording, leaf_image, usable
 from ppi_med.saliency.isolation import isolated
@@ -35,7 +37,9 @@ class OrdinaryRecording(Recording):
 
     def pass_image(self, image: Tensor) -> Any:
         """Return what the network says of ``image``, with a graph."""
-        with torch.inference_mode(False), torch.enable_grad():
+        # The fused kernels of attention have no second derivative, which a loss on a map needs.
+        kernel = sdpa_kernel(SDPBackend.MATH)
+        with torch.inference_mode(False), torch.enable_grad(), kernel:
             # A copy, because a network may change its input in place and a leaf may not be.
             return self.network(image.clone(), *self.args, **self.kwargs)
 
@@ -51,6 +55,7 @@ class OrdinaryRecording(Recording):
             isolated(self.network, image.device),
             torch.inference_mode(False),
             torch.set_grad_enabled(graph),
+            sdpa_kernel(SDPBackend.MATH) if graph else nullcontext(),
         ):
             output = self.network(image.clone(), *self.args, **self.kwargs)
             return scores_of(output, target, len(image))

@@ -62,7 +62,7 @@ def check(network: nn.Module, loss: Loss, step: float = 1e-5, entries: int = 4) 
             below = float(value().detach())
             flat[i] = old
             expected = (above - below) / (2 * step)
-            got = 0.0 if gradient is None else float(gradient.view(-1)[i])
+            got = 0.0 if gradient is None else float(gradient.reshape(-1)[i])
             assert abs(got - expected) <= 1e-5 * max(abs(expected), 1e-2 * scale)
 
 
