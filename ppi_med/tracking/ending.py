@@ -17,8 +17,8 @@ from ppi_med.tracking.base import Status
 class EndingWatch:
     """Closes a run when the process ends without having done so.
 
-    SIGTERM becomes a `SystemExit` in the main thread, so that ``finally`` blocks and handlers run;
-    at the process's exit an open run is closed.
+    SIGTERM becomes a `SystemExit` in the main thread, so that ``finally`` blocks and handlers run.
+    A run that is open when the process exits has FAILED: only who reaches its end finishes it.
 
     Args:
         finish: closes the run; does nothing where it is closed.
@@ -60,10 +60,8 @@ class EndingWatch:
     def _at_exit(self) -> None:
         if os.getpid() != self._process:
             return
-        if self.terminated or isinstance(_last_error(), KeyboardInterrupt):
-            self.finish("KILLED")
-        else:
-            self.finish("FINISHED" if _last_error() is None else "FAILED")
+        wanted = self.terminated or isinstance(_last_error(), KeyboardInterrupt)
+        self.finish("KILLED" if wanted else "FAILED")
 
 
 def status_of(error: BaseException) -> Status:

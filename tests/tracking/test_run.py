@@ -242,6 +242,10 @@ SCRIPT = """
         raise KeyError("lost")
     if how == "interrupt":
         signal.raise_signal(signal.SIGINT)
+    if how == "end":
+        tracker.finish()
+    if how == "leave":
+        sys.exit(0)
     if how == "terminate":
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(20)
@@ -254,6 +258,7 @@ SCRIPT = """
         ("terminate", "KILLED"),
         # Each imports MLflow in a process of its own.
         pytest.param("end", "FINISHED", marks=pytest.mark.slow),
+        pytest.param("leave", "FAILED", marks=pytest.mark.slow),
         pytest.param("error", "FAILED", marks=pytest.mark.slow),
         pytest.param("interrupt", "KILLED", marks=pytest.mark.slow),
     ],
@@ -264,7 +269,7 @@ def test_however_the_process_ends_the_run_is_closed(location, tmp_path, how, sta
         capture_output=True,
         text=True,
     )
-    assert (done.returncode == 0) == (how == "end")
+    assert (done.returncode == 0) == (how in ("end", "leave"))
     if how == "terminate":
         assert done.returncode == 128 + signal.SIGTERM
     assert only_run(location)[1].info.status == status
