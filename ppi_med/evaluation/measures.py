@@ -1,0 +1,119 @@
+"""What the measures of maps share: a name with a direction, and one value a pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+# From an image batch to an output, from output and target to scores (N,), and the maps' callable.
+Network = Callable[[Tensor], Any]
+Score = Callable[[Any, Tensor], Tensor]
+MapMethod = Callable[[Any, Tensor, Tensor], Tensor]
+
+_REDUCE: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum": lambda s: s.sum(1),
+    "abs_sum": lambda s: s.abs().sum(1),
+    "positive_sum": lambda s: s.clamp(min=0).sum(1),
+}
+REDUCTIONS = tuple(_REDUCE)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A quantity that knows its name and which way is better.
+
+    Attributes:
+        name: as logged, such as ``"deletion"``.
+        direction: 1 where larger is better, -1 where smaller is.
+
+    Examples:
+        >>> Measure("deletion", -1).better(0.1, than=0.2)
+        True
+    """
+
+    name: str
+    direction: Literal[1, -1]
+
+    def better(self, value: float, than: float) -> bool:
+        """Say whether `value` is strictly better; NaN is never better, anything beats NaN."""
+        if value != value:
+            return False
+        return than != than or self.direction * (value - than) > 0
+
+
+def pixel_values(maps: Tensor, reduce: str = "sum") -> Tensor:
+    """Return one value a pixel, ``(N, *spatial)``, of maps ``(N, C, *spatial)``.
+
+    Args:
+        maps: signed maps.
+        reduce: ``"sum"`` over channels (default), ``"abs_sum"`` or ``"positive_sum"``.
+
+    Raises:
+        ValueError: for another name or shape.
+
+    Examples:
+        >>> pixel_values(torch.tensor([[[1.0, -1.0]], [[2.0, 0.0]]]).transpose(0, 1)).tolist()
+        [[3.0, -1.0]]
+    """
+    if reduce not in _REDUCE:
+        raise ValueError(f"reduce is '{reduce}', expected one of {REDUCTIONS}")
+    if maps.ndim < 3:
+        raise ValueError(f"maps have shape {tuple(maps.shape)}, expected (N, C, *spatial)")
+    return _REDUCE[reduce](maps.detach())
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Return each pixel's place, 0 for the highest value; equal values in the order of pixels.
+
+    Args:
+        values: ``(N, *spatial)``.
+
+    Returns:
+        Places of the same shape.
+
+    Raises:
+        ValueError: where a value is NaN, which has no place.
+    """
+    if bool(values.isnan().any()):
+        raise ValueError("a map has NaN values, expected numbers: they have no place in an order")
+    flat = values.flatten(1)
+    order = flat.argsort(dim=1, descending=True, stable=True)
+    place = torch.empty_like(order)
+    place.scatter_(1, order, torch.arange(flat.shape[1], device=flat.device).expand_as(order))
+    return place.view(values.shape)
+
+
+def class_logit(output: Any, target: Tensor) -> Tensor:
+    """Return the target's logit; of a single logit its sign is the class."""
+    logits = _logits(output)
+    if logits.shape[1] == 1:
+        return logits[:, 0] * (2 * target - 1).to(logits.dtype)
+    return logits.gather(1, target.long().unsqueeze(1))[:, 0]
+
+
+def class_probability(output: Any, target: Tensor) -> Tensor:
+    """Return the target's probability, by softmax, or by the sigmoid of a single logit."""
+    logits = _logits(output)
+    if logits.shape[1] == 1:
+        return torch.sigmoid(class_logit(logits, target))
+    return class_logit(logits.softmax(1), target)
+
+
+def class_is_predicted(output: Any, target: Tensor) -> Tensor:
+    """Return 1.0 where the target has the highest probability, else 0.0: mean is accuracy."""
+    logits = _logits(output)
+    if logits.shape[1] == 1:
+        return (class_logit(logits, target) > 0).to(logits.dtype)
+    return (logits.argmax(1) == target).to(logits.dtype)
+
+
+def _logits(output: Any) -> Tensor:
+    logits = getattr(output, "logits", output)
+    if not isinstance(logits, Tensor) or logits.ndim not in (1, 2):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the network returned {got}, expected logits (N, K): give a score")
+    return logits.unsqueeze(1) if logits.ndim == 1 else logits

@@ -1,0 +1,238 @@
+"""Curves against loops over images and pixels; imputation against a dense solve."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ppi_med.evaluation.faithfulness import (
+    DELETION,
+    INSERTION,
+    deletion_curve,
+    insertion_curve,
+    mean_fill,
+    random_values,
+)
+from ppi_med.evaluation.measures import (
+    class_is_predicted,
+    class_logit,
+    class_probability,
+    pixel_values,
+    ranks,
+)
+from ppi_med.evaluation.road import (
+    ROAD_HIGHEST,
+    ROAD_LOWEST,
+    ROAR,
+    impute,
+    remove_share,
+    road_curve,
+    roar_curve,
+)
+
+
+def setting(spatial: tuple[int, ...] = (5, 4), classes: int = 3) -> tuple[Any, Tensor, Tensor]:
+    torch.manual_seed(0)
+    image = torch.randn(4, 2, *spatial).double()
+    network = nn.Sequential(nn.Flatten(), nn.Linear(image[0].numel(), classes)).double()
+    return network, image, torch.tensor([0, 1, 1, 0]) if classes < 3 else torch.tensor([0, 1, 2, 0])
+
+
+def slow_curve(
+    network: Any, start: Tensor, end: Tensor, target: Tensor, values: Tensor, counts: list[int]
+) -> Tensor:
+    """One image and one pixel at a time."""
+    rows = []
+    for i in range(len(start)):
+        order = sorted(range(values[i].numel()), key=lambda j: (-float(values[i].flatten()[j]), j))
+        row = []
+        for count in counts:
+            altered = start[i].clone().flatten(1)
+            for j in order[:count]:
+                altered[:, j] = end[i].flatten(1)[:, j]
+            logits = network(altered.view(1, *start[i].shape))[0]
+            row.append(float(logits.softmax(0)[target[i]].detach()))
+        rows.append(row)
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("spatial", [(11,), (5, 4), (3, 2, 4)])
+@pytest.mark.parametrize("fill", [0.0, 0.7, mean_fill])
+def test_curves_pixel_by_pixel(spatial: tuple[int, ...], fill: Any) -> None:
+    network, image, target = setting(spatial)
+    values = pixel_values(image).round()  # with ties
+    counts = [2, 1, 7, 10_000]
+    filled = fill(image) if callable(fill) else torch.full_like(image, fill)
+    curve = deletion_curve(network, image, target, values, counts=counts, fill=fill)
+    expected = slow_curve(network, image, filled, target, values, [0, 1, 2, 7])
+    assert curve.counts == (0, 1, 2, 7) and curve.measure is DELETION
+    assert torch.allclose(curve.scores, expected, rtol=1e-12)
+    curve = insertion_curve(network, image, target, values, counts=counts, fill=fill)
+    expected = slow_curve(network, filled, image, target, values, [0, 1, 2, 7])
+    assert curve.measure is INSERTION and torch.allclose(curve.scores, expected, rtol=1e-12)
+    area = [np.trapezoid(row, [0, 1, 2, 7]) / 7 for row in expected.numpy()]
+    assert np.allclose(curve.area(), area)
+    assert torch.allclose(curve.change()[:, 3], expected[:, 0] - expected[:, 3])
+
+
+def test_the_true_map_beats_chance_and_the_wrong_way_round() -> None:
+    torch.manual_seed(0)
+    image = torch.rand(8, 1, 6, 6)
+    weight = torch.randn(6, 6)
+
+    def network(x: Tensor) -> Tensor:
+        return (x[:, 0] * weight).sum((1, 2))
+
+    target, values = torch.ones(8).long(), image[:, 0] * weight
+    areas = [
+        float(
+            deletion_curve(network, image, target, v, counts=range(1, 37), score=class_logit)
+            .area()
+            .mean()
+        )
+        for v in (values, random_values(image, 0), -values)
+    ]
+    assert areas[0] < areas[1] < areas[2]
+    assert DELETION.better(areas[0], than=areas[1])
+    assert not INSERTION.better(areas[0], than=areas[1])
+
+
+def test_random_baseline_has_a_seed_of_its_own() -> None:
+    image = torch.zeros(2, 3, 4, 5)
+    state = torch.random.get_rng_state()
+    a, b = random_values(image, 1), random_values(image, 1)
+    assert torch.equal(a, b) and a.shape == (2, 4, 5)
+    assert not torch.equal(a, random_values(image, 2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_scores() -> None:
+    output = torch.tensor([[1.0, 3.0], [0.0, -1.0]])
+    target = torch.tensor([1, 1])
+    assert class_logit(output, target).tolist() == [3.0, -1.0]
+    assert class_is_predicted(output, target).tolist() == [1.0, 0.0]
+    assert class_probability(output, target)[0].item() == pytest.approx(1 / (1 + math.exp(-2)))
+    one = torch.tensor([[2.0], [2.0]])
+    assert class_logit(one, torch.tensor([1, 0])).tolist() == [2.0, -2.0]
+    assert class_is_predicted(one[:, 0], torch.tensor([1, 0])).tolist() == [1.0, 0.0]
+    assert class_probability(one, torch.tensor([1, 0])).sum().item() == pytest.approx(1.0)
+
+
+def test_wrong_input_is_refused() -> None:
+    network, image, target = setting()
+    with pytest.raises(ValueError, match="reduce maps by pixel_values"):
+        deletion_curve(network, image, target, image)
+    with pytest.raises(ValueError, match="outside of 1 to 20"):
+        deletion_curve(network, image, target, image[:, 0], counts=[21])
+    with pytest.raises(ValueError, match="NaN"):
+        ranks(torch.tensor([[math.nan, 1.0]]))
+    with pytest.raises(ValueError, match="reduce is 'mean'"):
+        pixel_values(image, "mean")
+    with pytest.raises(ValueError, match="expected one shape"):
+        deletion_curve(network, image, target, image[:, 0], counts=[1], fill=lambda x: x[:1])
+
+
+def slow_impute(image: Tensor, removed: Tensor) -> Tensor:
+    """One dense system an image and channel, from the definition."""
+    out = image.clone()
+    places = [tuple(p) for p in torch.cartesian_prod(*(torch.arange(n) for n in image.shape[2:]))]
+    places = [tuple(int(i) for i in p) for p in places]
+    for i in range(len(image)):
+        missing = [p for p in places if removed[i][p]]
+        for channel in range(image.shape[1]):
+            a, b = np.zeros((len(missing),) * 2), np.zeros(len(missing))
+            for row, p in enumerate(missing):
+                for q in places:
+                    steps = [abs(x - y) for x, y in zip(p, q, strict=True)]
+                    if max(steps) != 1:
+                        continue
+                    w = 1 / sum(s * s for s in steps)
+                    a[row, row] += w
+                    if q in missing:
+                        a[row, missing.index(q)] -= w
+                    else:
+                        b[row] += w * float(image[i, channel][q])
+            for p, value in zip(missing, np.linalg.solve(a, b), strict=True):
+                out[i, channel][p] = value
+    return out
+
+
+@pytest.mark.parametrize("spatial", [(6, 5), (3, 4, 3)])
+def test_imputation_solves_the_system(spatial: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    image = torch.randn(3, 2, *spatial).double()
+    removed = torch.rand(3, *spatial) < torch.tensor([0.2, 0.5, 0.9]).view(3, *([1] * len(spatial)))
+    removed[:, *([0] * len(spatial))] = False
+    got = impute(image, removed)
+    assert torch.allclose(got, slow_impute(image, removed), atol=1e-9)
+    assert torch.equal(
+        got[~removed.unsqueeze(1).expand_as(got)], image[~removed.unsqueeze(1).expand_as(got)]
+    )
+
+
+def test_imputation_as_pytorch_grad_cam() -> None:
+    road = pytest.importorskip("pytorch_grad_cam.metrics.road", reason="grad-cam is not installed")
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 8, 8)
+    removed = torch.zeros(1, 8, 8, dtype=torch.bool)
+    removed[0, 2:6, 3:6] = True  # away from the border, where its weights do not add up to 1
+    expected = road.NoisyLinearImputer(noise=0.0)(image[0], (~removed[0]).float())
+    assert torch.allclose(impute(image, removed)[0], expected.float(), atol=1e-5)
+
+
+def test_imputation_of_everything_and_nothing() -> None:
+    image = torch.rand(2, 1, 4, 4)
+    none, all_ = torch.zeros(2, 4, 4).bool(), torch.ones(2, 4, 4).bool()
+    assert torch.equal(impute(image, none), image)
+    assert impute(image, all_).abs().max() == 0
+    noisy = impute(image, all_, noise=0.5, seed=3)
+    assert torch.equal(noisy, impute(image, all_, noise=0.5, seed=3)) and noisy.std() > 0.2
+
+
+def test_road_tells_highest_first_from_lowest_first() -> None:
+    torch.manual_seed(0)
+    image = torch.zeros(6, 1, 8, 8)
+    image[:, 0, 3, 3] = 1.0
+
+    def network(x: Tensor) -> Tensor:
+        return x[:, 0, 3, 3] - 0.5
+
+    target = torch.ones(6).long()
+    high = road_curve(network, image, target, image[:, 0], shares=[0.1, 0.5])
+    low = road_curve(network, image, target, image[:, 0], shares=[0.1, 0.5], highest=False)
+    assert high.measure is ROAD_HIGHEST and low.measure is ROAD_LOWEST
+    assert high.scores.mean(0).tolist() == [1.0, 0.0, 0.0]
+    assert low.scores.mean(0).tolist() == [1.0, 1.0, 1.0]
+    assert high.counts == (0, 6, 32)
+    with pytest.raises(ValueError, match="share is 2"):
+        remove_share(2)
+
+
+def test_roar_trains_anew_on_altered_images() -> None:
+    torch.manual_seed(0)
+    label = torch.randint(2, (200,))
+    image = torch.randn(200, 1, 4)
+    image[:, 0, 1] = 2.0 * label - 1
+    maps = torch.zeros(200, 4)
+    maps[:, 1], maps[:, 0] = 2, 1
+    calls: list[Tensor] = []
+
+    def retrain(removal: Any) -> float:
+        x = removal(image, maps)
+        calls.append(x)
+        design = torch.cat([x[:, 0], torch.ones(200, 1)], 1)
+        weight = torch.linalg.lstsq(design, 2.0 * label.unsqueeze(1) - 1).solution
+        return float(((design @ weight)[:, 0] > 0).eq(label == 1).float().mean())
+
+    curve = roar_curve(retrain, shares=[0.25, 0.5])
+    assert curve.measure is ROAR and curve.counts == (0, 2500, 5000)
+    assert torch.equal(calls[0], image)
+    assert torch.allclose(calls[1][:, 0, 1], image[:, 0].mean(1))
+    assert curve.scores[0, 0] == 1.0
+    maps = -maps  # the wrong way round the label's pixel stays
+    assert roar_curve(retrain, shares=[0.25]).scores[0, 1] == 1.0
