@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
@@ -98,8 +99,11 @@ class BestCheckpoint:
             self._write()
 
     def _write(self) -> None:
+        # By way of memory: torch.save would put the temporary file's random name into the file.
+        buffer = io.BytesIO()
+        torch.save(plain(unwrapped(self.network).state_dict()), buffer)
         with atomic_path(self.path) as temporary:
-            torch.save(plain(unwrapped(self.network).state_dict()), temporary)
+            temporary.write_bytes(buffer.getbuffer())
         found = {"metric": self.metric, "value": self.value, "epoch": self.epoch}
         write_json(self.path.with_suffix(".json"), found)
         logger.info("Best %s so far: %.4f (epoch %s).", self.metric, self.value, self.epoch)
