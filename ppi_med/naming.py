@@ -74,6 +74,7 @@ def direction(name: str) -> Literal[1, -1]:
     """Return 1 where a larger value of the metric is better, -1 where a smaller one is.
 
     Args:
-        name: full name, such as `VAL_AUC`; losses (``loss/...`` and ``.../loss``) are minimised.
+        name: full name, such as `VAL_AUC`; losses (``loss/...`` and ``.../loss``) and errors of
+            calibration (``.../brier``, ``.../ece``) are minimised.
     """
-    return -1 if "loss" in name.split("/") else 1
+    return -1 if {"loss", "brier", "ece"} & set(name.split("/")) else 1

@@ -84,7 +84,7 @@ class ShortcutPlan:
             "seed": seed,
             "max_epochs": self.max_epochs,
             "patience": self.max_epochs,
-            "tracking_uri": None,
+            "tracking_uri": "none",  # MONAI's command line passes no null on
             **_AT_ITS_PLACE,
             # The last epoch's network, for every method: in-site validation is perfect on the
             # artefact, so that to choose an epoch by it would be to choose the artefact.
