@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ppi_med.handlers.batch_statistics import running_statistics_kept
 from ppi_med.intervention import PPITerms
-from ppi_med.saliency import WBP
+from ppi_med.saliency import WBP, SaliencyMethod
 
 
 def network(seed: int = 0, classes: int = 2, dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -66,7 +66,11 @@ def trainer(
 
 
 def hand_written_loop(
-    net: nn.Module, data: Sequence[dict[str, Tensor]], terms: PPITerms, lr: float = 0.05
+    net: nn.Module,
+    data: Sequence[dict[str, Tensor]],
+    terms: PPITerms,
+    lr: float = 0.05,
+    method: SaliencyMethod | None = None,
 ) -> None:
     """PPI without handler, trainer or recording: separate forwards, gradient steps by hand.
 
@@ -74,11 +78,11 @@ def hand_written_loop(
     with the pass that L_cls uses.
     """
     net.train()
-    wbp, cross_entropy = WBP(), nn.CrossEntropyLoss()
+    method, cross_entropy = method or WBP(), nn.CrossEntropyLoss()
     for iteration, batch in enumerate(data, start=1):
         image, label = batch["image"], batch["label"]
         cls_loss = cross_entropy(net(image), label)
-        saliency = wbp(net, image, label, create_graph=terms.needs_map_gradient)
+        saliency = method(net, image, label, create_graph=terms.needs_map_gradient)
         contrasts = terms.contrast_images(image, saliency, label, num_logits=2)
         with running_statistics_kept(net):
             outputs = net(contrasts.batch)
