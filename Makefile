@@ -79,7 +79,7 @@ docs: install-dev ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 notebooks: install-dev ## execute the notebooks
-	$(BIN)/python -m pytest --nbmake notebooks
+	$(BIN)/python -m pytest tests/notebooks
 
 ui: install ## open MLflow on this machine only
 	@echo "MLflow: http://127.0.0.1:$(PORT) in about half a minute; stop it with Ctrl-C"
