@@ -4,6 +4,7 @@
 - ``volumes``: files of any supported format; ``fit``: from a volume's grid to the network's.
 - ``outputs``: what is written for a volume; ``nifti``, ``identity``: parts of it.
 - ``dataset``, ``evaluator``, ``handler``, ``checkpoint``: the same as parts of a MONAI bundle.
+- ``volume_map``: the map alone, as a saliency method.
 
 They are imported on first use, so that reading a volume does not cost MONAI.
 """
@@ -22,6 +23,7 @@ _WHERE = {
     "LoadedVolume": "volumes",
     "OctFiles": "dataset",
     "VolumeExplanation": "explain",
+    "VolumeMap": "volume_map",
     "explain_volume": "explain",
     "find_inputs": "volumes",
     "infer_iteration": "evaluator",

@@ -37,7 +37,15 @@ def test_what_a_training_leaves(trained) -> None:
     summary = json.loads((folder / "run" / "test.json").read_text())
     assert summary["cases"] == 5 and 0 <= summary["test/auc"] <= 1
     with (folder / "run" / "test_predictions.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 5
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5
+    pictures = {path.name for path in (folder / "run" / "pictures").glob("*.png")}
+    assert "roc.png" in pictures
+    # Two of each class, each with its slices and their weights.
+    for kind in ("case", "weights"):
+        drawn = {row["label"] for row in rows if f"{kind}_{row['volume_id']}.png" in pictures}
+        assert drawn == {"0", "1"}
+    assert len(pictures) == 1 + 2 * 4
 
 
 def test_the_run_in_mlflow(trained, phantom: Path) -> None:
@@ -64,7 +72,7 @@ def test_the_run_in_mlflow(trained, phantom: Path) -> None:
     assert run.data.params["max_epochs"] == "2" and run.data.params["cnn_lr"] == "0.003"
     assert {one.dataset.name for one in run.inputs.dataset_inputs} == {"train", "val", "test"}
     artifacts = {one.path for one in client.list_artifacts(run.info.run_id)}
-    assert {"resolved_config.json", "predictions"} <= artifacts
+    assert {"resolved_config.json", "predictions", "pictures"} <= artifacts
 
 
 def test_the_model_in_mlflow_answers_like_the_network(trained) -> None:
