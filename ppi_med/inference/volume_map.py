@@ -39,6 +39,6 @@ class VolumeMap:
         """
         if target != _PRESENT:
             raise ValueError(f"target is {target!r}, expected {_PRESENT}: the map is of GA.")
-        saliency = explain_volume(network, image, self.method, chunk_size=self.chunk_size).saliency
-        assert saliency is not None  # a method was given
-        return saliency
+        found = explain_volume(network, image, self.method, chunk_size=self.chunk_size)
+        # With a method there is a map.
+        return cast(Tensor, found.saliency)
