@@ -51,8 +51,11 @@ def explain_errors(name: str) -> None:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return the innermost error: MONAI wraps what a component raised, once for each level."""
-    while error.__cause__ is not None:
+    """Return the innermost error, or the outermost that is in plain words.
+
+    MONAI wraps what a component raised, once for each level.
+    """
+    while error.__cause__ is not None and not isinstance(error, UsageError):
         error = error.__cause__
     return error
 
@@ -92,6 +95,24 @@ def refuse_unknown_keys(bundle_root: str | os.PathLike[str]) -> None:
             close = difflib.get_close_matches(key, sorted(known), n=1)
             hint = f"did you mean {close[0]}?" if close else "docs/README.md lists the keys."
             raise UsageError(f"There is no key {key!r} in this bundle: {hint}")
+
+
+def require_image_size(image_size: Any) -> None:
+    """Refuse a size of B-scans that is none.
+
+    Args:
+        image_size: (depth, width) in pixels, or None for each volume's own.
+
+    Raises:
+        UsageError: where it is something else.
+    """
+    pair = isinstance(image_size, (list, tuple)) and len(image_size) == 2
+    if image_size is not None and not (
+        pair and all(isinstance(size, int) and size > 0 for size in image_size)
+    ):
+        raise UsageError(
+            f"image_size is {image_size!r}, expected [depth, width] in pixels, such as [64, 80]."
+        )
 
 
 def require_dataset(datalist: str | os.PathLike[str], workspace: str = ".") -> None:

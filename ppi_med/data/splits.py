@@ -78,9 +78,9 @@ class Splits:
                 if subject in self.parts[name]:
                     return name
             return None
-        if not 0 <= fold < len(self.folds):
+        if not isinstance(fold, int) or not 0 <= fold < len(self.folds):
             known = f"0 to {len(self.folds) - 1}" if self.folds else "none: there are no folds"
-            raise UsageError(f"fold is {fold}, expected {known}.")
+            raise UsageError(f"fold is {fold!r}, expected {known}.")
         if subject in self.parts["test"]:
             return "test"
         for index, members in enumerate(self.folds):
