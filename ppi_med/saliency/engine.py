@@ -8,7 +8,9 @@ placed, so functional calls, reused modules and in-place ReLU work, and nothing 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -68,18 +70,23 @@ class RecordedForward(TorchFunctionMode):
         self.switch = Switch()
         self.constants: list[Tensor] | None = [] if collect_constants else None
         self._outside = Outside(network, self.switch, foreign or {})
+        self.in_float16 = False
         self._surrogates = 0
+        # Autograd is the rule for these, and a subclass with a dispatch of its own sees them all.
+        every = type(self) is RecordedForward and not collect_constants
+        self._plain = (STRUCTURAL | LINEAR) - rules.keys() if every else frozenset()
 
     def run(self, image: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Run the network on ``image``, a leaf, and return its output."""
         with torch.inference_mode(False), torch.enable_grad():
+            self.in_float16 = _is_in_float16(image)
             start = entrance(image, self.switch)
             assign_role(start, Role.SIGNAL, untouched=True)
             self._outside.entrance = start.grad_fn
             args, kwargs = map_tensors((args, kwargs), usable)
-            with self:
+            with _as_written(), self:
                 output = self.network(start, *args, **kwargs)
-            self._classify(tensors_in((output,)))
+            self._survey((output,))
             return output
 
     def constant(self, value: Tensor) -> Tensor:
@@ -101,32 +108,43 @@ class RecordedForward(TorchFunctionMode):
         name = operation_name(func)
         if name in PASSIVE:
             return func(*args, **kwargs)
-        operands = list(tensors_in(args[:1] if name in FIRST_ONLY else (*args, kwargs)))
-        self._classify(operands)
-        roles = [role for tensor in operands if (role := role_of(tensor)) is not None]
-        if not roles:
+        role, untouched = self._survey(args[:1] if name in FIRST_ONLY else (*args, kwargs))
+        if role is Role.CONSTANT:
             output = func(*args, **kwargs)
-            assign_role(output, Role.CONSTANT, replace=False)
+            assign_role(output, role, replace=False)
             return output
-        gates = name in GATE_KEEPING and Role.SIGNAL not in roles
+        if role is Role.GATE and name not in GATE_KEEPING:
+            role = Role.SIGNAL
         in_place = changes_first_operand(func, args, kwargs)
-        role = Role.GATE if gates else Role.SIGNAL
-        call = Call(func, name, args, kwargs, self, role, in_place)
-        untouched = all(is_untouched(t) for t in operands if t.requires_grad)
-        output = self._dispatch(call)
-        if in_place or name == "setitem":
-            self._assign_in_place(call.argument(0, "input"), call.role, untouched)
+        if name in self._plain:
+            output = func(*args, **kwargs)
         else:
-            assign_role(output, call.role, replace=False, untouched=untouched)
+            call = Call(func, name, args, kwargs, self, role, in_place)
+            _refuse_checkpointing(call)
+            output = self._dispatch(call)
+            role = call.role
+        if in_place or name == "setitem":
+            _assign_in_place(args[0] if args else kwargs["input"], role, untouched)
+        else:
+            assign_role(output, role, replace=False, untouched=untouched)
         return output
 
-    def _classify(self, tensors: Any) -> None:
-        for tensor in tensors:
+    def _survey(self, operands: tuple[Any, ...]) -> tuple[Role, bool]:
+        """Return the strongest role among the tensors, and whether nothing trained is there."""
+        role, untouched = Role.CONSTANT, True
+        for tensor in tensors_in(operands):
+            if tensor.grad_fn is None:
+                untouched = untouched and not tensor.requires_grad
+                continue
             if not is_classified(tensor):
                 self._outside.classify(tensor)
+            untouched = untouched and is_untouched(tensor)
+            own = role_of(tensor)
+            if own is not None and role is not Role.SIGNAL:
+                role = own
+        return role, untouched
 
     def _dispatch(self, call: Call) -> Any:
-        _refuse_checkpointing(call)
         explained = getattr(call.function, "saliency_surrogate", None)
         if explained is not None:
             return self._with_surrogate(call, explained)
@@ -160,13 +178,27 @@ class RecordedForward(TorchFunctionMode):
         """Return ``value`` with its derivative, relevance passing to ``linear``."""
         return call.detour(value, _pass, linear)
 
-    @staticmethod
-    def _assign_in_place(target: Tensor, role: Role, untouched: bool) -> None:
-        assign_role(target, role, untouched=untouched)
-        base = target._base if target._is_view() else None
-        if base is not None:
-            whole = role if role_of(base) is None else Role.SIGNAL
-            assign_role(base, whole, untouched=untouched and is_untouched(base))
+
+def _assign_in_place(target: Tensor, role: Role, untouched: bool) -> None:
+    assign_role(target, role, untouched=untouched)
+    base = target._base if target._is_view() else None
+    if base is not None:
+        whole = role if role_of(base) is None else Role.SIGNAL
+        assign_role(base, whole, untouched=untouched and is_untouched(base))
+
+
+def _is_in_float16(image: Tensor) -> bool:
+    kind = image.device.type
+    autocast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    return autocast or image.dtype == torch.float16
+
+
+def _as_written() -> AbstractContextManager[Any]:
+    """Let compiled parts of a network run as they are written, where operations can be seen."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def _pass(grad: Tensor, _: Tensor) -> tuple[Tensor]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from ppi_med.saliency.call import Call
 from ppi_med.saliency.primitives import Relevance, batch_deviation, per_channel
@@ -27,23 +28,25 @@ def batch_norm(call: Call) -> Tensor:
     if not training or not out.requires_grad:
         return out
     x, weight = call.argument(0, "input"), call.argument(3, "weight")
-    mean, inverse = _batch_statistics(out, x, eps)
-    return call.detour(out, _batch_norm_relevance, x, mean, inverse, weight)
+    return call.detour(out, _batch_norm_rule(out.grad_fn, eps), x, weight)
 
 
-def _batch_norm_relevance(
-    grad: Tensor, x: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor | None = None
-) -> tuple[Tensor | None, ...]:
-    if torch.is_grad_enabled():
-        inverse = batch_deviation(x, mean, inverse)
-    scale = inverse if weight is None else inverse * weight
-    passed = grad * per_channel(scale, x).to(grad.dtype)
-    return (passed, None, None) if weight is None else (passed, None, None, None)
+def _batch_norm_rule(node: Node | None, eps: float) -> Relevance:
+    def relevance(
+        grad: Tensor, x: Tensor, weight: Tensor | None = None
+    ) -> tuple[Tensor | None, ...]:
+        mean, inverse = _batch_statistics(node, x, eps)
+        if torch.is_grad_enabled():
+            inverse = batch_deviation(x, mean, inverse)
+        scale = inverse if weight is None else inverse * weight
+        passed = grad * per_channel(scale, x).to(grad.dtype)
+        return (passed,) if weight is None else (passed, None)
+
+    return relevance
 
 
-def _batch_statistics(out: Tensor, x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _batch_statistics(node: Node | None, x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Return mean and 1/sigma of each channel: those that the forward has kept, if it has."""
-    node = out.grad_fn
     mean, inverse = getattr(node, "_saved_result1", None), getattr(node, "_saved_result2", None)
     if isinstance(mean, Tensor) and isinstance(inverse, Tensor) and mean.numel() == x.shape[1]:
         return mean.detach(), inverse.detach()

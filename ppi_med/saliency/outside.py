@@ -18,6 +18,9 @@ from ppi_med.saliency.primitives import Relevance, Switch, detour
 from ppi_med.saliency.refusal import refuse
 from ppi_med.saliency.roles import Role, assign_role, is_classified, role_of
 
+# Functions that only watch: they pass their operands on, and relevance with them.
+_WATCHING = frozenset({"torch.nn.parallel.distributed._DDPSink"})
+
 
 class Outside:
     """Gives a role, and where it is needed a rule, to tensors of unknown origin.
@@ -48,7 +51,9 @@ class Outside:
             return
         name = _origin(tensor.grad_fn)
         rule = self.foreign.get(name)
-        if rule is None:
+        if name in _WATCHING:
+            pass
+        elif rule is None:
             place = current_place(self.network)
             refuse(tensor, name, place, self.switch, in_place=True)
         else:

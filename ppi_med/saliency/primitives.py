@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.autograd.grad_mode import _unsafe_preserve_version_counter as preserved_version
 
 # From the relevance of a result and the operands kept for it to the relevance of each operand.
 Relevance = Callable[..., tuple[Tensor | None, ...]]
@@ -161,10 +160,11 @@ def detour(
         )
         return view
     # Nothing is changed: a result that its own operation has saved must not count as changed.
-    with preserved_version(value):
-        out: Tensor = _Detour.apply(  # type: ignore[no-untyped-call]
-            value, relevance, switch, *operands
-        )
+    version = value._version
+    out: Tensor = _Detour.apply(  # type: ignore[no-untyped-call]
+        value, relevance, switch, *operands
+    )
+    torch._C._autograd._unsafe_set_version_counter((out,), (version,))
     return out
 
 

@@ -119,10 +119,6 @@ def _power_relevance(grad: Tensor, x: Tensor, exponent: Tensor) -> tuple[Tensor,
     return (grad * x.pow(exponent - 1)).sum_to_size(x.shape), None
 
 
-def _same(grad: Tensor, *operands: Tensor) -> tuple[Tensor | None, ...]:
-    return (grad, *(None for _ in operands[1:]))
-
-
 WBP_RULES: Mapping[str, Rule] = {
     # activations
     "silu": elementwise(lambda _: act.SILU),
@@ -182,5 +178,4 @@ WBP_RULES: Mapping[str, Rule] = {
 # autograd functions that libraries define for themselves, by the tensors that they save.
 FOREIGN_RULES: Mapping[str, Relevance] = {
     "monai.networks.blocks.activation.SwishImplementation": act.SILU.relevance,
-    "torch.nn.parallel.distributed._DDPSink": _same,
 }

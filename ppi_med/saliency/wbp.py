@@ -12,6 +12,9 @@ from ppi_med.saliency.engine import RecordedForward
 from ppi_med.saliency.rules import FOREIGN_RULES, WBP_RULES
 from ppi_med.saliency.target import Target, target_scores
 
+# Weights of single pixels are small beside float16: they are passed back larger, as a loss is.
+_FLOAT16_SCALE = 2.0**10
+
 
 class RuleRecording(Recording):
     """A forward recorded under relevance rules; maps are ``image * W`` with W passed back.
@@ -63,18 +66,24 @@ class RuleRecording(Recording):
         """Return the weights W of ``inputs`` for the sum of the scores."""
         if not scores.requires_grad:
             return tuple(torch.zeros_like(value) for value in inputs)
-        with torch.inference_mode(False), torch.enable_grad(), self.forward.switch:
-            found = torch.autograd.grad(
-                scores.sum(),
-                inputs,
-                create_graph=create_graph,
-                retain_graph=retain_graph,
-                allow_unused=True,
+
+        def passed(scale: float, retain: bool) -> tuple[Tensor, ...]:
+            with torch.inference_mode(False), torch.enable_grad(), self.forward.switch:
+                total = scores.sum() if scale == 1 else scores.float().sum() * scale
+                found = torch.autograd.grad(
+                    total, inputs, create_graph=create_graph, retain_graph=retain, allow_unused=True
+                )
+            return tuple(
+                torch.zeros_like(value) if weight is None else weight / scale
+                for value, weight in zip(inputs, found, strict=True)
             )
-        return tuple(
-            torch.zeros_like(value) if weight is None else weight
-            for value, weight in zip(inputs, found, strict=True)
-        )
+
+        if not self.forward.in_float16:
+            return passed(1.0, retain_graph)
+        weights = passed(_FLOAT16_SCALE, True)
+        if all(bool(weight.isfinite().all()) for weight in weights):
+            return weights
+        return passed(1.0, retain_graph)
 
 
 class WBP(SaliencyMethod):
