@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from ppi_med.bundle_tools.layout import CONFIG_SUFFIXES
-from ppi_med.bundle_tools.running import running_parser
+from ppi_med.running import running_parser
 from ppi_med.errors import UsageError
 
 # MONAI's own: what it runs, and what it adds.
@@ -203,11 +203,15 @@ def _texts(config: Any) -> Iterable[str]:
 def _line(part: str, cases: Sequence[Mapping[str, Any]]) -> str:
     positive = sum(int(case["label"]) for case in cases)
     subjects = len({case.get("subject") or f"case {n}" for n, case in enumerate(cases)})
-    return f"{part}: {_volumes(cases)} of {subjects} subjects, {positive} positive"
+    return f"{part}: {_volumes(cases)} of {_number(subjects, 'subject')}, {positive} positive"
 
 
 def _volumes(cases: Sequence[Any]) -> str:
-    return f"{len(cases)} volume{'' if len(cases) == 1 else 's'}"
+    return _number(len(cases), "volume")
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _only(labels: set[int]) -> str:

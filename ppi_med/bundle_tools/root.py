@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ppi_med.bundle_tools.running import config_folder
+from ppi_med.running import config_folder
 
 
 def bundle_root(name: str) -> str:

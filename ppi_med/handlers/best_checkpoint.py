@@ -36,6 +36,7 @@ class BestCheckpoint:
         metric: key of ``evaluator.state.metrics``; its direction is known from its name.
         start_epoch: first epoch that may be the best, from 1.
         ties: which of equals is kept, "last" or "first".
+        facts: of the training, such as its method and seed; "trained" in the JSON file.
 
     Attributes:
         value: the best so far, None before the first.
@@ -59,6 +60,7 @@ class BestCheckpoint:
         metric: str = naming.VAL_AUC,
         start_epoch: int = 1,
         ties: Literal["last", "first"] = "last",
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         if ties not in ("last", "first"):
             raise ValueError(f"ties is {ties!r}, expected 'last' or 'first'.")
@@ -67,6 +69,7 @@ class BestCheckpoint:
         self.metric = metric
         self.start_epoch = start_epoch
         self.ties = ties
+        self.facts = dict(facts or {})
         self.value: float | None = None
         self.epoch: int | None = None
 
@@ -104,7 +107,9 @@ class BestCheckpoint:
         torch.save(plain(unwrapped(self.network).state_dict()), buffer)
         with atomic_path(self.path) as temporary:
             temporary.write_bytes(buffer.getbuffer())
-        found = {"metric": self.metric, "value": self.value, "epoch": self.epoch}
+        found: dict[str, Any] = {"metric": self.metric, "value": self.value, "epoch": self.epoch}
+        if self.facts:
+            found["trained"] = self.facts
         write_json(self.path.with_suffix(".json"), found)
         logger.info("Best %s so far: %.4f (epoch %s).", self.metric, self.value, self.epoch)
 

@@ -193,6 +193,8 @@ def mask_name(name: str) -> str | None:
     """
     if name == "plain":
         return None
+    if name in _CONTROLS:
+        return "random"
     return name.removeprefix("ppi_wbp_") if name in _PRINTED else "adaptive"
 
 

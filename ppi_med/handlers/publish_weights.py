@@ -6,49 +6,40 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ppi_med.io import atomic_path, write_json
+from ppi_med.io import atomic_path
 
 logger = logging.getLogger(__name__)
 
 
 class PublishWeights:
-    """When training has completed, copy the best weights and say where they came from.
+    """When training has completed, copy the best weights and the JSON file that describes them.
 
     One of ``train#handlers``. While a training runs, its best weights stay in its own folder: a
     second training, or one that is killed, changes nothing that an inference is using.
 
     Args:
         source: file of the best weights, from :class:`~ppi_med.handlers.BestCheckpoint`.
-        target: the file to write, such as "models/model.pt". The JSON file of the same name beside
-            it gets what stands in the source's, and the facts under "trained".
-        facts: of the training, such as its method and seed.
+        target: the file to write, such as "models/model.pt".
 
     Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "best.pt").write_bytes(b"weights")
         >>> trainer = Engine(lambda engine, batch: None)
-        >>> PublishWeights(folder / "best.pt", folder / "model.pt", {"seed": 3}).attach(trainer)
+        >>> PublishWeights(folder / "best.pt", folder / "model.pt").attach(trainer)
         >>> _ = trainer.run([0])
-        >>> weights_facts(folder / "model.pt")
-        {'trained': {'seed': 3}}
+        >>> (folder / "model.pt").read_bytes()
+        b'weights'
     """
 
-    def __init__(
-        self,
-        source: str | os.PathLike[str],
-        target: str | os.PathLike[str],
-        facts: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
         self.source = Path(source)
         self.target = Path(target)
-        self.facts = dict(facts or {})
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer.
@@ -63,10 +54,13 @@ class PublishWeights:
     def _publish(self, engine: Engine) -> None:
         if getattr(engine.state, "rank", 0) > 0 or not self.source.is_file():
             return
-        with atomic_path(self.target) as temporary:
-            shutil.copyfile(self.source, temporary)
-        found = {**weights_facts(self.source), "trained": self.facts}
-        write_json(self.target.with_suffix(".json"), found)
+        for source, target in (
+            (self.source, self.target),
+            (self.source.with_suffix(".json"), self.target.with_suffix(".json")),
+        ):
+            if source.is_file():
+                with atomic_path(target) as temporary:
+                    shutil.copyfile(source, temporary)
         logger.info("weights: %s", self.target)
 
 

@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from ppi_med.running import running_parser
 
 LONGEST = 500
 _SHOWN = 200
@@ -91,26 +92,11 @@ def bundle_config() -> dict[str, Any] | None:
     Returns:
         None where no bundle is running.
     """
-    parser = _running_parser()
+    parser = running_parser()
     if parser is None:
         return None
     config = {name: value for name, value in parser.get().items() if name != parser.meta_key}
     found: dict[str, Any] = _resolved(config, "", parser.ref_resolver.resolved_content)
-    return found
-
-
-def _running_parser() -> Any:
-    if "monai.bundle" not in sys.modules:
-        return None
-    from monai.bundle import ConfigParser
-
-    frame: Any = sys._getframe()
-    found = None
-    while frame is not None:
-        candidate = frame.f_locals.get("self")
-        if isinstance(candidate, ConfigParser):
-            found = candidate  # the outermost: a bundle may run another's parser inside
-        frame = frame.f_back
     return found
 
 

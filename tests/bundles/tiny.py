@@ -46,7 +46,7 @@ def settings(data: Path, output: Path, **changes: Any) -> dict[str, Any]:
         "dataset_dir": str(data),
         "output_dir": str(output / "run"),
         "ckpt_dir": str(output / "models"),
-        "tracking_uri": None,
+        "tracking_uri": "none",
     }
     return {**SMALL, **places, **changes}
 
