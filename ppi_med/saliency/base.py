@@ -24,6 +24,16 @@ class Recording(ABC):
     Attributes:
         image: the leaf on which the map is taken, ``(N, C, *spatial)``.
         output: what the network returned.
+
+    Examples:
+        >>> from ppi_med.saliency import WBP
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+        >>> recording = WBP().record(network, torch.rand(3, 1, 2, 2))
+        >>> s = recording.saliency(torch.tensor([0, 1, 1]), create_graph=True)
+        >>> loss = recording.output.square().mean() + s.abs().mean()
+        >>> loss.backward()
+        >>> network[1].weight.grad.shape
+        torch.Size([2, 4])
     """
 
     def __init__(self, image: Tensor, output: Any) -> None:
@@ -53,7 +63,10 @@ class SaliencyMethod(ABC):
 
     @abstractmethod
     def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> Recording:
-        """Run ``network(image, *args, **kwargs)`` once and keep what a map needs."""
+        """Run ``network(image, *args, **kwargs)`` once and keep what a map needs.
+
+        It is an ordinary forward of the network, with what that does to buffers and random state.
+        """
 
     def __call__(
         self, network: Network, image: Tensor, target: Target, *, create_graph: bool = False
@@ -72,6 +85,15 @@ class SaliencyMethod(ABC):
         Raises:
             ValueError: where image or target do not fit.
             IndexError: where a class index is outside the output.
+
+        Examples:
+            >>> from ppi_med.saliency import WBP
+            >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+            >>> image, target = torch.rand(2, 1, 2, 2), torch.tensor([2, 0])
+            >>> WBP()(network, image, target).shape
+            torch.Size([2, 1, 2, 2])
+            >>> WBP()(network, image, lambda output: output[:, 1] - output[:, 0]).shape
+            torch.Size([2, 1, 2, 2])
         """
         with isolated(network, image.device):
             recording = self.record(network, image)

@@ -41,9 +41,25 @@ def wbp_completeness(
     """Account for a network's logits by pixels and constants under WBP's rules.
 
     The constants are collected one by one during the forward pass and asked for their weights; they
-    are not the difference to the logit.
+    are not the difference to the logit. Of a network with a `saliency_surrogate` the surrogate is
+    accounted for. Numbers written into a part of a tensor (``masked_fill``, ``x[i] = 2``, padding
+    by a value) are not collected; the error then shows them.
 
-    Example:
+    Args:
+        network: a module, or any callable on ``image``.
+        image: ``(N, C, *spatial)``, floating point; float64 for small errors.
+        target: see :func:`ppi_med.saliency.target.target_scores`.
+        kwargs: further keyword arguments of the network.
+
+    Returns:
+        The parts, each summed over the batch.
+
+    Raises:
+        ValueError: where image or target do not fit.
+        IndexError: where a class index is outside the output.
+        UnsupportedOperationError: where relevance reaches an operation without a rule.
+
+    Examples:
         >>> import torch
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).double()
         >>> parts = wbp_completeness(network, torch.ones(3, 1, 2, 2).double(), 1)

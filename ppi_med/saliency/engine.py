@@ -54,6 +54,16 @@ class RecordedForward(TorchFunctionMode):
             such functions bypass torch's dispatch and are met where their result is used.
         collect_constants: keep each constant that is added to the signal as a leaf
             (see :mod:`ppi_med.saliency.completeness`).
+
+    Examples:
+        >>> from ppi_med.saliency.rules import WBP_RULES
+        >>> image = torch.tensor([[[-1.0, 2.0]]], requires_grad=True)
+        >>> forward = RecordedForward(WBP_RULES, torch.nn.functional.silu)
+        >>> output = forward.run(image)
+        >>> with forward.switch:
+        ...     (ratio,) = torch.autograd.grad(output.sum(), image)
+        >>> torch.equal(ratio, torch.sigmoid(image))
+        True
     """
 
     def __init__(

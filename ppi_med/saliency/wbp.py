@@ -30,7 +30,13 @@ class RuleRecording(Recording):
     def saliency(
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
     ) -> Tensor:
-        """Return s = W_0 * x, the relevance of every pixel for ``target``."""
+        """Return s = W_0 * x, the relevance of every pixel for ``target``.
+
+        Raises:
+            ValueError: where the target does not fit the output.
+            IndexError: where a class index is outside the output.
+            UnsupportedOperationError: where relevance reaches an operation without a rule.
+        """
         (weights,) = self.pass_back(
             self.scores(target),
             (self.image,),
@@ -73,10 +79,11 @@ class RuleRecording(Recording):
                 found = torch.autograd.grad(
                     total, inputs, create_graph=create_graph, retain_graph=retain, allow_unused=True
                 )
-            return tuple(
-                torch.zeros_like(value) if weight is None else weight / scale
+            weights = (
+                torch.zeros_like(value) if weight is None else weight
                 for value, weight in zip(inputs, found, strict=True)
             )
+            return tuple(weight if scale == 1 else weight / scale for weight in weights)
 
         if not self.forward.in_float16:
             return passed(1.0, retain_graph)
@@ -87,16 +94,24 @@ class RuleRecording(Recording):
 
 
 class WBP(SaliencyMethod):
-    """Weight Back Propagation: the map is the image times the weights passed back to it.
+    r"""Weight Back Propagation (Table 1): the image times the weights passed back to it.
 
-    Each layer passes the weights back by Table 1: linear layers by their transpose, an activation
-    f by h(x) = (f(x) - f(0)) / x, max pooling to the position that won, BatchNorm by gamma/sigma.
-    On networks of linear, convolution, ReLU, pooling and evaluation-mode BatchNorm layers this
-    equals gradient x input; elsewhere it does not (docs: explanation/wbp).
+    .. math:: s = x \odot W_0, \quad W_{l-1} = \mathrm{rule}_l(W_l), \quad W_L = e_{target}
 
-    The sum of the map and of all constants (biases, f(0), shifts) is the logit.
+    Each layer passes the weights back by its rule: linear layers and convolutions by their
+    transpose, an activation f by :math:`h(x) = (f(x) - f(0)) / x`, max pooling to the place that
+    won, BatchNorm by :math:`\gamma / \sigma` with the statistics as constants. In LayerNorm,
+    GroupNorm and InstanceNorm :math:`1 / \sigma` is a constant and subtracting the mean is linear;
+    a sigmoid gate or a softmax attention is a constant factor of what it multiplies.
 
-    Example:
+    On networks of linear layers, convolutions, ReLU, LeakyReLU, pooling and BatchNorm in evaluation
+    mode this equals gradient x input; elsewhere it does not. The map and the part of all constants
+    (biases, f(0), shifts) add up to the logit: see :func:`wbp_completeness`.
+
+    Half precision: where the forward runs in float16, the weights are passed back 1024 times larger
+    and divided at the end, unless they overflow.
+
+    Examples:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False))
         >>> image = torch.ones(3, 1, 2, 2)
         >>> s = WBP()(network, image, target=1)
@@ -104,6 +119,10 @@ class WBP(SaliencyMethod):
         torch.Size([3, 1, 2, 2])
         >>> torch.allclose(s.sum((1, 2, 3)), network(image)[:, 1])
         True
+        >>> WBP()(torch.nn.Flatten(), torch.rand(1, 1, 2, 2), lambda y: y.log_softmax(1)[:, 0])
+        Traceback (most recent call last):
+        ...
+        ppi_med.saliency.primitives.UnsupportedOperationError: no relevance rule for ...
     """
 
     def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> RuleRecording:
@@ -120,6 +139,8 @@ class WBP(SaliencyMethod):
 
         Raises:
             ValueError: where ``image`` is not a floating point batch.
+            UnsupportedOperationError: where the network checkpoints its activations. An operation
+                without a rule raises it later, when relevance reaches it.
         """
         leaf = leaf_image(image)
         forward = RecordedForward(WBP_RULES, network, foreign=FOREIGN_RULES)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ppi_med.saliency import WBP, UnsupportedOperationError
 from tests.saliency import recursion as r
+from tests.saliency import recursion_norms as norms
 from tests.saliency.cases import assert_close
 
 N, L, E, HEADS = 2, 5, 8, 2
@@ -50,10 +51,10 @@ def randomised(module: nn.Module) -> Any:
     return module.double()
 
 
-def oracle(m: nn.MultiheadAttention, mask: Tensor | None) -> r.Attention:
+def oracle(m: nn.MultiheadAttention, mask: Tensor | None) -> norms.Attention:
     weights, biases = m.in_proj_weight.split(E), m.in_proj_bias.split(E)
     out = (m.out_proj.weight, m.out_proj.bias)
-    return r.Attention(list(zip(weights, biases, strict=True)), out, HEADS, mask)
+    return norms.Attention(list(zip(weights, biases, strict=True)), out, HEADS, mask)
 
 
 class SelfAttention(nn.Module):
@@ -129,7 +130,7 @@ class Projected(nn.Module):
     def layers(self, mask: Tensor | None = None) -> list[r.Layer]:
         weights, biases = self.project.weight.split(E), self.project.bias.split(E)
         out = (self.out.weight, self.out.bias)
-        return [r.Attention(list(zip(weights, biases, strict=True)), out, HEADS, mask)]
+        return [norms.Attention(list(zip(weights, biases, strict=True)), out, HEADS, mask)]
 
 
 def written_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -293,4 +294,4 @@ def test_attention_of_monai(flash: bool) -> None:
     module = randomised(SABlock(E, HEADS, use_flash_attention=flash, qkv_bias=True)).eval()
     weights, biases = module.qkv.weight.split(E), module.qkv.bias.split(E)
     out = (module.out_proj.weight, module.out_proj.bias)
-    check(module, [r.Attention(list(zip(weights, biases, strict=True)), out, HEADS)])
+    check(module, [norms.Attention(list(zip(weights, biases, strict=True)), out, HEADS)])

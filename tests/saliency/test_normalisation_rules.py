@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.saliency import recursion as r
+from tests.saliency import recursion_norms as norms
 from tests.saliency.cases import Case, check, parametrised
 
 
@@ -39,7 +40,7 @@ def group_norm(m: Any, groups: int | None = None) -> list[r.Layer]:
     def indices(shape: torch.Size) -> list[list[int]]:
         return channels(shape, groups or shape[0])
 
-    return [r.GroupedNorm(indices, per_channel(m.weight, 1.0), per_channel(m.bias, 0.0), m.eps)]
+    return [norms.GroupedNorm(indices, per_channel(m.weight, 1.0), per_channel(m.bias, 0.0), m.eps)]
 
 
 def layer_norm(m: Any, centre: bool = True) -> list[r.Layer]:
@@ -53,7 +54,7 @@ def layer_norm(m: Any, centre: bool = True) -> list[r.Layer]:
         return lambda sample: whole.expand(sample)
 
     bias = getattr(m, "bias", None)
-    return [r.GroupedNorm(indices, expanded(m.weight, 1.0), expanded(bias, 0.0), m.eps, centre)]
+    return [norms.GroupedNorm(indices, expanded(m.weight, 1.0), expanded(bias, 0.0), m.eps, centre)]
 
 
 def norm_cases() -> list[Case]:
@@ -67,7 +68,7 @@ def norm_cases() -> list[Case]:
                         f"batch {dims}d {'batch' if training else 'running'} statistics"
                         f"{' affine' if affine else ''}",
                         lambda b=batch, a=affine: with_statistics(b(4, affine=a)),
-                        lambda m: [r.BatchNorm(m)],
+                        lambda m: [norms.BatchNorm(m)],
                         shape,
                         training,
                     )
@@ -76,7 +77,7 @@ def norm_cases() -> list[Case]:
             Case(
                 f"batch {dims}d without running statistics",
                 lambda b=batch: b(4, track_running_stats=False),
-                lambda m: [r.BatchNorm(m)],
+                lambda m: [norms.BatchNorm(m)],
                 shape,
             )
         )
@@ -94,7 +95,7 @@ def norm_cases() -> list[Case]:
                 Case(
                     f"instance {dims}d with running statistics, training={training}",
                     lambda i=instance: with_statistics(i(4, affine=True, track_running_stats=True)),
-                    lambda m: group_norm(m) if m.training else [r.BatchNorm(m)],
+                    lambda m: group_norm(m) if m.training else [norms.BatchNorm(m)],
                     shape,
                     training,
                 )
@@ -112,7 +113,7 @@ def norm_cases() -> list[Case]:
         Case(
             "batch of features",
             lambda: nn.BatchNorm1d(4),
-            lambda m: [r.BatchNorm(m)],
+            lambda m: [norms.BatchNorm(m)],
             (5, 4),
             True,
             lambda x: x.view(5, 4, 1),
@@ -121,7 +122,7 @@ def norm_cases() -> list[Case]:
     cases[-1].module = lambda: nn.Sequential(
         nn.Flatten(), nn.BatchNorm1d(4), nn.Unflatten(1, (4, 1))
     )
-    cases[-1].layers = lambda m: [r.BatchNorm(m[1])]
+    cases[-1].layers = lambda m: [norms.BatchNorm(m[1])]
     for shape in ((6,), (4, 6)):
         for affine in (False, True):
             cases.append(
