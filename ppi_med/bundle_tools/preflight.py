@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any
 
 from ppi_med.bundle_tools.layout import CONFIG_SUFFIXES
-from ppi_med.running import running_parser
 from ppi_med.errors import UsageError
+from ppi_med.running import running_parser
 
 # MONAI's own: what it runs, and what it adds.
 _ENTRIES = {"imports", "initialize", "run", "finalize", "_meta_", "save_execute_config"}

@@ -62,7 +62,8 @@ STRUCTURAL = _names(
     upsample_nearest upsample_bilinear dropout dropout1d dropout2d dropout3d alpha_dropout
     feature_alpha_dropout feature_dropout neg negative positive cat hstack vstack dstack
     column_stack row_stack adjoint diag diag_embed diagflat block_diag sum_to_size resolve_conj
-    resolve_neg get:imag imag conj conj_physical view_as_real view_as_complex constant_pad_nd
+    resolve_neg to_dense share_memory get:imag imag conj conj_physical view_as_real
+    view_as_complex constant_pad_nd
     slice_scatter select_scatter diagonal_scatter as_strided_scatter narrow_copy squeeze_copy
     unsqueeze_copy permute_copy transpose_copy view_copy expand_copy slice_copy select_copy
     """

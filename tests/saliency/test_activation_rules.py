@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from ppi_med.saliency import activations as act
 from tests.saliency import recursion as r
 from tests.saliency import slow_activations as slow
 from tests.saliency.cases import Case, check, parametrised
@@ -69,3 +71,35 @@ ACTIVATIONS = [
 @parametrised(ACTIVATIONS)
 def test_activation(case: Case) -> None:
     check(case)
+
+
+RATIOS: dict[str, tuple[act.Activation, slow.Formula]] = {
+    "SiLU": (act.SILU, slow.silu),
+    "GELU": (act.gelu(), slow.gelu),
+    "GELU tanh": (act.gelu("tanh"), slow.gelu_tanh),
+    "Mish": (act.MISH, slow.mish),
+    "Hardswish": (act.HARDSWISH, slow.hardswish),
+    "ELU": (act.elu(0.5), slow.elu("0.5")),
+    "CELU": (act.elu(2.0, 1.0, 0.5), slow.elu("2", "1", "0.5")),
+    "Sigmoid": (act.SIGMOID, slow.sigmoid),
+    "Tanh": (act.TANH, slow.tanh),
+    "Softplus": (act.softplus(2.0), lambda x: slow.softplus(2 * x) / 2),
+    "LogSigmoid": (act.LOGSIGMOID, lambda x: -slow.softplus(-x)),
+}
+
+
+@pytest.mark.parametrize("name", RATIOS)
+def test_the_ratio_keeps_its_precision_near_zero(name: str) -> None:
+    """There the quotient (f(x) - f(0)) / x loses all its digits; its derivative needs them too."""
+    activation, formula = RATIOS[name]
+    sizes = torch.logspace(-12, 1, 60).double()
+    x = torch.cat([-sizes, sizes]).requires_grad_()
+    got = activation.ratio(x)
+    expected = slow.ratio(formula, x.detach(), 0.0)
+    assert ((got - expected).abs() <= 1e-12 * expected.abs() + 1e-15).all()
+    (slope,) = torch.autograd.grad(got.sum(), x)
+    step = 1e-8
+    above = slow.ratio(formula, x.detach() + step, 0.0)
+    below = slow.ratio(formula, x.detach() - step, 0.0)
+    one_sided = x.abs() > step  # the ratio of ELU has a kink at 0
+    assert (slope - (above - below) / (2 * step))[one_sided].abs().max() <= 1e-6

@@ -239,6 +239,15 @@ def test_questions_about_tensors_are_not_recorded() -> None:
     assert torch.equal(explain(network), image())
 
 
+def test_an_unknown_operation_that_returns_its_operand_is_no_step() -> None:
+    def untouched(x: Tensor) -> Tensor:
+        if torch.overrides.has_torch_function((x,)):
+            return torch.overrides.handle_torch_function(untouched, (x,), x)
+        return x
+
+    assert torch.equal(explain(lambda x: untouched(x) + x.to_dense()), 2 * image())
+
+
 def test_a_leaf_made_on_the_way_is_left_alone() -> None:
     parameter = nn.Parameter(torch.ones(3, 4))
 
