@@ -6,6 +6,7 @@ One key of a bundle, ``method``, chooses among them, so that experiments differ 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ignite.engine import Engine
@@ -22,9 +23,13 @@ from ppi_med.intervention import (
     SaliencyToMap,
     SharedPlace,
     SoftMask,
+    StepWeight,
     TopKMask,
     WarmUpWeight,
+    Weight,
 )
+from ppi_med.saliency import LRP, WBP, GradCAM, Gradient, SaliencyMethod
+from ppi_med.saliency.lrp_composite import epsilon_plus
 
 
 class PlainTraining:
@@ -43,12 +48,22 @@ class PlainTraining:
 
 _SHARED_K = 2.5
 
+# Table 5, and the highest points (CUB); options of the mask's own come from the configuration.
+_MASKS: dict[str, Callable[..., Mask]] = {
+    "soft": SoftMask,
+    "adaptive": partial(AdaptiveMask, k=_SHARED_K),
+    "hard": HardMask,
+    "box": BoxMask,
+    "topk": TopKMask,
+}
 # As printed: x* and x' masked by each image's own and another's map, content removed by zero.
-_PRINTED: dict[str, Callable[[], Mask]] = {
-    "ppi_wbp_soft": SoftMask,
-    "ppi_wbp_adaptive": lambda: AdaptiveMask(k=_SHARED_K),
-    "ppi_wbp_hard": HardMask,
-    "ppi_wbp_box": BoxMask,
+_PRINTED = {f"ppi_wbp_{mask}": mask for mask in _MASKS}
+# The same with the map of each method; which mask is an option.
+_MAPS: dict[str, Callable[[int | None], SaliencyMethod]] = {
+    "ppi_gradient": lambda _: Gradient("absolute"),
+    "ppi_lrp": lambda _: LRP(epsilon_plus()),
+    "ppi_gradcam": lambda slice_axis: GradCAM(slice_axis=slice_axis),
+    "ppi_wbp": lambda _: WBP(),
 }
 # Controls: the area and shape of the shared place, but at a random place; no L_con.
 _CONTROLS = {"random_mask": "zero", "random_exchange": "exchange"}
@@ -61,7 +76,7 @@ _SHARED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ppi_wbp_shared_zero": ({}, {"fill": "zero"}),
     "ppi_wbp_exchange": ({}, {"pairing": "any", "mask_prime": None}),
 }
-METHODS = ("plain", *_CONTROLS, *_PRINTED, *_SHARED)
+METHODS = ("plain", *_CONTROLS, *_MAPS, *_PRINTED, *_SHARED)
 
 
 def training_method(
@@ -71,8 +86,13 @@ def training_method(
     slice_axis: int | None = None,
     smooth_sigma: float = 1.5,
     con_weight: float = 0.3,
+    con_step: Mapping[str, Any] | None = None,
     ad_weight: float = 1.0,
     warm_up_epochs: int = 2,
+    mask: str = "soft",
+    mask_options: Mapping[str, Any] | None = None,
+    fill: str = "zero",
+    pairing: str = "any",
     exchange_with: str = "other_class",
     momentum: float = 0.95,
     share: float = 0.03,
@@ -82,8 +102,10 @@ def training_method(
 
     Args:
         name: ``plain``; ``random_mask`` and ``random_exchange`` (controls: the mask's area at a
-            random place); ``ppi_wbp_soft``, ``_adaptive``, ``_hard``, ``_box`` (Table 5, zero
-            fill, another sample's map, as printed but for the bounded L_con); ``ppi_wbp_shared``
+            random place); ``ppi_gradient``, ``ppi_lrp`` (z+ for convolutions), ``ppi_gradcam``,
+            ``ppi_wbp`` (zero fill, another sample's map, as printed but for the bounded L_con),
+            with the ``mask`` that is asked for; ``ppi_wbp_soft``, ``_adaptive``, ``_hard``,
+            ``_box`` (Table 5), ``_topk``: ``ppi_wbp`` with that mask; ``ppi_wbp_shared``
             (shared place with exchange) and its variants: ``_stop`` (constant map),
             ``_alternate`` (constant map, one contrast a step), ``_every2`` (PPI in every second
             step), ``_zero`` (zero fill), and ``ppi_wbp_exchange`` (exchange, own places).
@@ -93,8 +115,14 @@ def training_method(
             it out.
         smooth_sigma: smoothing of the map in pixels, before thresholds.
         con_weight: weight of L_con.
+        con_step: a step of that weight, such as ``{"factor": 100, "after_epoch": 20}`` (CUB).
         ad_weight: weight of L_ad.
         warm_up_epochs: epochs over which both weights grow to their full size.
+        mask: of ``ppi_gradient``, ``ppi_lrp``, ``ppi_gradcam`` and ``ppi_wbp``: ``soft``,
+            ``adaptive``, ``hard``, ``box`` or ``topk``.
+        mask_options: of that mask, such as ``{"k": 1000}``.
+        fill: of these and of ``ppi_wbp_`` with a mask's name: what removed content becomes.
+        pairing: of the same: whose map masks x'.
         exchange_with: whose content is exchanged, ``any`` or ``other_class``: with a sample of the
             same class, an artefact that follows the class is exchanged for itself.
         momentum: of the shared place's running mean: a place that has been unlearned must stay
@@ -111,6 +139,8 @@ def training_method(
     Example:
         >>> training_method("ppi_wbp_box").terms.mask.k
         1.2
+        >>> training_method("ppi_gradcam", mask="topk", mask_options={"k": 50}).terms.mask.k
+        50
         >>> training_method("plain").state_dict()
         {}
     """
@@ -122,15 +152,19 @@ def training_method(
         "to_map": SaliencyToMap(
             smooth_sigma=smooth_sigma, smooth_dims=None if slice_axis is None else 2
         ),
-        "con_weight": _warmed_up(con_weight, warm_up_epochs),
+        "con_weight": _stepped(_warmed_up(con_weight, warm_up_epochs), con_step),
         "ad_weight": _warmed_up(ad_weight, warm_up_epochs),
         "fill_pairing": exchange_with,
         "seed": seed,
     }
     axes = (0,) if slice_axis is None else (0, slice_axis)
     shared = SharedPlace(momentum=momentum, axes=axes)
-    if name in _PRINTED:
-        terms = {**common, "mask": _PRINTED[name]()}
+    saliency: SaliencyMethod | None = None
+    if name in _PRINTED or name in _MAPS:
+        if name in _MAPS:
+            saliency = _MAPS[name](slice_axis)
+        chosen = _mask(_PRINTED.get(name, mask), mask_options if name in _MAPS else None)
+        terms = {**common, "mask": chosen, "fill": fill, "pairing": pairing}
     elif name in _CONTROLS:
         moved = RandomPlace(TopKMask(fraction=share), seed=seed)
         handler_options = {"differentiable": False, **handler_options}
@@ -153,7 +187,7 @@ def training_method(
             "pairing": shared,
         }
         terms = {**common, **base, **of_terms}
-    return PPIHandler(terms=PPITerms(**terms), **handler_options)
+    return PPIHandler(saliency, PPITerms(**terms), **handler_options)
 
 
 def configured_method(
@@ -184,18 +218,32 @@ def configured_method(
         )
 
 
-def mask_name(name: str) -> str | None:
+def mask_name(name: str, options: Mapping[str, Any] | None = None) -> str | None:
     """Return the kind of mask of a training method, for tags and tables; None for plain training.
 
     Example:
         >>> mask_name("ppi_wbp_box"), mask_name("ppi_wbp_shared")
         ('box', 'adaptive')
+        >>> mask_name("ppi_wbp", {"mask": "topk"})
+        'topk'
     """
     if name == "plain":
         return None
     if name in _CONTROLS:
         return "random"
-    return name.removeprefix("ppi_wbp_") if name in _PRINTED else "adaptive"
+    if name in _MAPS:
+        return str((options or {}).get("mask", "soft"))
+    return _PRINTED.get(name, "adaptive")
+
+
+def _mask(name: str, options: Mapping[str, Any] | None) -> Mask:
+    if name not in _MASKS:
+        raise UsageError(f"mask is {name!r}, expected one of: {', '.join(_MASKS)}.")
+    return _MASKS[name](**(options or {}))
+
+
+def _stepped(weight: float | Weight, step: Mapping[str, Any] | None) -> float | Weight:
+    return StepWeight(weight, **step) if step else weight
 
 
 def _warmed_up(weight: float, epochs: int) -> float | WarmUpWeight:
