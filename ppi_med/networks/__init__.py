@@ -1,4 +1,4 @@
-"""Networks: backbones by name, and the GA network over the slices of a volume."""
+"""Networks: backbones by name, tensor networks, and the GA network over a volume's slices."""
 
 from ppi_med.networks.attention import SliceAttention
 from ppi_med.networks.backbones import (
@@ -8,20 +8,24 @@ from ppi_med.networks.backbones import (
     create_classifier,
 )
 from ppi_med.networks.efficientnet_lite import EfficientNetLite0
+from ppi_med.networks.lotenet import LoTeNet
 from ppi_med.networks.mixture import mixture_logit
 from ppi_med.networks.multiview import MultiViewClassifier, MultiViewOutput, SliceClassifier
 from ppi_med.networks.positions import relative_positions
 from ppi_med.networks.small_cnn import SmallCNN
+from ppi_med.networks.tensor_network import TensorNetworkClassifier
 
 __all__ = [
     "AdaptedNetwork",
     "Backbone",
     "EfficientNetLite0",
+    "LoTeNet",
     "MultiViewClassifier",
     "MultiViewOutput",
     "SliceAttention",
     "SliceClassifier",
     "SmallCNN",
+    "TensorNetworkClassifier",
     "create_backbone",
     "create_classifier",
     "mixture_logit",
