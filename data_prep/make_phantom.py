@@ -1,4 +1,4 @@
-"""Make a simulated data set: `python data_prep/make_phantom.py oct --output DIR`."""
+"""Make a simulated data set: `python data_prep/make_phantom.py oct --output DIR`, or `birds`."""
 
 from __future__ import annotations
 
@@ -94,6 +94,33 @@ def oct(
     report = make_oct_phantom(spec, output, workers=workers, overwrite=overwrite, progress=True)
     typer.echo(f"{report.count('ok', 'kept')} volumes of a phantom (no patients) in {output}")
     sys.exit(report.exit_code)
+
+
+@app.command()
+def birds(
+    output: Annotated[Path, typer.Option(help="Folder of the data set; new, or to be completed.")],
+    classes: Annotated[int, typer.Option(help="Species, 2 to 8.")] = 6,
+    training: Annotated[int, typer.Option(help="Training images.")] = 900,
+    test: Annotated[
+        int, typer.Option(help="Test birds, each on its habitat and on a swapped one.")
+    ] = 300,
+    agreement: Annotated[
+        float, typer.Option(help="Share of the images whose habitat is that of their species.")
+    ] = 0.95,
+    size: Annotated[int, typer.Option(help="Side of an image in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
+    validation: Annotated[
+        float, typer.Option(help="Share of the training images for validation.")
+    ] = 0.15,
+) -> None:
+    """Birds on habitats that are tied to their species, with boxes, in the layout of CUB."""
+    from ppi_med.data.natural.convert import summary
+    from ppi_med.data.phantoms.birds.spec import BirdPhantomSpec
+    from ppi_med.data.phantoms.birds.write import make_bird_phantom
+
+    spec = BirdPhantomSpec(classes, training, test, agreement, size, seed)
+    made = make_bird_phantom(spec, output, validation=validation)
+    typer.echo(f"a phantom (no photographs) in {output}\n{summary(made)}")
 
 
 def _visits(text: str) -> tuple[int, int]:
