@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 
+from ppi_med.handlers.altered_images import fast_image_gradient
 from ppi_med.handlers.batch_statistics import running_statistics_kept
 from ppi_med.handlers.recording import RecordingInferer
 from ppi_med.intervention import PPITerms
@@ -20,6 +22,7 @@ from ppi_med.intervention.terms import TermsResult
 from ppi_med.naming import LOSS_AD, LOSS_CLS, LOSS_CON, LOSS_REG
 from ppi_med.saliency import WBP, Recording, SaliencyMethod, primary_logits
 from ppi_med.saliency.target import Target
+from ppi_med.training.memory import keep_freed_memory
 
 _NAMES = {"con": LOSS_CON, "ad": LOSS_AD, "reg": LOSS_REG}
 _BATCH_NORM = ("clean", "all")
@@ -46,6 +49,8 @@ class PPIHandler:
         batch_norm: ``"clean"`` (default): altered images use batch statistics but leave running
             buffers to the clean ones; ``"all"``: they move them too.
         target: label -> target of the map (default: the label's class index).
+        keep_freed_memory: on a CPU, let the process keep the memory that each step frees for the
+            next one (default), see :func:`ppi_med.training.keep_freed_memory`.
 
     Attributes:
         last: the terms of the last PPI step, also in ``engine.state.ppi_terms`` and, by the names
@@ -71,6 +76,7 @@ class PPIHandler:
         start_epoch: int = 1,
         batch_norm: str = "clean",
         target: Callable[[Tensor], Target] | None = None,
+        keep_freed_memory: bool = True,
     ) -> None:
         if every < 1 or start_epoch < 1:
             raise ValueError(f"every is {every} and start_epoch {start_epoch}, expected at least 1")
@@ -88,6 +94,7 @@ class PPIHandler:
         self.start_epoch = start_epoch
         self.batch_norm = batch_norm
         self.target = target
+        self.keep_freed_memory = keep_freed_memory
         self.last: TermsResult | None = None
         self._inferer: RecordingInferer | None = None
         self._engine: SupervisedTrainer | None = None
@@ -147,6 +154,8 @@ class PPIHandler:
         inner = engine.inferer  # type: ignore[attr-defined]
         if isinstance(inner, RecordingInferer):
             raise RuntimeError("another PPIHandler is attached to this trainer: keep one of them")
+        if self.keep_freed_memory and torch.device(engine.state.device).type == "cpu":  # type: ignore[attr-defined]
+            keep_freed_memory()
         self._inferer = RecordingInferer(inner, self.saliency)
         engine.inferer = self._inferer  # type: ignore[attr-defined]
 
@@ -184,9 +193,8 @@ class PPIHandler:
 
     def _pass_altered(self, images: Tensor, engine: Engine) -> Tensor:
         network: nn.Module = engine.network  # type: ignore[attr-defined]
-        if self.batch_norm == "all":
-            return primary_logits(self._recorder.again(images, network))
-        with running_statistics_kept(network):
+        kept = running_statistics_kept(network) if self.batch_norm == "clean" else nullcontext()
+        with kept, fast_image_gradient(images):
             return primary_logits(self._recorder.again(images, network))
 
     @property

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ppi_med.saliency.call import Call
 from ppi_med.saliency.constants import with_constants
-from ppi_med.saliency.first_layer import FIRST_LAYERS, first_layer
+from ppi_med.saliency.convolution import convolution
+from ppi_med.saliency.first_layer import first_linear
 from ppi_med.saliency.primitives import Relevance
 from ppi_med.saliency.roles import Role, assign_role, map_tensors, role_of, tensors_in
 
@@ -41,6 +42,8 @@ OPERANDS: dict[str, _Operands] = {
         )
     },
 }
+# Where the layer is trained, relevance has a way of its own.
+_TRAINED = {"linear": first_linear, **{n: convolution for n in OPERANDS if n.startswith("conv")}}
 
 
 def product(call: Call) -> Any:
@@ -66,7 +69,8 @@ def product(call: Call) -> Any:
 
 def product_of_some(call: Call) -> Any:
     """Products of some operands, to which others are added: ``linear``, ``conv2d``, ``addmm``."""
-    if call.name in FIRST_LAYERS and (out := first_layer(call)) is not None:
+    own = _TRAINED.get(call.name)
+    if own is not None and (out := own(call)) is not None:
         return out
     call = with_constants(call)
     operands = OPERANDS[call.name]

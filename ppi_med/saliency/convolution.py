@@ -1,0 +1,96 @@
+"""Convolutions whose relevance is differentiated at the price of convolutions.
+
+Autograd's second derivative of a convolution takes the gradient of the weight as a convolution with
+a kernel as large as the image, about three times as slow as the gradient that training takes. So a
+trained convolution passes relevance back by a function of its own, whose derivatives are the
+ordinary ones. The first one that is trained sees its input detached: a trainer's ``backward`` would
+pass its derivative on to the image, at full resolution, and nobody reads it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppi_med.saliency.call import Call
+from ppi_med.saliency.image_gradient import image_gradient, suits
+from ppi_med.saliency.primitives import Relevance
+from ppi_med.saliency.roles import Role, is_untouched, role_of
+
+# stride, padding, dilation, transposed, output padding, groups: as aten's operators take them.
+_Settings = tuple[list[int], list[int], list[int], bool, list[int], int]
+
+
+class _PassedBack(torch.autograd.Function):
+    """The transpose of a convolution, W^T g, as a function of g and W."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, weight: Tensor, x: Tensor, settings: _Settings) -> Tensor:
+        ctx.save_for_backward(grad, weight)
+        ctx.settings = settings
+        stride, padding, dilation, transposed, _, groups = settings
+        if not transposed and suits(x, weight, groups):
+            return image_gradient(grad, weight, x.shape, stride, padding, dilation)
+        passed: Tensor = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, *settings, [True, False, False]
+        )[0]
+        return passed
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        grad, weight = ctx.saved_tensors
+        of_grad = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_grad = torch.ops.aten.convolution(outer, weight, None, *ctx.settings)
+        if ctx.needs_input_grad[1]:
+            of_weight = torch.ops.aten.convolution_backward(
+                grad, outer, weight, None, *ctx.settings, [False, True, False]
+            )[1]
+        return of_grad, of_weight, None, None
+
+
+def convolution(call: Call) -> Tensor | None:
+    """Run a trained convolution of the signal; None: another rule serves."""
+    x, weight = call.argument(0, "input"), call.argument(1, "weight")
+    bias = call.argument(2, "bias")
+    if call.collecting or role_of(x) is not Role.SIGNAL or not torch.is_grad_enabled():
+        return None
+    constant = role_of(weight) is None and role_of(bias) is None
+    settings = _settings(call, weight.ndim - 2)
+    if not constant or not weight.requires_grad or x.ndim != weight.ndim or settings is None:
+        return None
+    out: Tensor = (call.with_first(x.detach()) if is_untouched(x) else call).run()
+    return call.detour(out, _rule(settings), x, weight)
+
+
+def _rule(settings: _Settings) -> Relevance:
+    def relevance(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, None]:
+        weight = weight.to(grad.dtype)
+        passed: Tensor = _PassedBack.apply(  # type: ignore[no-untyped-call]
+            grad, weight, x.detach().to(grad.dtype), settings
+        )
+        return passed.to(x.dtype), None
+
+    return relevance
+
+
+def _settings(call: Call, dims: int) -> _Settings | None:
+    stride, padding = call.argument(3, "stride", 1), call.argument(4, "padding", 0)
+    transposed = "transpose" in call.name
+    if transposed:
+        output_padding = call.argument(5, "output_padding", 0)
+        groups, dilation = call.argument(6, "groups", 1), call.argument(7, "dilation", 1)
+    else:
+        output_padding = 0
+        dilation, groups = call.argument(5, "dilation", 1), call.argument(6, "groups", 1)
+    if isinstance(padding, str):
+        return None
+    lists = [_for_each(value, dims) for value in (stride, padding, dilation, output_padding)]
+    return lists[0], lists[1], lists[2], transposed, lists[3], groups
+
+
+def _for_each(value: Any, dims: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * dims if len(values) == 1 else values

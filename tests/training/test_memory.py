@@ -1,0 +1,42 @@
+"""Freed memory stays with the process: asked of the allocator, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+_PROGRAM = """
+import resource, torch
+from ppi_med.training import keep_freed_memory
+taken = keep_freed_memory() if {keep} else True
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(12_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(int(taken), faults())
+"""
+
+
+def _faults(keep: bool) -> tuple[int, int]:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM.format(keep=keep)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    taken, faults = done.stdout.split()
+    return int(taken), int(faults)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_a_large_tensor_is_not_mapped_anew_each_time() -> None:
+    taken, kept = _faults(keep=True)
+    if not taken:
+        pytest.skip("another allocator than glibc's")
+    _, mapped = _faults(keep=False)
+    # 48 MB are some 12,000 pages, or 24 huge ones, each of five times.
+    assert kept < mapped / 4
