@@ -65,6 +65,7 @@ def load_parts(
     sites: Sequence[str] | str | None = None,
     exclude_sites: Sequence[str] | str | None = None,
     fold: int | None = None,
+    test_fold: int | None = None,
     splits: str | Path | None = None,
 ) -> list[dict[str, Any]]:
     """Return the items of a part, with absolute paths.
@@ -78,6 +79,8 @@ def load_parts(
         sites: keep only these sites.
         exclude_sites: leave these sites out.
         fold: validation is this fold, training the others; test stays.
+        test_fold: for a cross-validation: test is this fold, validation the next one, training
+            the others; the splits' own test part is not used.
         splits: the splits file; default `splits.json` beside the datalist.
 
     Returns:
@@ -96,19 +99,25 @@ def load_parts(
             raise UsageError(f"part is {name!r}, expected one of {[*PARTS, UNASSIGNED]}.")
     splits_path = Path(splits) if splits is not None else path.parent / FILE_NAME
     known = read_splits(splits_path) if splits_path.exists() or splits is not None else None
-    if known is None and fold is not None:
+    if fold is not None and test_fold is not None:
+        raise UsageError(f"Got fold={fold} and test_fold={test_fold}, expected one of them.")
+    either = fold if test_fold is None else test_fold
+    if known is None and either is not None:
         raise MissingFileError(
-            f"fold {fold} needs {FILE_NAME}, which is not beside {path}: leave the fold out, or "
+            f"fold {either} needs {FILE_NAME}, which is not beside {path}: leave the fold out, or "
             "convert the data set with labels, which writes one."
         )
     _check_subjects(path, content, known)
-    chosen = _items_of(content, wanted, known if fold is not None else None, fold)
+    if test_fold is not None and known is not None:
+        chosen = _crossed(content, wanted, known, test_fold)
+    else:
+        chosen = _items_of(content, wanted, known if fold is not None else None, fold)
     chosen = _of_sites(path, content, chosen, _names(sites), _names(exclude_sites))
     if not chosen:
         raise UsageError(
             f"{path.name}: nothing is left in {'+'.join(wanted)}"
             f"{f' of sites {_names(sites)}' if sites else ''}"
-            f"{f' in fold {fold}' if fold is not None else ''}."
+            f"{f' in fold {either}' if either is not None else ''}."
         )
     return [_resolved(item, path.parent) for item in chosen]
 
@@ -156,6 +165,25 @@ def _items_of(
     for name in (*PARTS, UNASSIGNED):
         for item in content.get(name, []):
             part = name if name == UNASSIGNED else splits.part_of(str(item["subject"]), fold)
+            if part in wanted:
+                chosen.append(item)
+    return chosen
+
+
+def _crossed(
+    content: dict[str, list[dict[str, Any]]], wanted: list[str], splits: Splits, test_fold: int
+) -> list[dict[str, Any]]:
+    """Return the items by folds alone: one to test, the next to validate, the others to train."""
+    following = (test_fold + 1) % len(splits.folds)
+    chosen = []
+    for name in PARTS:
+        for item in content.get(name, []):
+            subject = str(item["subject"])
+            if splits.part_of(subject) == "test":
+                continue
+            part = "test" if splits.part_of(subject, test_fold) == "validation" else "training"
+            if part == "training" and splits.part_of(subject, following) == "validation":
+                part = "validation"
             if part in wanted:
                 chosen.append(item)
     return chosen

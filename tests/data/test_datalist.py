@@ -80,6 +80,24 @@ def test_folds_part_training_and_validation(datalist: Path) -> None:
     assert len(seen) == len(set(seen)) == 24
 
 
+def test_a_test_fold_leaves_the_test_part_out_and_tests_each_subject_once(datalist: Path) -> None:
+    held = {i["subject"] for i in load_parts(datalist, "test")}
+    seen: list[str] = []
+    for fold in range(5):
+        parts = {
+            part: {i["subject"] for i in load_parts(datalist, part, test_fold=fold)}
+            for part in PARTS
+        }
+        assert sum(map(len, parts.values())) == len(set().union(*parts.values())) == 24
+        assert not held & set().union(*parts.values())
+        following = load_parts(datalist, "validation", fold=(fold + 1) % 5)
+        assert parts["validation"] == {i["subject"] for i in following}
+        seen += sorted(parts["test"])
+    assert len(seen) == len(set(seen)) == 24
+    with pytest.raises(ValueError, match="expected one of them"):
+        load_parts(datalist, "test", fold=1, test_fold=1)
+
+
 def test_sites(datalist: Path) -> None:
     assert {i["site"] for i in load_parts(datalist, "training", sites="site1")} == {"site1"}
     left = load_parts(datalist, "training", exclude_sites=["site1"])
