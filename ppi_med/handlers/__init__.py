@@ -10,9 +10,13 @@ from typing import Any
 
 _WHERE = {
     "AUC": "metrics",
+    "Accuracy": "accuracy",
     "AttentionSchedule": "attention_schedule",
     "AverageBuffers": "average_buffers",
     "BestCheckpoint": "best_checkpoint",
+    "ClassCases": "class_cases",
+    "ClassPictures": "class_pictures",
+    "ClassSummary": "class_summary",
     "EarlyStop": "early_stop",
     "EpochLines": "epoch_lines",
     "PPIHandler": "ppi",

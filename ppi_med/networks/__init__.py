@@ -13,6 +13,7 @@ from ppi_med.networks.mixture import mixture_logit
 from ppi_med.networks.multiview import MultiViewClassifier, MultiViewOutput, SliceClassifier
 from ppi_med.networks.positions import relative_positions
 from ppi_med.networks.small_cnn import SmallCNN
+from ppi_med.networks.small_vgg import SmallVGG
 from ppi_med.networks.tensor_network import TensorNetworkClassifier
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "SliceAttention",
     "SliceClassifier",
     "SmallCNN",
+    "SmallVGG",
     "TensorNetworkClassifier",
     "create_backbone",
     "create_classifier",

@@ -12,12 +12,13 @@ from torch import nn
 
 from ppi_med.networks.efficientnet_lite import EfficientNetLite0
 from ppi_med.networks.small_cnn import SmallCNN
+from ppi_med.networks.small_vgg import SmallVGG
 from ppi_med.networks.weights import StateDict
 from ppi_med.torchvision_shim import ensure_torchvision
 
 _TORCHVISION = "torchvision:"
 _MONAI = "monai:"
-_OWN = ("small_cnn", "efficientnet_lite0")
+_OWN = ("small_cnn", "small_vgg", "efficientnet_lite0")
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ def find_architecture(name: str, spatial_dims: int, options: Mapping[str, Any]) 
     """Return the architecture ``name``.
 
     Args:
-        name: ``small_cnn``, ``efficientnet_lite0``, ``torchvision:resnet18`` (or plain
-            ``resnet18``), ``monai:DenseNet121``.
+        name: ``small_cnn``, ``small_vgg``, ``efficientnet_lite0``, ``torchvision:resnet18`` (or
+            plain ``resnet18``), ``monai:DenseNet121``.
         spatial_dims: of the image.
         options: further arguments of the network's constructor.
 
@@ -60,6 +61,8 @@ def find_architecture(name: str, spatial_dims: int, options: Mapping[str, Any]) 
             f"The network {name!r} takes two-dimensional images, got spatial_dims={spatial_dims}: "
             "take small_cnn or one of MONAI's, such as 'monai:DenseNet121'."
         )
+    if name == "small_vgg":
+        return Architecture(lambda k, c: SmallVGG(k, c, **options))
     if name == "efficientnet_lite0":
         return Architecture(lambda k, c: EfficientNetLite0(k, c, **options))
     return _from_torchvision(name.removeprefix(_TORCHVISION), options)

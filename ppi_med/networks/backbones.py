@@ -64,7 +64,7 @@ def create_backbone(
     """Return a feature extractor by name: the network without the layer that makes its logits.
 
     Args:
-        name: ``small_cnn``, ``efficientnet_lite0``, a network of torchvision
+        name: ``small_cnn``, ``small_vgg``, ``efficientnet_lite0``, a network of torchvision
             (``torchvision:resnet18`` or ``resnet18``) or of MONAI (``monai:DenseNet121``).
         in_channels: channels of the image.
         spatial_dims: 2; 1 or 3 for ``small_cnn`` and, as far as they go, for MONAI's.

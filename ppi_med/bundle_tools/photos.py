@@ -1,0 +1,120 @@
+"""What a bundle of photographs looks at before it starts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ppi_med.errors import MissingFileError, UsageError
+
+logger = logging.getLogger(__name__)
+
+
+def count_classes(datalist: str | os.PathLike[str], without: int = 10) -> int:
+    """Return the number of classes of a data set: the highest label and one.
+
+    Args:
+        datalist: its ``datalist.json``.
+        without: returned where the file is not there, so that the network can be looked at.
+
+    Example:
+        >>> count_classes("no/such/datalist.json")
+        10
+    """
+    path = Path(datalist)
+    if not path.is_file():
+        return without
+    parts = json.loads(path.read_text(encoding="utf-8"))
+    labels = [int(i["label"]) for items in parts.values() for i in items if "label" in i]
+    return max(labels) + 1 if labels else without
+
+
+def require_photos(
+    datalist: str | os.PathLike[str], workspace: str = ".", phantom: str | None = None
+) -> None:
+    """Refuse to start without a data set, naming the commands that make one.
+
+    Args:
+        datalist: the data set's ``datalist.json``.
+        workspace: the folder of the repository, where ``data_prep`` lies.
+        phantom: folder of the phantom; default that of the datalist.
+
+    Raises:
+        MissingFileError: where the file does not exist.
+    """
+    path = Path(datalist)
+    if path.is_file():
+        return
+    scripts = os.path.normpath(Path(workspace) / "data_prep")
+    if not Path(scripts).is_dir():
+        scripts = "data_prep"
+    folder = os.path.normpath(path.parent)
+    raise MissingFileError(
+        f"There is no data set in {folder} (no {path.name}): make the phantom with "
+        f"`python {scripts}/make_phantom.py birds --output {phantom or folder}`, or convert your "
+        f"own photographs with `python {scripts}/convert_photos.py --source DIR --output DIR` and "
+        "name that folder with --dataset_dir."
+    )
+
+
+def require_weights(path: str | os.PathLike[str] | None, how: str) -> None:
+    """Refuse to start without a file of weights.
+
+    Args:
+        path: the file; None asks for none.
+        how: what to do about it, the end of the sentence.
+
+    Raises:
+        MissingFileError: where the file does not exist.
+    """
+    if path is not None and not Path(path).is_file():
+        raise MissingFileError(f"There are no weights {os.path.normpath(path)}: {how}.")
+
+
+def require_square(image_size: Any) -> None:
+    """Refuse a size of images that is none.
+
+    Raises:
+        UsageError: where it is not two numbers of at least 32.
+    """
+    pair = isinstance(image_size, (list, tuple)) and len(image_size) == 2
+    if not (pair and all(isinstance(size, int) and size >= 32 for size in image_size)):
+        raise UsageError(
+            f"image_size is {image_size!r}, expected [height, width] in pixels, each 32 or more, "
+            "such as [64, 64]."
+        )
+
+
+def require_classes(
+    parts: Mapping[str, Sequence[Mapping[str, Any]]], num_classes: int, batch_size: int = 1
+) -> None:
+    """Refuse parts that a training cannot work with, and say what is used.
+
+    Args:
+        parts: images by part, such as {"training": [...], "validation": [...]}.
+        num_classes: of the network.
+        batch_size: of the training, which leaves an incomplete last batch out.
+
+    Raises:
+        UsageError: where a label is beyond the network's classes, the training has one class only,
+            or less than one batch.
+    """
+    for part, images in parts.items():
+        counts = Counter(int(image["label"]) for image in images)
+        if not counts or max(counts) >= num_classes or min(counts) < 0:
+            raise UsageError(
+                f"The part {part} has the labels {sorted(counts)[:5]}..., expected 0 to "
+                f"{num_classes - 1}: give --num_classes, or weights and data that belong together."
+            )
+        if part == "training" and (len(images) < batch_size or len(counts) < 2):
+            raise UsageError(
+                f"The part {part} has {len(images)} images of {len(counts)} classes, expected two "
+                f"classes and a batch of {batch_size}: give a smaller --batch_size or more images."
+            )
+    lines = [f"{part}: {len(images)} images" for part, images in parts.items()]
+    logger.info("%s; %d classes", "; ".join(lines), num_classes)
