@@ -74,7 +74,7 @@ _SHARED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ppi_wbp_shared_alternate": ({"differentiable": False}, {"alternate": True}),
     "ppi_wbp_shared_every2": ({"every": 2}, {}),
     "ppi_wbp_shared_zero": ({}, {"fill": "zero"}),
-    "ppi_wbp_exchange": ({}, {"pairing": "any", "mask_prime": None}),
+    "ppi_wbp_exchange": ({}, {"pairing": "any", "mask_prime": None, "spare_shared": False}),
 }
 METHODS = ("plain", *_CONTROLS, *_MAPS, *_PRINTED, *_SHARED)
 
@@ -96,6 +96,7 @@ def training_method(
     exchange_with: str = "other_class",
     momentum: float = 0.95,
     share: float = 0.03,
+    release: float = 0.998,
     **handler_options: Any,
 ) -> PPIHandler | PlainTraining:
     """Return the handler of a training method.
@@ -125,9 +126,10 @@ def training_method(
         pairing: of the same: whose map masks x'.
         exchange_with: whose content is exchanged, ``any`` or ``other_class``: with a sample of the
             same class, an artefact that follows the class is exchanged for itself.
-        momentum: of the shared place's running mean: a place that has been unlearned must stay
-            covered, or it is learned again.
+        momentum: of the shared place's running mean.
         share: of the image that x' loses at the shared place.
+        release: how slowly a held shared place falls (``SharedPlace``): a place that has been
+            unlearned must stay covered, or it is learned again.
         handler_options: further options of :class:`PPIHandler`.
 
     Returns:
@@ -158,7 +160,7 @@ def training_method(
         "seed": seed,
     }
     axes = (0,) if slice_axis is None else (0, slice_axis)
-    shared = SharedPlace(momentum=momentum, axes=axes)
+    shared = SharedPlace(momentum=momentum, axes=axes, release=release)
     saliency: SaliencyMethod | None = None
     if name in _PRINTED or name in _MAPS:
         if name in _MAPS:
@@ -185,6 +187,7 @@ def training_method(
             "mask_prime": TopKMask(fraction=share),
             "fill": "exchange",
             "pairing": shared,
+            "spare_shared": True,
         }
         terms = {**common, **base, **of_terms}
     return PPIHandler(saliency, PPITerms(**terms), **handler_options)

@@ -24,6 +24,14 @@ class SharedPlace:
     `torch.distributed` the batch mean is that of all processes, weighted by their batch sizes, so
     that all hold the same place; its gradient is that of the process's own maps.
 
+    A network that has unlearned an artefact no longer shows it, so the mean moves away and the
+    artefact is learned again. With `release` the place is held:
+
+        held <- max(release * held, mean)
+
+    from batch number 2 / (1 - momentum) on; before it the mean is still that of a network that
+    knows nothing.
+
     Args:
         momentum: of the running mean (default 0.9); 0 uses each batch alone.
         axes: averaged axes of `(N, 1, *spatial)`; must hold 0. `(0, 2)` also averages the slices
@@ -31,9 +39,11 @@ class SharedPlace:
         detach: cut the gradient of the mean (default): the place is taken as given. With False,
             which keeps the gradient of the current batch, L_ad can be lowered by moving the maps
             away from what they share, instead of by not needing it.
+        release: what is left of a held place after a batch, in [0, 1); 0.998 halves it in about 350
+            batches; 0 = nothing is held (default).
 
     Raises:
-        ValueError: a momentum outside [0, 1), or axes without 0 or with 1.
+        ValueError: a momentum or release outside [0, 1), or axes without 0 or with 1.
 
     Example:
         >>> place = SharedPlace(momentum=0.5)
@@ -44,10 +54,15 @@ class SharedPlace:
     """
 
     def __init__(
-        self, momentum: float = 0.9, axes: Sequence[int] = (0,), detach: bool = True
+        self,
+        momentum: float = 0.9,
+        axes: Sequence[int] = (0,),
+        detach: bool = True,
+        release: float = 0.0,
     ) -> None:
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum is {momentum}, expected 0 <= momentum < 1.")
+        for name, value in (("momentum", momentum), ("release", release)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} is {value}, expected 0 <= {name} < 1.")
         if 0 not in axes or 1 in axes or min(axes) < 0:
             raise ValueError(
                 f"axes are {list(axes)}, expected 0 (the batch) and spatial axes from 2 on."
@@ -55,7 +70,10 @@ class SharedPlace:
         self.momentum = float(momentum)
         self.axes = tuple(axes)
         self.detach = detach
+        self.release = float(release)
         self.mean: Tensor | None = None
+        self.held: Tensor | None = None
+        self._batches = 0
 
     def rests_on_one_map(self, maps: Tensor) -> bool:
         """Tell whether `update(maps)` would be the map of a single image and of nothing else."""
@@ -63,7 +81,7 @@ class SharedPlace:
         return maps.shape[0] == 1 and no_history and _world_size() == 1
 
     def update(self, maps: Tensor) -> Tensor:
-        """Take in the maps of a batch and return the mean, `(1, 1, *spatial)`, averaged axes 1.
+        """Take in the maps of a batch and return the place, `(1, 1, *spatial)`, averaged axes 1.
 
         Args:
             maps: `(N, 1, *spatial)`, normalised and smoothed.
@@ -84,6 +102,16 @@ class SharedPlace:
             batch_mean = self._batch_mean(maps.detach() if self.detach else maps)
             mean = self._run_on(batch_mean)
         self.mean = mean.detach()
+        return self._hold(mean)
+
+    def _hold(self, mean: Tensor) -> Tensor:
+        """Return the mean, or what is left of the held place where that is more."""
+        self._batches += 1
+        if self.release == 0 or self._batches < 2 / (1 - self.momentum):
+            return mean
+        if self.held is not None:
+            mean = torch.maximum(mean, self.release * self.held.to(mean))
+        self.held = mean.detach()
         return mean
 
     def _run_on(self, batch_mean: Tensor) -> Tensor:
@@ -111,10 +139,14 @@ class SharedPlace:
         return everywhere + (local - local.detach()) * (count / packed[-1])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the running mean (None before the first batch)."""
-        return {"mean": None if self.mean is None else self.mean.detach().cpu().clone()}
+        """Return running mean and held place (None before the first), and the batches so far."""
+        return {"mean": _copy(self.mean), "held": _copy(self.held), "batches": self._batches}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore `state_dict()`."""
-        mean = state["mean"]
-        self.mean = None if mean is None else mean.detach().clone()
+        self.mean, self.held = _copy(state["mean"]), _copy(state["held"])
+        self._batches = int(state["batches"])
+
+
+def _copy(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.detach().cpu().clone()

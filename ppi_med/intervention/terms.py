@@ -52,6 +52,9 @@ class PPITerms:
         fill_pairing: whose content is exchanged: `any` (default), `same_class`, `other_class`.
         pairing: whose mask x' gets: `any` (default), `same_class`, `other_class`, `shared` or a
             `SharedPlace`.
+        spare_shared: leave the shared place out of the mask of x* (default False). L_con takes what
+            the map shows for the cause of the class and strengthens it; what all images share is
+            none. Needs the shared place.
         detach_prime: cut the gradient of the masks of x' in the map, so that L_ad can't be lowered
             by moving the maps of other samples away; default False, as printed. The shared place
             has its own such option, on by default.
@@ -90,6 +93,7 @@ class PPITerms:
         fill: str | float | Fill = "zero",
         fill_pairing: str = "any",
         pairing: str | SharedPlace = "any",
+        spare_shared: bool = False,
         detach_prime: bool = False,
         contrasts: Sequence[str] = CONTRASTS,
         alternate: bool = False,
@@ -109,6 +113,9 @@ class PPITerms:
         self.fill = make_fill(fill)
         self.fill_pairing = choose("fill_pairing", fill_pairing, PAIRINGS)
         self.shared, self.pairing = _split_pairing(pairing)
+        if spare_shared and (self.shared is None or "ad" not in contrasts):
+            raise ValueError("spare_shared needs pairing='shared' and the contrast 'ad'.")
+        self.spare_shared = spare_shared
         self.detach_prime = detach_prime
         self.contrasts = tuple(choose("contrasts", name, CONTRASTS) for name in contrasts)
         self.alternate = alternate
@@ -178,6 +185,8 @@ class PPITerms:
         filling = self.fill(image, partner)
         star = self.mask(saliency_map) if "con" in names else None
         prime = self._prime_mask(saliency_map, star, classes) if "ad" in self.contrasts else None
+        if star is not None and prime is not None and self.spare_shared:
+            star = star * (1 - prime.detach())
         parts: dict[str, Contrast] = {}
         if star is not None:
             parts["con"] = Contrast(remove(image, star, filling), star)

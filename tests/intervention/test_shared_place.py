@@ -143,3 +143,39 @@ def test_processes_share_one_place(tmp_path):
     for mean, gradient in results:
         assert torch.allclose(mean, expected)
         assert torch.allclose(gradient, torch.full_like(gradient, 0.5 / 5))
+
+
+def test_a_held_place_equals_its_recursion_written_out():
+    data = batches(3, 1, 5, 4, count=12)
+    place, plain = SharedPlace(0.75, release=0.5), SharedPlace(0.75)
+    held = None
+    for number, batch in enumerate(data, start=1):
+        mean = plain.update(batch)
+        if number >= 8:  # 2 / (1 - 0.75)
+            held = mean if held is None else torch.maximum(0.5 * held, mean)
+        assert torch.equal(place.update(batch), mean if held is None else held)
+
+
+def test_a_place_that_is_no_longer_shown_stays_covered_for_a_while():
+    seen, unseen = torch.tensor([[[1.0, 0.2]]]), torch.tensor([[[0.0, 0.2]]])
+    held, forgotten = SharedPlace(0.5, release=0.9), SharedPlace(0.5)
+    for maps in [seen] * 8 + [unseen] * 8:
+        places = held.update(maps), forgotten.update(maps)
+    assert places[0].argmax() == 0
+    assert places[1].argmax() == 1
+
+
+def test_a_held_place_is_saved_and_restored():
+    data = batches(2, 1, 3, 3, count=10)
+    place = SharedPlace(0.75, release=0.9)
+    for batch in data[:9]:
+        place.update(batch)
+    other = SharedPlace(0.75, release=0.9)
+    other.load_state_dict(place.state_dict())
+    assert torch.equal(other.update(data[9]), place.update(data[9]))
+
+
+@pytest.mark.parametrize("release", [-0.1, 1.0])
+def test_a_release_outside_its_range_is_refused(release):
+    with pytest.raises(ValueError, match="release is"):
+        SharedPlace(release=release)

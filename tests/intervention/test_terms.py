@@ -18,6 +18,7 @@ from ppi_med.intervention import (
     SaliencyToMap,
     SharedPlace,
     SoftMask,
+    TopKMask,
     WarmUpWeight,
     draw_partners,
 )
@@ -466,3 +467,22 @@ def test_wrong_shapes():
         terms.losses(contrasts, torch.zeros(3, 1), torch.tensor(0.7), 1, 1)
     with pytest.raises(ValueError, match="outputs are missing"):
         terms.losses(contrasts, None, torch.tensor(0.7), 1, 1)
+
+
+def test_the_shared_place_is_left_out_of_the_mask_of_x_star():
+    torch.manual_seed(0)
+    image, saliency = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 8, 8)
+    label = torch.tensor([0, 1, 1, 0])
+    shared = dict(mask=HardMask(), mask_prime=TopKMask(5), pairing="shared", seed=3)
+    whole = PPITerms(**shared).contrast_images(image, saliency, label, 1)
+    spared = PPITerms(**shared, spare_shared=True).contrast_images(image, saliency, label, 1)
+    place = whole.parts["ad"].mask
+    assert torch.equal(spared.parts["ad"].mask, place)
+    assert (whole.parts["con"].mask * place).sum() > 0
+    assert torch.equal(spared.parts["con"].mask, whole.parts["con"].mask * (1 - place))
+
+
+@pytest.mark.parametrize("options", [{}, {"pairing": "shared", "contrasts": ("con",)}])
+def test_nothing_can_be_left_out_without_a_shared_place(options):
+    with pytest.raises(ValueError, match="spare_shared needs"):
+        PPITerms(spare_shared=True, **options)
