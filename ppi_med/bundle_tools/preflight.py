@@ -140,7 +140,10 @@ def require_dataset(datalist: str | os.PathLike[str], workspace: str = ".") -> N
 
 
 def require_parts(
-    parts: Mapping[str, Sequence[Mapping[str, Any]]], batch_size: int = 1, processes: int = 1
+    parts: Mapping[str, Sequence[Mapping[str, Any]]],
+    batch_size: int = 1,
+    processes: int = 1,
+    noun: str = "volume",
 ) -> None:
     """Refuse parts of a data set that a training or its AUC cannot work with, and say what is used.
 
@@ -148,6 +151,7 @@ def require_parts(
         parts: cases by part, such as {"training": [...], "validation": [...]}.
         batch_size: of the training, which leaves an incomplete last batch out.
         processes: that share the training's cases.
+        noun: what a case is.
 
     Raises:
         UsageError: where a part has one class only, or the training less than one batch.
@@ -156,16 +160,16 @@ def require_parts(
         labels = {int(case["label"]) for case in cases if "label" in case}
         if not labels >= {0, 1}:
             raise UsageError(
-                f"The part {part} has {_volumes(cases)}, all of label {_only(labels)}, expected "
-                "both 0 and 1: choose other sites or another fold, or label more volumes."
+                f"The part {part} has {_number(len(cases), noun)}, all of label {_only(labels)}, "
+                f"expected both 0 and 1: choose other sites or another fold, or label more {noun}s."
             )
         if part == "training" and len(cases) < batch_size * processes:
             raise UsageError(
-                f"The part {part} has {_volumes(cases)}, expected at least one batch of "
+                f"The part {part} has {_number(len(cases), noun)}, expected at least one batch of "
                 f"{batch_size}{f' for each of {processes} processes' if processes > 1 else ''}: "
                 "give a smaller --batch_size."
             )
-    logger.info("%s", "; ".join(_line(part, cases) for part, cases in parts.items()))
+    logger.info("%s", "; ".join(_line(part, cases, noun) for part, cases in parts.items()))
 
 
 def _keys_of_bundle(root: Path) -> set[str]:
@@ -200,14 +204,11 @@ def _texts(config: Any) -> Iterable[str]:
         yield config
 
 
-def _line(part: str, cases: Sequence[Mapping[str, Any]]) -> str:
+def _line(part: str, cases: Sequence[Mapping[str, Any]], noun: str) -> str:
     positive = sum(int(case["label"]) for case in cases)
     subjects = len({case.get("subject") or f"case {n}" for n, case in enumerate(cases)})
-    return f"{part}: {_volumes(cases)} of {_number(subjects, 'subject')}, {positive} positive"
-
-
-def _volumes(cases: Sequence[Any]) -> str:
-    return _number(len(cases), "volume")
+    number = _number(len(cases), noun)
+    return f"{part}: {number} of {_number(subjects, 'subject')}, {positive} positive"
 
 
 def _number(count: int, noun: str) -> str:

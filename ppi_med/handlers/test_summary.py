@@ -10,11 +10,22 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from ppi_med.evaluation.bootstrap import Interval, bootstrap
-from ppi_med.evaluation.metrics import AUC
+from ppi_med.evaluation.metrics import (
+    AUC,
+    BRIER,
+    CALIBRATION_ERROR,
+    Metric,
+    accuracy_at,
+    sensitivity_at,
+    specificity_at,
+)
 from ppi_med.evaluation.predictions import Predictions
+from ppi_med.evaluation.threshold import youden_threshold
 from ppi_med.io import write_json
 from ppi_med.naming import TEST_AUC
 from ppi_med.tracking import NullTracker, Tracker
+
+_PART = "test"
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +43,10 @@ class TestSummary:
         seed: of the bootstrap.
         finish: close the tracker's run afterwards, also where the evaluation fails.
         notes: lines to say in the end, such as where the pictures are.
+        threshold_from: CSV with the validation cases' predictions; the threshold that is best on
+            them (Youden) gives sensitivity, specificity and accuracy, and with these come Brier
+            score and calibration error, each with its interval. None, or no such file: the AUC
+            alone.
 
     Attributes:
         result: what was written, None before.
@@ -52,6 +67,7 @@ class TestSummary:
         seed: int = 0,
         finish: bool = False,
         notes: tuple[str, ...] | list[str] = (),
+        threshold_from: str | os.PathLike[str] | None = None,
     ) -> None:
         self.path = None if path is None else Path(path)
         self.tracker = tracker if tracker is not None else NullTracker()
@@ -60,6 +76,7 @@ class TestSummary:
         self.seed = seed
         self.finish = finish
         self.notes = tuple(notes)
+        self.threshold_from = None if threshold_from is None else Path(threshold_from)
         self.result: dict[str, Any] | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -96,6 +113,10 @@ class TestSummary:
             "subjects": len(set(predictions.subject.tolist())),
             "positive": int(predictions.label.sum()),
         }
+        if self.threshold_from is not None and not self.threshold_from.is_file():
+            logger.warning("no threshold: there is no %s", self.threshold_from)
+        elif self.threshold_from is not None:
+            self.result |= self._at_threshold(predictions, self.threshold_from)
         if self.path is not None:
             write_json(self.path, self.result)
         measured = {name: float(value) for name, value in self.result.items() if "/" in name}
@@ -104,7 +125,7 @@ class TestSummary:
             self.tracker.finish()
         self._say(self.result)
 
-    def _interval(self, predictions: Predictions) -> Interval:
+    def _interval(self, predictions: Predictions, metric: Metric = AUC) -> Interval:
         # Unknown subjects cannot be resampled together: each case then stands for itself.
         subjects = [
             subject or f"case {name}"
@@ -113,13 +134,33 @@ class TestSummary:
             )
         ]
         return bootstrap(
-            AUC,
+            metric,
             predictions.label,
             predictions.score,
             subjects,
             repeats=self.repeats,
             seed=self.seed,
         )
+
+    def _at_threshold(self, predictions: Predictions, validation: Path) -> dict[str, float]:
+        chosen = Predictions.read(validation)
+        value = youden_threshold(chosen.label, chosen.score)
+        found = {f"{_PART}/threshold": value}
+        for metric in (
+            sensitivity_at(value),
+            specificity_at(value),
+            accuracy_at(value),
+            BRIER,
+            CALIBRATION_ERROR,
+        ):
+            interval = self._interval(predictions, metric)
+            name = f"{_PART}/{metric.name}"
+            found |= {
+                name: interval.value,
+                f"{name}_low": interval.low,
+                f"{name}_high": interval.high,
+            }
+        return found
 
     def _say(self, result: dict[str, Any]) -> None:
         logger.info(
@@ -132,5 +173,12 @@ class TestSummary:
             result["subjects"],
             result["positive"],
         )
+        if f"{_PART}/threshold" in result:
+            names = ("sensitivity", "specificity", "brier", "ece")
+            logger.info(
+                "at the validation cases' threshold %.3f: %s",
+                result[f"{_PART}/threshold"],
+                ", ".join(f"{name} {result[f'{_PART}/{name}']:.3f}" for name in names),
+            )
         for note in self.notes:
             logger.info("%s", note)

@@ -34,6 +34,7 @@ class SmallCNN(nn.Module):
         downsampling: ``"max"``: a max pool after each stage; ``"stride"``: a stride in each
             convolution, about four times faster.
         kernel_size: odd, same in all directions.
+        convolutions: of each stage, with batch norm and ReLU each; the first has the stride.
         dropout: probability before the last layer.
 
     Raises:
@@ -54,14 +55,15 @@ class SmallCNN(nn.Module):
         widths: Sequence[int] = (16, 32, 64),
         downsampling: Downsampling = "max",
         kernel_size: int = 3,
+        convolutions: int = 1,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check(spatial_dims, widths, downsampling, kernel_size)
+        _check(spatial_dims, widths, downsampling, kernel_size, convolutions)
         inputs = (in_channels, *widths[:-1])
         self.features = nn.Sequential(
             *(
-                _stage(before, after, spatial_dims, downsampling, kernel_size)
+                _stage(before, after, spatial_dims, downsampling, kernel_size, convolutions)
                 for before, after in zip(inputs, widths, strict=True)
             )
         )
@@ -77,27 +79,40 @@ class SmallCNN(nn.Module):
 
 
 def _stage(
-    before: int, after: int, spatial_dims: int, downsampling: str, kernel_size: int
+    before: int,
+    after: int,
+    spatial_dims: int,
+    downsampling: str,
+    kernel_size: int,
+    convolutions: int,
 ) -> nn.Sequential:
     strided = downsampling == "stride"
-    layers: list[nn.Module] = [
-        _CONV[spatial_dims](
-            before,
-            after,
-            kernel_size,
-            stride=2 if strided else 1,
-            padding=kernel_size // 2,
-            bias=False,  # batch norm has its own
-        ),
-        _NORM[spatial_dims](after),
-        nn.ReLU(),
-    ]
+    layers: list[nn.Module] = []
+    for number in range(convolutions):
+        layers += [
+            _CONV[spatial_dims](
+                before if number == 0 else after,
+                after,
+                kernel_size,
+                stride=2 if strided and number == 0 else 1,
+                padding=kernel_size // 2,
+                bias=False,  # batch norm has its own
+            ),
+            _NORM[spatial_dims](after),
+            nn.ReLU(),
+        ]
     if not strided:
         layers.append(_MAX_POOL[spatial_dims](2))
     return nn.Sequential(*layers)
 
 
-def _check(spatial_dims: int, widths: Sequence[int], downsampling: str, kernel_size: int) -> None:
+def _check(
+    spatial_dims: int,
+    widths: Sequence[int],
+    downsampling: str,
+    kernel_size: int,
+    convolutions: int,
+) -> None:
     if spatial_dims not in _CONV:
         raise ValueError(f"spatial_dims is {spatial_dims}, expected 1, 2 or 3.")
     if not widths or min(widths) < 1:
@@ -107,3 +122,5 @@ def _check(spatial_dims: int, widths: Sequence[int], downsampling: str, kernel_s
         raise ValueError(f"downsampling is {downsampling!r}, expected one of {choices}.")
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size is {kernel_size}, expected an odd positive number.")
+    if convolutions < 1:
+        raise ValueError(f"convolutions is {convolutions}, expected 1 or more.")

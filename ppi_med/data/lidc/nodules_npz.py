@@ -27,7 +27,9 @@ from ppi_med.data.manifest import ManifestRow
 from ppi_med.data.splits import PARTS, Splits, make_splits, read_splits, write_splits
 
 SLOTS = 4
-_FILES = ("images.npz", "masks.npz", "nodules.csv", "annotations.csv")
+FILES = ("images.npz", "masks.npz", "nodules.csv", "annotations.csv")
+"""Of a folder."""
+
 _COLUMNS = ("id", "patient_id", "manufacturer", "pixel_spacing_mm", "n_readers")
 _KEPT = ("z_mm", "model", "contrast", "series_instance_uid", "malignancy_mean")
 
@@ -53,6 +55,18 @@ class NodulesNpz:
         bits = np.arange(SLOTS, dtype=np.uint8)[:, None, None]
         return np.asarray((self.reader_bits[index] >> bits) & 1)
 
+    def arrays(self, index: int, majority: float = 0.5) -> dict[str, NDArray[Any]]:
+        """Return `hu`, `readers`, `state`, `union` and `majority` of a nodule."""
+        readers = self.readers(index)
+        marked = int((self.state[index] == 2).sum())
+        return {
+            "hu": self.hu[index],
+            "readers": readers,
+            "state": self.state[index],
+            "union": np.asarray(readers.any(axis=0).astype(np.uint8)),
+            "majority": majority_of(readers, marked, majority),
+        }
+
     def label(self, index: int, min_readers: int) -> int:
         """Return 1 if at least `min_readers` readers drew the nodule, else 0."""
         return int(int(self.rows[index]["n_readers"]) >= min_readers)
@@ -72,9 +86,9 @@ def read_nodules_npz(folder: str | Path) -> NodulesNpz:
         ValueError: naming the file that does not fit.
     """
     folder = Path(folder)
-    missing = [name for name in _FILES if not (folder / name).is_file()]
+    missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
-        raise FileNotFoundError(f"No {', '.join(missing)} in {folder}, expected {list(_FILES)}.")
+        raise FileNotFoundError(f"No {', '.join(missing)} in {folder}, expected {list(FILES)}.")
     rows = _table(folder / "nodules.csv", _COLUMNS)
     ids = [row["id"] for row in rows]
     hu = _array(folder / "images.npz", "hu", ids)
@@ -226,27 +240,26 @@ class LidcNodules(Dataset[dict[str, Any]]):
         """The labels of the items, without loading them."""
         return [self.nodules.label(index, self.min_readers) for index in self.indices]
 
-    def _parts(self, index: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        nodules, row = self.nodules, self.nodules.rows[index]
-        readers = nodules.readers(index)
-        marked = int((nodules.state[index] == 2).sum())
-        arrays: dict[str, NDArray[Any]] = {
-            "hu": nodules.hu[index],
-            "readers": readers,
-            "state": nodules.state[index],
-            "union": np.asarray(readers.any(axis=0).astype(np.uint8)),
-            "majority": majority_of(readers, marked, self.majority),
-        }
+    def facts(self, row: int) -> dict[str, Any]:
+        """Return what the table tells of a nodule.
+
+        Args:
+            row: in the table.
+        """
+        found = self.nodules.rows[row]
         facts: dict[str, Any] = {
-            "label": nodules.label(index, self.min_readers),
-            "volume_id": row["id"],
-            "nodule_id": row["id"],
-            "subject": row["patient_id"],
-            "site": row["manufacturer"],
-            "spacing_mm": float(row["pixel_spacing_mm"]),
-            "votes": int(row["n_readers"]),
+            "label": self.nodules.label(row, self.min_readers),
+            "volume_id": found["id"],
+            "nodule_id": found["id"],
+            "subject": found["patient_id"],
+            "site": found["manufacturer"],
+            "spacing_mm": float(found["pixel_spacing_mm"]),
+            "votes": int(found["n_readers"]),
         }
-        return arrays, facts | {name: row[name] for name in _KEPT if name in row}
+        return facts | {name: found[name] for name in _KEPT if name in found}
+
+    def _parts(self, index: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        return self.nodules.arrays(index, self.majority), self.facts(index)
 
 
 def _table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

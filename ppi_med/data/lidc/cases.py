@@ -1,0 +1,214 @@
+"""The patches of a data set as a bundle's cases: facts now, arrays when they are loaded.
+
+Two kinds of data set are told apart by their files: patches in Zarr as `extract_patches` wrote them
+(`datalist.json`), and nodules in npz arrays with a table (`nodules.csv`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from ppi_med.data.datalist import UNASSIGNED, load_parts
+from ppi_med.data.lidc.nodules_npz import (
+    FILES,
+    LidcNodules,
+    NodulesNpz,
+    nodule_splits,
+    read_nodules_npz,
+)
+from ppi_med.data.splits import FILE_NAME, PARTS, Splits, read_splits
+from ppi_med.data.tags import dataset_hashes
+from ppi_med.errors import MissingFileError, UsageError
+from ppi_med.naming import TAG_DATA_HASH, TAG_SPLIT_HASH
+
+VALIDATION_SHARE = 0.125
+"""Of the subjects that are not in the test fold."""
+
+_CROSSED = (0.8, 0.2, 0.0)
+
+
+def load_cases(
+    dataset_dir: str | Path,
+    part: str,
+    *,
+    sites: Sequence[str] | str | None = None,
+    exclude_sites: Sequence[str] | str | None = None,
+    fold: int | None = None,
+    test_fold: int | None = None,
+    over_four: Literal["drop", "keep"] = "drop",
+) -> list[dict[str, Any]]:
+    """Return the cases of a part, for `LoadPatchd`.
+
+    Args:
+        dataset_dir: of `extract_patches`, or with `nodules.csv` and its arrays.
+        part: `training`, `validation`, `test`, or `all`, which needs no splits.
+        sites: keep only these manufacturers.
+        exclude_sites: leave these out.
+        fold: validation is this fold, training the others; test stays.
+        test_fold: test is this fold of all subjects; of the others a share
+            (`VALIDATION_SHARE`) is validation. Needs splits without a test part, which nodules in
+            npz arrays get by themselves.
+        over_four: of nodules in npz arrays: "drop" those of clusters with more than four
+            annotations, whose number of readers is a choice and not a fact, or "keep" them.
+
+    Returns:
+        Dictionaries with `label`, `volume_id`, `subject`, `site`, and where the arrays are.
+
+    Raises:
+        MissingFileError: if the folder is no data set.
+        UsageError: for an unknown part, site or fold, or nothing left.
+    """
+    folder = Path(dataset_dir)
+    if part not in (*PARTS, "all"):
+        raise UsageError(f"part is {part!r}, expected one of {[*PARTS, 'all']}.")
+    if fold is not None and test_fold is not None:
+        raise UsageError(f"Got fold={fold} and test_fold={test_fold}, expected one of them.")
+    if is_npz(folder):
+        cases = _npz_cases(folder, over_four)
+    else:
+        cases = load_parts(_datalist(folder), PARTS if part != "all" else (*PARTS, UNASSIGNED))
+    chosen = cases
+    if part != "all":
+        splits = case_splits(folder, test_fold)
+        place = _places(splits, {str(case["subject"]) for case in cases}, fold, test_fold)
+        chosen = [case for case in cases if place[str(case["subject"])] == part]
+    kept = _of_sites(chosen, cases, sites, exclude_sites)
+    if not kept:
+        raise UsageError(f"{folder} has nothing left in {part}, sites {sites}: choose others.")
+    return kept
+
+
+def case_splits(dataset_dir: str | Path, test_fold: int | None = None) -> Splits:
+    """Return the splits of a data set.
+
+    For nodules in npz arrays without `splits.json` they are made anew from the table, the same
+    each time: nothing is written beside published data.
+
+    Raises:
+        UsageError: if `test_fold` is given and the splits have a test part of their own.
+    """
+    folder = Path(dataset_dir)
+    if (folder / FILE_NAME).is_file():
+        splits = read_splits(folder / FILE_NAME)
+    elif is_npz(folder):
+        fractions = (0.6, 0.2, 0.2) if test_fold is None else _CROSSED
+        splits = nodule_splits(nodules_of(folder), fractions=fractions)
+    else:
+        raise MissingFileError(
+            f"{folder} has no {FILE_NAME}: extract the patches of more patients, so that they can "
+            "be parted."
+        )
+    if test_fold is not None and splits.parts["test"]:
+        raise UsageError(
+            f"test_fold is {test_fold}, but the splits of {folder} keep "
+            f"{len(splits.parts['test'])} subjects for the test alone: use fold, or extract with "
+            "--fractions '[0.8,0.2,0]' --new_splits true."
+        )
+    return splits
+
+
+def case_hashes(dataset_dir: str | Path, test_fold: int | None = None) -> dict[str, str | None]:
+    """Return `data_hash` and `split_hash` of a data set, None for what is not there.
+
+    Example:
+        >>> case_hashes("no/such/folder")
+        {'data_hash': None, 'split_hash': None}
+    """
+    folder = Path(dataset_dir)
+    if not is_npz(folder):
+        return dataset_hashes(folder)
+    found = hashlib.sha256()
+    for name in FILES:
+        found.update((folder / name).read_bytes())
+    return {
+        TAG_DATA_HASH: found.hexdigest(),
+        TAG_SPLIT_HASH: case_splits(folder, test_fold).hash,
+    }
+
+
+def require_cases(dataset_dir: str | Path, workspace: str = ".") -> None:
+    """Refuse to start without a data set, naming the command that makes one.
+
+    Args:
+        dataset_dir: the data set's folder.
+        workspace: the folder of the repository, where `data_prep` lies.
+
+    Raises:
+        MissingFileError: if it holds neither patches nor nodules.
+    """
+    folder = Path(dataset_dir)
+    if is_npz(folder) or (folder / "datalist.json").is_file():
+        return
+    script = Path(workspace) / "data_prep" / "make_phantom.py"
+    raise MissingFileError(
+        f"There is no data set in {folder} (neither datalist.json nor nodules.csv): make the "
+        f"phantom with `python {script} lidc --output {folder}`, or name your own with "
+        "--dataset_dir."
+    )
+
+
+def is_npz(folder: str | Path) -> bool:
+    """Tell whether a folder holds nodules in npz arrays."""
+    return (Path(folder) / "nodules.csv").is_file()
+
+
+@lru_cache(maxsize=2)
+def nodules_of(folder: Path) -> NodulesNpz:
+    """Return the arrays and the table of a folder, read once a process."""
+    try:
+        return read_nodules_npz(folder)
+    except FileNotFoundError as error:
+        raise MissingFileError(str(error)) from error
+
+
+def _npz_cases(folder: Path, over_four: Literal["drop", "keep"]) -> list[dict[str, Any]]:
+    nodules = LidcNodules(nodules_of(folder), over_four=over_four)
+    place = str(folder.resolve())
+    return [{"image": place, "row": row, **nodules.facts(row)} for row in nodules.indices]
+
+
+def _datalist(folder: Path) -> Path:
+    path = folder / "datalist.json"
+    if not path.is_file():
+        require_cases(folder)
+    return path
+
+
+def _places(
+    splits: Splits, subjects: set[str], fold: int | None, test_fold: int | None
+) -> Mapping[str, str | None]:
+    if test_fold is None:
+        return {subject: splits.part_of(subject, fold) for subject in subjects}
+    tested = {name for name in subjects if splits.part_of(name, test_fold) == "validation"}
+    rest = sorted(subjects - tested, key=lambda name: _draw(splits.seed, name))
+    held = set(rest[: round(VALIDATION_SHARE * len(rest))])
+    named = {name: "validation" if name in held else "training" for name in rest}
+    return named | dict.fromkeys(tested, "test")
+
+
+def _draw(seed: int, subject: str) -> str:
+    return hashlib.sha256(f"validation-{seed}-{subject}".encode()).hexdigest()
+
+
+def _of_sites(
+    cases: list[dict[str, Any]],
+    everywhere: list[dict[str, Any]],
+    sites: Sequence[str] | str | None,
+    exclude_sites: Sequence[str] | str | None,
+) -> list[dict[str, Any]]:
+    keep, drop = _listed(sites), _listed(exclude_sites)
+    there = sorted({str(case["site"]) for case in everywhere})
+    for site in [*keep, *drop]:
+        if site not in there:
+            raise UsageError(f"There is no site {site!r}, expected some of {there}.")
+    return [
+        case for case in cases if (not keep or case["site"] in keep) and case["site"] not in drop
+    ]
+
+
+def _listed(sites: Sequence[str] | str | None) -> list[str]:
+    return [sites] if isinstance(sites, str) and sites else [str(site) for site in sites or ()]
