@@ -473,7 +473,7 @@ def test_the_shared_place_is_left_out_of_the_mask_of_x_star():
     torch.manual_seed(0)
     image, saliency = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 8, 8)
     label = torch.tensor([0, 1, 1, 0])
-    shared = dict(mask=HardMask(), mask_prime=TopKMask(5), pairing="shared", seed=3)
+    shared = dict(mask=AdaptiveMask(k=0.5), mask_prime=TopKMask(5), pairing="shared", seed=3)
     whole = PPITerms(**shared).contrast_images(image, saliency, label, 1)
     spared = PPITerms(**shared, spare_shared=True).contrast_images(image, saliency, label, 1)
     place = whole.parts["ad"].mask
