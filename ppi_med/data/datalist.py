@@ -174,6 +174,11 @@ def _crossed(
     content: dict[str, list[dict[str, Any]]], wanted: list[str], splits: Splits, test_fold: int
 ) -> list[dict[str, Any]]:
     """Return the items by folds alone: one to test, the next to validate, the others to train."""
+    if len(splits.folds) < 3:
+        raise UsageError(
+            f"test_fold {test_fold} needs 3 folds or more, to test, validate and train on; the "
+            f"splits have {len(splits.folds)}."
+        )
     following = (test_fold + 1) % len(splits.folds)
     chosen = []
     for name in PARTS:

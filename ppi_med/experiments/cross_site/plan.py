@@ -1,0 +1,186 @@
+"""The cells of a sweep: one training each, evaluated on every site's held-out subjects."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ppi_med.data.tags import sites_tag
+from ppi_med.errors import UsageError
+from ppi_med.experiments.cells import Cell
+
+Training = Literal["each", "all-but-one", "pooled"]
+TRAININGS: tuple[Training, ...] = ("each", "all-but-one", "pooled")
+PLACE = "{train_site}"
+"""In ``dataset_dir``: stands for the training site, where each has a data set of its own."""
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What a sweep consists of.
+
+    Attributes:
+        bundle: the bundle's folder.
+        files: configuration and overlays, as written in the recorded command.
+        dataset_dir: the data set; ``{train_site}`` in it is replaced in each cell.
+        sites: to train and to test on.
+        methods: of ``--method``.
+        seeds: of the runs.
+        trainings: on each site, on all but one, on all pooled.
+        candidates: settings (``method_options``) among which a selection chooses.
+        folds: subject-wise folds to leave out in turn; then one training on all sites each.
+        overrides: id -> value of every cell.
+        overlays_of: method -> further overlays it needs.
+        kind: ``cross_site`` or ``cross_validate``.
+        experiment: of MLflow.
+        name: of the sweep.
+    """
+
+    bundle: Path
+    files: tuple[Path, ...]
+    dataset_dir: str
+    sites: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    trainings: tuple[Training, ...] = ("each",)
+    candidates: tuple[Mapping[str, Any], ...] = ({},)
+    folds: tuple[int, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    overlays_of: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    kind: Literal["cross_site", "cross_validate"] = "cross_site"
+    experiment: str = "cross_site"
+    name: str = "cross_site"
+
+    def __post_init__(self) -> None:
+        for name in ("sites", "methods", "seeds", "trainings", "candidates"):
+            values = [json.dumps(value, sort_keys=True) for value in getattr(self, name)]
+            if not values or len(set(values)) < len(values):
+                raise UsageError(f"{name} is {values}, expected one or more different ones.")
+        for training in self.trainings:
+            if training not in TRAININGS:
+                raise UsageError(f"train is {training!r}, expected some of {list(TRAININGS)}.")
+        if PLACE in self.dataset_dir and self.trainings != ("each",):
+            raise UsageError(
+                f"dataset_dir has {PLACE}: each site has a data set of its own, so that training "
+                "on several is not possible; use --train each."
+            )
+
+    def cells(self) -> list[Cell]:
+        """Return the cells, seed by seed, so that an early stop leaves whole tables."""
+        return [
+            self._cell(train, method, candidate, seed, fold)
+            for seed in self.seeds
+            for fold in self.folds or (None,)
+            for train in self.train_sites()
+            for method in self.methods
+            for candidate in self.candidates
+        ]
+
+    def train_sites(self) -> list[tuple[str, ...]]:
+        """Return the sites of each training."""
+        found: list[tuple[str, ...]] = []
+        for training in self.trainings:
+            if training == "each":
+                found += [(site,) for site in self.sites]
+            elif training == "all-but-one":
+                found += [tuple(s for s in self.sites if s != site) for site in self.sites]
+            else:
+                found.append(self.sites)
+        return list(dict.fromkeys(found))
+
+    def files_of(self, method: str) -> tuple[Path, ...]:
+        """Return configuration and overlays of a method."""
+        return (*self.files, *self.overlays_of.get(method, ()))
+
+    def key(self, facts: Mapping[str, Any]) -> str:
+        """Return what tells this sweep from others of its name: settings that all cells share.
+
+        Methods, seeds, settings to choose from and folds may be added to a sweep later.
+
+        Args:
+            facts: hashes of configuration and data.
+        """
+        shared = [
+            self.kind,
+            self.bundle.name,
+            self.dataset_dir,
+            list(self.sites),
+            list(self.trainings),
+            dict(self.overrides),
+            dict(facts),
+        ]
+        text = json.dumps(shared, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _cell(
+        self,
+        train: tuple[str, ...],
+        method: str,
+        candidate: Mapping[str, Any],
+        seed: int,
+        fold: int | None,
+    ) -> Cell:
+        everywhere = train == self.sites and len(self.sites) > 1
+        label = "all" if everywhere else sites_tag(train)
+        overrides: dict[str, Any] = {
+            "dataset_dir": self.dataset_dir.replace(PLACE, label),
+            "sites": list(train),
+            "test_sites": list(self.sites),
+            "method": method,
+            "seed": seed,
+            **self.overrides,
+        }
+        if candidate:
+            overrides["method_options"] = {**overrides.get("method_options", {}), **candidate}
+        if fold is not None:
+            overrides["test_fold"] = fold
+        settings = ",".join(f"{name}={candidate[name]}" for name in sorted(candidate))
+        parts = [label, method, settings, "" if fold is None else f"fold{fold}", f"seed{seed}"]
+        keys = {
+            "train_site": label,
+            "train_sites": list(train),
+            "method": method,
+            "candidate": settings,
+            "seed": seed,
+            "fold": fold,
+        }
+        return Cell(_safe("-".join(part for part in parts if part)), keys, overrides)
+
+
+def parse_candidates(texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
+    """Read settings to choose from, each ``NAME=VALUE,NAME=VALUE``; none gives one empty setting.
+
+    Raises:
+        UsageError: where one is not of that form.
+
+    Examples:
+        >>> parse_candidates(["con_weight=0.1", "con_weight=0.3,share=0.05"])
+        ({'con_weight': 0.1}, {'con_weight': 0.3, 'share': 0.05})
+        >>> parse_candidates([])
+        ({},)
+    """
+    found: list[dict[str, Any]] = []
+    for text in texts:
+        setting: dict[str, Any] = {}
+        for item in text.split(","):
+            name, separator, value = item.partition("=")
+            if not separator or not name:
+                raise UsageError(
+                    f"A setting is {text!r}, expected NAME=VALUE, several with commas between."
+                )
+            try:
+                setting[name.strip()] = json.loads(value)
+            except json.JSONDecodeError:
+                setting[name.strip()] = value
+        found.append(setting)
+    return tuple(found) or ({},)
+
+
+def _safe(name: str) -> str:
+    """Return a name that can be a folder's."""
+    return re.sub(r"[^\w\-.=,+]", "_", name, flags=re.ASCII)

@@ -1,0 +1,118 @@
+"""Sweeps by name: all the settings of an experiment that docs/results.md reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ppi_med.errors import UsageError
+from ppi_med.experiments.cross_site.plan import PLACE
+
+
+@dataclass(frozen=True)
+class GaPhantom:
+    """Four simulated sites; the mark of the training site tells the label there, and only there.
+
+    For each training site there is a data set: its own mark agrees with the label in all of its
+    subjects (1.0), held-out ones included; the other sites have no mark. The eyes are the same in
+    all of them.
+
+    Attributes:
+        subjects: of each site.
+        seed: of the phantom; methods were developed on others.
+        fractions: of subjects, for training, validation and test.
+    """
+
+    subjects: int = 120
+    seed: int = 2028
+    fractions: tuple[float, float, float] = (0.55, 0.15, 0.3)
+
+    def make(self, folder: Path, workers: int) -> None:
+        """Make the data sets, or complete them: ``FOLDER/SITE`` for each training site."""
+        from ppi_med.data.phantoms.oct import make_oct_phantom
+        from ppi_med.data.phantoms.sites import SITES
+        from ppi_med.data.phantoms.spec import OctPhantomSpec
+
+        for site in SITES:
+            spec = OctPhantomSpec(
+                subjects=self.subjects,
+                agreement={site.name: 1.0},
+                seed=self.seed,
+                fractions=self.fractions,
+            )
+            make_oct_phantom(spec, folder / site.name, workers=workers)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A sweep by name.
+
+    Attributes:
+        bundle: its folder.
+        data: folder of the data.
+        dataset_dir: as the runs are told.
+        methods: to compare.
+        overrides: of every run.
+        phantom: makes the data; None where it must be there.
+    """
+
+    bundle: str
+    data: str
+    dataset_dir: str
+    methods: tuple[str, ...]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    phantom: GaPhantom | None = None
+
+
+def _last_epoch(epochs: int, handler: int = 0) -> dict[str, Any]:
+    """Return what takes the last epoch's network, for every method alike.
+
+    In-site validation is perfect on the mark: to choose an epoch by it would be to choose the mark.
+    """
+    return {
+        "max_epochs": epochs,
+        "patience": epochs,
+        f"validate#handlers#{handler}#start_epoch": epochs,
+    }
+
+
+_BASELINES = ("strong_augmentation", "random_mask", "group_dro", "irm", "rsc")
+PRESETS: dict[str, Preset] = {
+    "ga-phantom": Preset(
+        bundle="bundles/ga_ppi",
+        data="data/ga_cross_site",
+        dataset_dir=f"data/ga_cross_site/{PLACE}",
+        methods=("plain", "random_mask", "ppi_wbp_shared"),
+        overrides={
+            **_last_epoch(50),
+            # A site's mark lies where it lies: training keeps the images where they are.
+            "augment#shift_rows": 0.0,
+            "augment#shift_columns": 0.0,
+            "augment#rotate_degrees": 0.0,
+        },
+        phantom=GaPhantom(),
+    ),
+    "lidc-vendors": Preset(
+        bundle="bundles/lidc_ppi",
+        data="",
+        dataset_dir="",
+        methods=("plain", *_BASELINES, "right_reasons", "ppi_wbp_shared"),
+    ),
+}
+
+
+def preset_of(name: str) -> Preset:
+    """Return a preset by its name.
+
+    Raises:
+        UsageError: where there is none of that name.
+
+    Example:
+        >>> preset_of("ga-phantom").methods
+        ('plain', 'random_mask', 'ppi_wbp_shared')
+    """
+    if name not in PRESETS:
+        raise UsageError(f"preset is {name!r}, expected one of {', '.join(PRESETS)}.")
+    return PRESETS[name]

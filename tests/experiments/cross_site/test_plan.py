@@ -1,0 +1,104 @@
+"""The cells of a sweep and what makes two sweeps the same one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ppi_med.errors import UsageError
+from ppi_med.evaluation.predictions import Predictions
+from ppi_med.experiments.cross_site.plan import SweepPlan, parse_candidates
+from ppi_med.experiments.cross_site.predictions import as_dataset, from_dataset
+from tests.experiments.cross_site.made import predictions
+
+BUNDLE = Path("bundles/ga_ppi")
+
+
+def plan(**changes: object) -> SweepPlan:
+    options = {
+        "bundle": BUNDLE,
+        "files": (BUNDLE / "train.json",),
+        "dataset_dir": "data/x",
+        "sites": ("a", "b", "c"),
+        "methods": ("plain", "ppi"),
+        "seeds": (0, 1),
+        **changes,
+    }
+    return SweepPlan(**options)
+
+
+def test_one_training_for_each_site_method_and_seed() -> None:
+    cells = plan().cells()
+    assert len(cells) == len({cell.name for cell in cells}) == 3 * 2 * 2
+    one = cells[0]
+    assert one.name == "a-plain-seed0"
+    assert one.overrides["sites"] == ["a"] and one.overrides["test_sites"] == ["a", "b", "c"]
+    assert [cell.keys["seed"] for cell in cells] == [0] * 6 + [1] * 6
+
+
+def test_all_but_one_and_pooled() -> None:
+    found = plan(trainings=("each", "all-but-one", "pooled"), seeds=(0,), methods=("plain",))
+    names = [cell.keys["train_site"] for cell in found.cells()]
+    assert names == ["a", "b", "c", "b+c", "a+c", "a+b", "all"]
+    assert found.cells()[3].overrides["sites"] == ["b", "c"]
+
+
+def test_each_site_may_have_a_data_set_of_its_own() -> None:
+    cells = plan(dataset_dir="data/{train_site}").cells()
+    assert {cell.overrides["dataset_dir"] for cell in cells} == {"data/a", "data/b", "data/c"}
+    with pytest.raises(UsageError, match="data set of its own"):
+        plan(dataset_dir="data/{train_site}", trainings=("pooled",))
+
+
+def test_settings_and_folds() -> None:
+    found = plan(
+        candidates=({"share": 0.1}, {"share": 0.2}),
+        folds=(0, 1),
+        trainings=("pooled",),
+        overrides={"method_options": {"every": 2}, "max_epochs": 1},
+    )
+    cells = found.cells()
+    assert len(cells) == len({cell.name for cell in cells}) == 2 * 2 * 2 * 2
+    assert cells[1].overrides["method_options"] == {"every": 2, "share": 0.2}
+    assert cells[0].name == "all-plain-share=0.1-fold0-seed0"
+    assert {cell.overrides["test_fold"] for cell in cells} == {0, 1}
+
+
+def test_names_can_be_folders() -> None:
+    cells = plan(sites=("GE MEDICAL/x", "b")).cells()
+    assert cells[0].name == "GE_MEDICAL_x-plain-seed0"
+    assert cells[0].overrides["sites"] == ["GE MEDICAL/x"]
+
+
+def test_the_key_changes_with_settings_and_not_with_what_is_added() -> None:
+    key = plan().key({"data": "1"})
+    assert plan(seeds=(5,), methods=("rsc",)).key({"data": "1"}) == key
+    assert plan().key({"data": "2"}) != key
+    assert plan(overrides={"max_epochs": 1}).key({"data": "1"}) != key
+    assert plan(sites=("a", "b")).key({"data": "1"}) != key
+
+
+@pytest.mark.parametrize("changes", [{"seeds": ()}, {"seeds": (1, 1)}, {"trainings": ("some",)}])
+def test_wrong_plans(changes: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        plan(**changes)
+
+
+def test_wrong_settings() -> None:
+    with pytest.raises(UsageError, match="NAME=VALUE"):
+        parse_candidates(["con_weight"])
+
+
+def test_predictions_in_a_record_come_back() -> None:
+    found = predictions({"a": 1.0, "b": 2.0}, seed=3)
+    kept = as_dataset(found)
+    back = from_dataset(kept["profile"])
+    for name in ("volume_id", "subject", "site", "label"):
+        assert (getattr(back, name) == getattr(found, name)).all()
+    assert back.score == pytest.approx(found.score, rel=1e-6)
+    assert as_dataset(back)["digest"] == kept["digest"]
+    other = Predictions(found.volume_id, found.subject, found.site, found.label, found.score / 2)
+    assert as_dataset(other)["digest"] != kept["digest"]
+    with pytest.raises(UsageError, match="format None"):
+        from_dataset('{"num_rows": 1}')
