@@ -34,7 +34,11 @@ class Activation:
 
     def relevance(self, grad: Tensor, x: Tensor) -> tuple[Tensor]:
         """Return ``grad * h(x)``."""
-        return ((grad * self.ratio(x)).to(x.dtype),)
+        ratio = self.ratio(x)
+        if torch.is_grad_enabled() or ratio.dtype != grad.dtype:
+            return ((grad * ratio).to(x.dtype),)
+        # Nobody will ask for the ratio again, and memory that was just written is in the cache.
+        return (ratio.mul_(grad).to(x.dtype),)
 
 
 def _with_series(x: Tensor, series: Sequence[float], far: Callable[[Tensor], Tensor]) -> Tensor:
@@ -149,7 +153,33 @@ def clamp(low: float | None, high: float | None) -> Activation:
     # At 0 the ratio is 1 on a straight piece and 0 at a kink or on a flat piece, as ReLU's.
     limit = 1.0 if least < 0 < most else 0.0
 
-    return _quotient(lambda x: torch.clamp(x, least, most), at_zero, limit)
+    def value(x: Tensor) -> Tensor:
+        return torch.clamp(x, least, most)
+
+    if not least <= 0 <= most or least == most:
+        return _quotient(value, at_zero, limit)
+
+    def ratio(x: Tensor) -> Tensor:
+        if least == 0:
+            return _above(_cut(x, most), x)
+        if most == 0:
+            return _above(_cut(-x, -least), -x)
+        return torch.where(x > 0, _cut(x, most), _cut(-x, -least))
+
+    return Activation(value, ratio)
+
+
+def _cut(x: Tensor, most: float) -> Tensor:
+    """Return min(x, most) / x for x > 0, and 1 elsewhere."""
+    if math.isinf(most):
+        return torch.ones_like(x)
+    return x.new_full((), most) / x.clamp(min=most)
+
+
+def _above(values: Tensor, x: Tensor) -> Tensor:
+    """Return ``values`` where x > 0, else 0."""
+    kept: Tensor = torch.ops.aten.threshold_backward(values, x, 0)
+    return kept
 
 
 def _quotient(value: Callable[[Tensor], Tensor], at_zero: float, limit: float) -> Activation:

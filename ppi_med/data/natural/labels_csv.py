@@ -9,6 +9,7 @@ from ppi_med.data.natural.photo import Box, Photo, inside
 from ppi_med.errors import UsageError
 
 LABELS = "labels.csv"
+_IMAGES = "images"
 _REQUIRED = ("file", "class_index")
 _BOX = ("y0", "x0", "y1", "x1")
 
@@ -46,13 +47,14 @@ def read_labels_csv(source: str | Path) -> list[Photo]:
 
 
 def _photo(path: Path, row: dict[str, str]) -> Photo:
-    file = inside(row["file"], path.name)
+    # The paths are those in the folder, or those in its images/.
+    file = inside(row["file"], path.name).removeprefix(f"{_IMAGES}/")
     boxes: tuple[Box, ...] = ()
     if all(row.get(name) for name in _BOX):
         y0, x0, y1, x1 = (float(row[name]) for name in _BOX)
         boxes = ((y0, x0, y1, x1),)
     return Photo(
-        image=str(path.parent / "images" / file),
+        image=str(path.parent / _IMAGES / file),
         name=file.rsplit(".", 1)[0],
         label=int(row["class_index"]),
         class_name=row.get("class_name") or row["class_index"],

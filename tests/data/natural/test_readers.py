@@ -124,6 +124,21 @@ def test_labels_csv(tmp_path: Path) -> None:
     assert second.boxes == () and second.class_name == "auk"
 
 
+def test_labels_csv_with_paths_in_the_folder(tmp_path: Path) -> None:
+    table = made.make_labels_csv(tmp_path) / "labels.csv"
+    table.write_text(table.read_text().replace("b.png", "images/b.png"))
+    _, second = read_photos(tmp_path)
+    assert second.name == "b" and np.array_equal(read_pixels(second.image), made.picture(2))
+
+
+@pytest.mark.data
+def test_labels_csv_of_imagenet(data_root: Path) -> None:
+    photos = read_photos(data_root / "imagenet_sample")
+    assert len(photos) == len({p.label for p in photos}) == 120
+    assert all(len(p.boxes) == 1 for p in photos)
+    assert read_pixels(photos[-1].image).shape == (227, 227, 3)
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
