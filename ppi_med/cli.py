@@ -163,6 +163,72 @@ def shortcut(
         raise typer.Exit(1)
 
 
+@app.command(name="compare-methods")
+def compare_methods(
+    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Converted data set; default: the bundle's own.")
+    ] = None,
+    overlay: Annotated[
+        list[str] | None,
+        typer.Option(help="Configuration over train.json, a name in the bundle; repeatable."),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="ID=VALUE", help="Override an id (JSON or text); repeatable."
+        ),
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="Methods, commas between; default: the paper's six rows.")
+    ] = "",
+    seeds: Annotated[str, typer.Option(help="Seeds, commas between.")] = "0,1,2",
+    records: Annotated[
+        Path | None, typer.Option(help="Folder of the records; default results/BUNDLE.")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints; default runs/BUNDLE.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    table_only: Annotated[
+        bool, typer.Option("--table", help="Print the tables of what is recorded; run nothing.")
+    ] = False,
+) -> None:
+    """Train a bundle plainly and with PPI by every map; print the paper's Table 2 / 4 (and 7).
+
+    Cells that have a record are not run again. Exit status 1 if a cell failed.
+    """
+    from ppi_med.experiments.cells import Records
+    from ppi_med.experiments.method_comparison import (
+        DEFAULT_METHODS,
+        ComparisonPlan,
+        run_comparison,
+    )
+    from ppi_med.experiments.method_comparison_table import entries, markdown
+
+    store = Records(records or Path("results") / bundle.name)
+    failed: dict[str, str] = {}
+    if not table_only:
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+        )
+        plan = ComparisonPlan(
+            bundle=bundle,
+            work=work or Path("runs") / bundle.name,
+            data=data,
+            methods=tuple(methods.split(",")) if methods else DEFAULT_METHODS,
+            seeds=tuple(int(seed) for seed in seeds.split(",")),
+            overlays=tuple(overlay or ()),
+            overrides=dict(_parse_override(text) for text in override or []),
+        )
+        failed = run_comparison(plan, store, workers)
+    order = list(DEFAULT_METHODS)
+    found = sorted(store.done(), key=lambda r: _place(str(r["method"]), order))
+    typer.echo(markdown(entries(found)))
+    if failed:
+        raise typer.Exit(1)
+
+
 def _place(name: str, order: list[str]) -> int:
     return order.index(name) if name in order else len(order)
 
