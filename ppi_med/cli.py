@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from ppi_med import __version__
+from ppi_med.cli_lidc import lidc_benchmark
 from ppi_med.errors import UsageError
 
 app = typer.Typer(
@@ -231,6 +232,9 @@ def compare_methods(
 
 def _place(name: str, order: list[str]) -> int:
     return order.index(name) if name in order else len(order)
+
+
+app.command(name="lidc-benchmark")(lidc_benchmark)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ppi_med.errors import UsageError
-from ppi_med.networks.backbones import WeightsFile, create_classifier
+from ppi_med.networks.backbones import AdaptedNetwork, WeightsFile, create_classifier
 
 # Networks that are built for one size of the image.
 _SIZED = {
@@ -22,6 +22,25 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+class UnitRange(nn.Module):
+    """Maps a range of values to 0..1, as the local maps of tensor networks expect.
+
+    Args:
+        low: becomes 0.
+        high: becomes 1.
+    """
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        if not low < high:
+            raise ValueError(f"value_range is {low} to {high}, expected the lower end first.")
+        self.low, self.high = low, high
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the image on the new scale."""
+        return (image - self.low) * (1 / (self.high - self.low))
+
+
 def patch_classifier(
     architecture: str,
     image_size: int,
@@ -29,6 +48,7 @@ def patch_classifier(
     in_channels: int = 1,
     weights: WeightsFile | None = None,
     options: Mapping[str, Any] | None = None,
+    value_range: Sequence[float] = (0.0, 1.0),
 ) -> nn.Module:
     """Return a classifier: images ``(N, C, image_size, image_size)`` to ``(N, num_classes)``.
 
@@ -41,6 +61,7 @@ def patch_classifier(
         in_channels: channels of the image.
         weights: file to start from, with a head of its own or none; None: random weights.
         options: further arguments of the network.
+        value_range: of the image, which tensor networks take as 0 to 1; others as it is.
 
     Raises:
         UsageError: where the name is unknown, an option or the weights do not fit.
@@ -58,8 +79,8 @@ def patch_classifier(
             )
         if weights is not None:
             raise UsageError(f"{architecture} starts from random weights: leave weights out.")
-        network: nn.Module = _sized(architecture)(in_channels, num_classes, image_size, **chosen)
-        return network
+        body: nn.Module = _sized(architecture)(in_channels, num_classes, image_size, **chosen)
+        return AdaptedNetwork(UnitRange(*value_range), body)
     except UsageError:
         raise
     except (TypeError, ValueError, ImportError, FileNotFoundError) as error:

@@ -1,0 +1,150 @@
+"""The LIDC benchmark: its cells, the choice of the best, its table by hand, one tiny run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from ppi_med.errors import UsageError
+from ppi_med.experiments.cells import Records
+from ppi_med.experiments.lidc_benchmark import ENTRIES, LidcPlan, best_ppi, run_lidc_benchmark
+from ppi_med.experiments.lidc_benchmark_table import markdown, rows
+from tests.data.lidc.folders import write_nodules
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def record(entry: str, fold: int, seed: int, noise: float, **more: Any) -> dict[str, Any]:
+    """Scores of 24 patients of a fold: the label, and noise that is its seed's own."""
+    labels = np.arange(24) % 2
+    drawn = np.random.default_rng([fold, seed]).normal(0, 1, 24)
+    scores = np.round(1 / (1 + np.exp(-(2 * labels - 1 + noise * drawn))), 5)
+    return {
+        "entry": entry,
+        "fold": fold,
+        "seed": seed,
+        "val/auc": 0.8,
+        "test/auc": float(roc_auc_score(labels, scores)),
+        "test/sensitivity": 0.7,
+        "test/specificity": 0.6,
+        "test/ece": 0.1,
+        "seconds": 60.0,
+        "figures": {},
+        "predictions": {
+            "volume_id": " ".join(f"f{fold}n{k:02}" for k in range(24)),
+            "subject": " ".join(f"f{fold}p{k // 2}" for k in range(24)),
+            "label": "".join(map(str, labels)),
+            "score": " ".join(map(str, scores)),
+        },
+        **more,
+    }
+
+
+def test_the_auc_is_the_mean_over_folds_and_seeds() -> None:
+    found = [record("plain", fold, seed, 2.0) for fold in range(3) for seed in (0, 1)]
+    (row,) = rows(found, repeats=60)
+    assert row.auc[0] == pytest.approx(np.mean([r["test/auc"] for r in found]))
+    assert row.auc[1] < row.auc[0] < row.auc[2]
+    assert (row.seeds, row.folds, row.gain, row.minutes) == (2, 3, None, 1.0)
+    assert row.by_fold[1] == pytest.approx(
+        np.mean([r["test/auc"] for r in found if r["fold"] == 1])
+    )
+
+
+def test_the_gain_is_paired_by_fold_and_seed() -> None:
+    plain = [record("plain", fold, seed, 3.0) for fold in range(2) for seed in (0, 1)]
+    better = [record("ppi_wbp_box", fold, 0, 1.0) for fold in range(2)]
+    first, second = rows([*better, *plain], repeats=200)
+    assert (first.entry, second.entry) == ("plain", "ppi_wbp_box")
+    own = np.mean([r["test/auc"] for r in better])
+    same_seed = np.mean([r["test/auc"] for r in plain if r["seed"] == 0])
+    assert second.gain is not None and second.p_value is not None
+    assert second.gain[0] == pytest.approx(own - same_seed) and second.gain[1] > 0
+    assert second.p_value < 0.05
+
+
+def test_equal_predictions_gain_nothing() -> None:
+    found = [record(entry, 0, 0, 2.0) for entry in ("plain", "lotenet")]
+    assert rows(found, repeats=20)[1].gain == (0.0, 0.0, 0.0)
+
+
+def test_an_unfinished_entry_is_not_compared() -> None:
+    found = [record("plain", 0, 0, 2.0), record("plain", 1, 0, 2.0), record("densenet", 0, 0, 1.0)]
+    assert rows(found, repeats=20)[1].gain is None
+
+
+def test_further_figures_have_a_column() -> None:
+    found = [
+        record("plain", fold, 0, 2.0, figures={"seg/dice_union": 0.6 + fold / 10})
+        for fold in range(2)
+    ]
+    lines = markdown(rows([*found, record("lotenet", 0, 0, 2.0)], repeats=20)).splitlines()
+    assert lines[0].endswith("| seg/dice_union |") and len(lines) == 4
+    assert lines[2].endswith("| 0.650 |") and lines[3].endswith("|  |")
+
+
+def test_the_best_is_chosen_by_validation_alone() -> None:
+    found = [
+        record("plain", 0, 0, 1.0, **{"val/auc": 0.99}),
+        record("ppi_wbp_soft", 0, 0, 1.0, **{"val/auc": 0.80, "test/auc": 1.0}),
+        record("ppi_wbp_hard", 0, 0, 1.0, **{"val/auc": 0.85, "test/auc": 0.0}),
+        record("ppi_wbp_soft", 0, 1, 1.0, **{"val/auc": 0.95}),
+    ]
+    assert best_ppi(found, seed=0) == "ppi_wbp_hard"
+    assert best_ppi(found[:1], seed=0) is None
+    plan = LidcPlan(Path("b"), Path("d"), Path("w"))
+    assert len(plan.first()) == 5 * len(ENTRIES)
+    further = plan.further(found)
+    assert {c.keys["entry"] for c in further} == {"plain", "ppi_wbp_hard"}
+    assert len(further) == 2 * 5 * 2
+    names = [cell.name for cell in [*plan.first(), *further]]
+    assert len(set(names)) == len(names)
+
+
+def test_unknown_methods_are_named() -> None:
+    with pytest.raises(UsageError, match="'ppi_wbp'"):
+        LidcPlan(Path("b"), Path("d"), Path("w"), entries=("plain", "ppi_wbp"))
+
+
+def weights_size(folder: Path, overrides: Mapping[str, Any]) -> dict[str, float]:
+    assert overrides["seed"] in (0, 1)
+    return {"size": float((folder / "model.pt").stat().st_size)}
+
+
+@pytest.mark.slow
+def test_a_tiny_benchmark_runs_through_the_bundle_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    plan = partial(
+        LidcPlan,
+        bundle=ROOT / "bundles" / "lidc_ppi",
+        data=write_nodules(tmp_path / "data"),
+        work=tmp_path / "work",
+        folds=(0,),
+        seeds=(0, 1),
+        max_epochs=1,
+        overrides={
+            "device": "$torch.device('cpu')",
+            "image_size": 16,
+            "batch_size": 8,
+        },
+    )
+    records = Records(tmp_path / "records")
+    assert run_lidc_benchmark(plan(entries=("plain",)), records, measure=weights_size) == {}
+    assert [r["seed"] for r in records.done()] == [0, 1]
+    kept = {path: path.read_bytes() for path in records.folder.glob("*.json")}
+    assert run_lidc_benchmark(plan(entries=("plain", "ppi_wbp_shared")), records) == {}
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    found = records.done()
+    assert len(found) == 4
+    assert all("/" not in r["command"].split("--dataset_dir ")[1].split()[0] for r in found)
+    table = rows(found, repeats=20)
+    assert [row.entry for row in table] == ["plain", "ppi_wbp_shared"]
+    assert table[0].figures["size"] > 0 and table[1].seeds == 2 and table[1].gain is not None
