@@ -17,6 +17,7 @@ import typer
 
 from ppi_med import __version__
 from ppi_med.cli_lidc import lidc_benchmark
+from ppi_med.cli_maps import compare_maps
 from ppi_med.errors import UsageError
 
 app = typer.Typer(
@@ -235,6 +236,7 @@ def _place(name: str, order: list[str]) -> int:
 
 
 app.command(name="lidc-benchmark")(lidc_benchmark)
+app.command(name="compare-maps")(compare_maps)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+"""The sub-commands on saliency methods and photographs; thin, like `ppi_med.cli`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ppi_med.errors import UsageError
+
+Network = Annotated[str, typer.Option(help="A classifier's name, such as squeezenet1_1.")]
+Weights = Annotated[Path | None, typer.Option(help="File with its state dict, head included.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of photographs with labels and boxes.")]
+Methods = Annotated[str, typer.Option(help="Methods, commas between; default: all.")]
+Table = Annotated[
+    bool, typer.Option("--table", help="Print the table of what is recorded; run nothing.")
+]
+Kept = Annotated[Path, typer.Option(help="Folder of the finished cells' records.")]
+Workers = Annotated[int, typer.Option(help="Processes.")]
+_NAME = "squeezenet1_1"
+
+
+def compare_maps(
+    network: Network = _NAME,
+    weights: Weights = None,
+    images: Images = None,
+    records: Kept = Path("results/imagenet_sample/maps"),
+    methods: Methods = "",
+    most: Annotated[int, typer.Option(help="Photographs at most; 0: all.")] = 0,
+    workers: Workers = 1,
+    figure: Annotated[Path | None, typer.Option(help="Draw all records into this PNG.")] = None,
+    table_only: Table = False,
+) -> None:
+    """Compare saliency methods on photographs: deletion, insertion, energy in the box.
+
+    Cells that have a record are not run again; the table has all networks with records. Exit
+    status 1 if a cell failed.
+    """
+    from ppi_med.evaluation.figures import save_figure
+    from ppi_med.experiments.cells import Records
+    from ppi_med.experiments.map_comparison.figure import comparison_figure
+    from ppi_med.experiments.map_comparison.methods import METHODS
+    from ppi_med.experiments.map_comparison.plan import ComparisonPlan, run_comparison
+    from ppi_med.experiments.map_comparison.table import markdown, results
+
+    store, failed = Records(records), {}
+    if not table_only:
+        if weights is None or images is None:
+            raise UsageError("compare-maps needs --weights and --images, or --table.")
+        _log_to_screen()
+        chosen = tuple(methods.split(",")) if methods else METHODS
+        plan = ComparisonPlan(network, weights, images, chosen, most=most or None)
+        failed = run_comparison(plan, store, workers)
+    found = results(store.done())
+    typer.echo(markdown(found))
+    if figure is not None and found:
+        save_figure(comparison_figure(found), figure, dpi=90)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _log_to_screen() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
