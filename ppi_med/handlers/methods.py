@@ -11,6 +11,7 @@ from typing import Any
 
 from ignite.engine import Engine
 
+from ppi_med.baselines import BASELINES, Baseline, baseline
 from ppi_med.errors import UsageError
 from ppi_med.handlers.ppi import PPIHandler
 from ppi_med.intervention import (
@@ -76,7 +77,7 @@ _SHARED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ppi_wbp_shared_zero": ({}, {"fill": "zero"}),
     "ppi_wbp_exchange": ({}, {"pairing": "any", "mask_prime": None, "spare_shared": False}),
 }
-METHODS = ("plain", *_CONTROLS, *_MAPS, *_PRINTED, *_SHARED)
+METHODS = ("plain", *BASELINES, *_CONTROLS, *_MAPS, *_PRINTED, *_SHARED)
 
 
 def training_method(
@@ -98,18 +99,19 @@ def training_method(
     share: float = 0.03,
     release: float = 0.998,
     **handler_options: Any,
-) -> PPIHandler | PlainTraining:
+) -> PPIHandler | PlainTraining | Baseline:
     """Return the handler of a training method.
 
     Args:
-        name: ``plain``; ``random_mask`` and ``random_exchange`` (controls: the mask's area at a
-            random place); ``ppi_gradient``, ``ppi_lrp`` (z+ for convolutions), ``ppi_gradcam``,
-            ``ppi_wbp`` (zero fill, another sample's map, as printed but for the bounded L_con),
-            with the ``mask`` that is asked for; ``ppi_wbp_soft``, ``_adaptive``, ``_hard``,
-            ``_box`` (Table 5), ``_topk``: ``ppi_wbp`` with that mask; ``ppi_wbp_shared``
-            (shared place with exchange) and its variants: ``_stop`` (constant map),
-            ``_alternate`` (constant map, one contrast a step), ``_every2`` (PPI in every second
-            step), ``_zero`` (zero fill), and ``ppi_wbp_exchange`` (exchange, own places).
+        name: ``plain``; those of :mod:`ppi_med.baselines`, whose options are their own;
+            ``random_mask`` and ``random_exchange`` (controls: the mask's area at a random place);
+            ``ppi_gradient``, ``ppi_lrp`` (z+ for convolutions), ``ppi_gradcam``, ``ppi_wbp`` (zero
+            fill, another sample's map, as printed but for the bounded L_con), with the ``mask``
+            that is asked for; ``ppi_wbp_soft``, ``_adaptive``, ``_hard``, ``_box`` (Table 5),
+            ``_topk``: ``ppi_wbp`` with that mask; ``ppi_wbp_shared`` (shared place with exchange)
+            and its variants: ``_stop`` (constant map), ``_alternate`` (constant map, one contrast a
+            step), ``_every2`` (PPI in every second step), ``_zero`` (zero fill), and
+            ``ppi_wbp_exchange`` (exchange, own places).
         seed: of partners and places.
         slice_axis: axis of ``(N, C, *spatial)`` whose places are drawn anew for each sample, such
             as the B-scans of a volume: the shared place is averaged over it, and smoothing leaves
@@ -148,6 +150,8 @@ def training_method(
     """
     if name == "plain":
         return PlainTraining()
+    if name in BASELINES:
+        return baseline(name, seed=seed, slice_axis=slice_axis, **handler_options)
     if name not in METHODS:
         raise UsageError(f"method is {name!r}, expected one of: {', '.join(METHODS)}.")
     common: dict[str, Any] = {
@@ -195,7 +199,7 @@ def training_method(
 
 def configured_method(
     name: str, options: Mapping[str, Any] | None = None, **defaults: Any
-) -> PPIHandler | PlainTraining:
+) -> PPIHandler | PlainTraining | Baseline:
     """Return the handler of a training method whose options stand in one key of a configuration.
 
     Args:
@@ -230,7 +234,7 @@ def mask_name(name: str, options: Mapping[str, Any] | None = None) -> str | None
         >>> mask_name("ppi_wbp", {"mask": "topk"})
         'topk'
     """
-    if name == "plain":
+    if name == "plain" or name in BASELINES:
         return None
     if name in _CONTROLS:
         return "random"

@@ -1,0 +1,140 @@
+"""What all baselines share: one entry in ``train#handlers`` that changes the loss or the input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.inferers import Inferer
+from monai.utils.enums import CommonKeys
+from torch import Tensor, nn
+
+from ppi_med.intervention import log_prob_y
+from ppi_med.naming import LOSS_CLS
+from ppi_med.saliency import primary_logits
+
+
+class Baseline:
+    """Attaches to a trainer; a subclass says what the loss or the input of a step becomes.
+
+    The trainer's loss must be the mean cross entropy of its batch, as in the bundles: terms by
+    sample are computed from the logits.
+    """
+
+    uses_inferer = False
+    """Whether the clean forward has to be seen: its input changed, or taken a gradient of."""
+
+    def __init__(self) -> None:
+        self._engine: SupervisedTrainer | None = None
+        self._inferer: SeenInferer | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer.
+
+        Raises:
+            TypeError: the engine is not a ``SupervisedTrainer``.
+            RuntimeError: this handler is attached already.
+        """
+        name = type(self).__name__
+        if not isinstance(engine, SupervisedTrainer):
+            raise TypeError(
+                f"{name} attaches to a monai SupervisedTrainer, got {type(engine).__name__}"
+            )
+        if self._engine is not None:
+            raise RuntimeError(f"this {name} is attached already: make another for this trainer")
+        self._engine = engine
+        if self.uses_inferer:
+            # The trainer attaches its handlers before it has an inferer.
+            engine.add_event_handler(Events.STARTED, self._wrap)
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._change_loss)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._release)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what an exact resume needs; nothing for most."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+
+    def prepare(self, image: Tensor) -> Tensor:
+        """Return what the network sees of the images of a training step."""
+        return image
+
+    def loss(self, engine: Engine, output: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what a step goes backward from, and its terms by name.
+
+        Args:
+            engine: the trainer.
+            output: of the step: ``image``, ``label``, ``pred``, ``loss``.
+        """
+        return output[CommonKeys.LOSS], {}
+
+    @property
+    def seen(self) -> SeenInferer:
+        """The clean forward of this step."""
+        if self._inferer is None:
+            raise RuntimeError(f"{type(self).__name__} has no trainer that runs: attach it to one")
+        return self._inferer
+
+    def _wrap(self, engine: Engine) -> None:
+        if self._inferer is None:
+            self._inferer = SeenInferer(engine.inferer, self.prepare)  # type: ignore[attr-defined]
+            engine.inferer = self._inferer  # type: ignore[attr-defined]
+
+    def _change_loss(self, engine: Engine) -> None:
+        output: dict[str, Any] = engine.state.output  # type: ignore[assignment]
+        output[LOSS_CLS] = output[CommonKeys.LOSS].detach()
+        with torch.autocast(output[LOSS_CLS].device.type, enabled=False):
+            total, terms = self.loss(engine, output)
+        output[CommonKeys.LOSS] = total
+        output.update({f"loss/{name}": value.detach() for name, value in terms.items()})
+
+    def _release(self, engine: Engine) -> None:
+        if self._inferer is not None:
+            self._inferer.release()
+
+
+class SeenInferer(Inferer):
+    """Wraps a trainer's inferer: in training it changes the images and keeps the call.
+
+    Args:
+        inner: the trainer's own inferer.
+        prepare: images -> what the network sees.
+    """
+
+    def __init__(self, inner: Callable[..., Any], prepare: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inner = inner
+        self.prepare = prepare
+        self.image: Tensor | None = None
+        self.call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+
+    def __call__(
+        self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Infer; in training, keep what is inferred from."""
+        if not (getattr(network, "training", False) and torch.is_grad_enabled()):
+            return self.inner(inputs, network, *args, **kwargs)
+        self.image, self.call = self.prepare(inputs), (args, kwargs)
+        return self.inner(self.image, network, *args, **kwargs)
+
+    def again(self, network: nn.Module) -> Any:
+        """Infer from the same images once more."""
+        if self.image is None:
+            raise RuntimeError("no forward has been seen in this step")
+        args, kwargs = self.call
+        return self.inner(self.image, network, *args, **kwargs)
+
+    def release(self) -> None:
+        """Let go of the images and their graph."""
+        self.image, self.call = None, ((), {})
+
+
+def losses_by_sample(output: Mapping[str, Any]) -> Tensor:
+    """Return the cross entropy of each sample, ``(N,)``, of a trainer's output."""
+    logits = primary_logits(output[CommonKeys.PRED])
+    return -log_prob_y(logits, output[CommonKeys.LABEL])

@@ -1,0 +1,62 @@
+"""GroupDRO: the group that does worst counts most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from torch import Tensor
+
+from ppi_med.baselines.base import Baseline, losses_by_sample
+from ppi_med.baselines.groups import check_grouping, groups_of, mean_by_group
+
+
+class GroupDRO(Baseline):
+    """Distributionally robust training over groups (Sagawa et al., ICLR 2020, Algorithm 1).
+
+    The loss of a step is sum_g q_g L_g; before it, q_g is multiplied by exp(step_size L_g) and
+    all are divided by their sum. A group that a batch lacks keeps its weight before the division.
+    Where several processes train, each weighs the groups of its own share.
+
+    Args:
+        step_size: of the weights, 0.01 as published.
+        groups: ``site_and_label`` (default), ``site`` or ``label``; with one training site, groups
+            by site alone would be plain training.
+
+    Example:
+        >>> GroupDRO().state_dict()
+        {'weights': {}}
+    """
+
+    def __init__(self, step_size: float = 0.01, groups: str = "site_and_label") -> None:
+        super().__init__()
+        if not step_size > 0:
+            raise ValueError(f"step_size is {step_size}, expected above 0.")
+        self.step_size = step_size
+        self.grouping = check_grouping(groups)
+        self.weights: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights of the groups."""
+        return {"weights": dict(self.weights)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put them back."""
+        self.weights = dict(state["weights"])
+
+    def loss(self, engine: Engine, output: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum, and the loss of the worst group."""
+        found = mean_by_group(losses_by_sample(output), groups_of(engine, output, self.grouping))
+        for name, value in found.items():
+            # A group that comes later starts with the mean weight of those known.
+            start = sum(self.weights.values()) / len(self.weights) if self.weights else 1.0
+            weight = self.weights.get(name, start)
+            self.weights[name] = weight * math.exp(self.step_size * float(value.detach()))
+        total = sum(self.weights.values())
+        self.weights = {name: weight / total for name, weight in self.weights.items()}
+        losses = torch.stack(list(found.values()))
+        weights = losses.new_tensor([self.weights[name] for name in found])
+        return (weights * losses).sum(), {"worst_group": losses.max()}
