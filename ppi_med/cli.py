@@ -18,6 +18,7 @@ import typer
 from ppi_med import __version__
 from ppi_med.cli_lidc import lidc_benchmark
 from ppi_med.cli_maps import compare_maps
+from ppi_med.cli_sweeps import add_commands
 from ppi_med.errors import UsageError
 
 app = typer.Typer(
@@ -28,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+add_commands(app)
 
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK = "#1f2933"
+_INK, _FRAME = "#1f2933", "#d1495b"
 _CELL, _ROW = 0.95, 0.26
 
 
@@ -92,9 +92,8 @@ def _numbers(axes: Axes, one: Matrix, low: float) -> None:
                 color="white" if dark else "black",
             )  # fmt: skip
         if one.seen[row, column]:
-            axes.add_patch(
-                Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, fill=False, color="#d1495b", lw=1.8)
-            )
+            place = (column - 0.47, row - 0.45)
+            axes.add_patch(Rectangle(place, 0.94, 0.9, fill=False, color=_FRAME, lw=1.8))
 
 
 def _summary(one: Matrix) -> str:

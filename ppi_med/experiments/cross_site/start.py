@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -143,18 +144,22 @@ def _data(
     if PLACE not in dataset_dir:
         facts = data_facts(files, given)
         return _chosen(facts.sites, wanted), dict(facts.hashes)
-    folders = sorted(
-        path.parent for path in Path().glob(f"{dataset_dir.replace(PLACE, '*')}/*.json")
-    )
+    found = glob(f"{dataset_dir.replace(PLACE, '*')}/datalist.json")
+    folders = sorted({Path(path).parent for path in found})
     if not folders and not wanted:
         raise UsageError(f"There is no data set {dataset_dir}: make one for each training site.")
-    names = wanted or sorted({folder.name for folder in folders})
+    names = wanted or [_site_of(folder, dataset_dir) for folder in folders]
     hashes = {}
     for name in names:
         facts = data_facts(files, {**given, "dataset_dir": dataset_dir.replace(PLACE, name)})
         _chosen(facts.sites, names)
         hashes[name] = dict(facts.hashes)
     return tuple(names), hashes
+
+
+def _site_of(folder: Path, dataset_dir: str) -> str:
+    before, _, after = dataset_dir.partition(PLACE)
+    return str(folder.as_posix())[len(Path(f"{before}x").as_posix()) - 1 : -len(after) or None]
 
 
 def _chosen(there: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:

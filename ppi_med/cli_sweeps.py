@@ -1,0 +1,223 @@
+"""The sub-commands `cross-site`, `cross-validate` and `tables`; thin, like `ppi_med.cli`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ppi_med.errors import UsageError
+
+Bundle = Annotated[
+    Path | None, typer.Argument(metavar="[BUNDLE]", help="The bundle's folder; or a --preset.")
+]
+Preset = Annotated[
+    str, typer.Option(help="A sweep with all its settings: ga-phantom or lidc-vendors.")
+]
+DatasetDir = Annotated[
+    str,
+    typer.Option(
+        help="Folder of the data; {train_site} in it: each training site has its own. "
+        "Default: the bundle's."
+    ),
+]
+Sites = Annotated[str, typer.Option(help="Sites, commas between; default: all of the data.")]
+Methods = Annotated[str, typer.Option(help="Training methods, commas between.")]
+Seeds = Annotated[str, typer.Option(help="Seeds, commas between.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--settings", metavar="NAME=VALUE,...", help="Method options to choose among; repeatable."
+    ),
+]
+Selection = Annotated[
+    str, typer.Option(help="How settings are chosen: in-site, leave-one-site-out, oracle.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="ID=VALUE", help="Override an id in every run; repeatable."),
+]
+Overlay = Annotated[
+    list[str] | None, typer.Option(help="Further configuration, by its name in the bundle.")
+]
+Name = Annotated[str, typer.Option(help="Of the sweep; the same name and settings go on with it.")]
+Experiment = Annotated[str, typer.Option(help="Of MLflow; default: bundle and command.")]
+TrackingUri = Annotated[
+    str,
+    typer.Option(
+        help="MLflow's address; default: MLFLOW_TRACKING_URI, or mlruns.db in the current folder."
+    ),
+]
+Work = Annotated[Path, typer.Option(help="Folder for checkpoints, reached by all workers.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the tables.")]
+Workers = Annotated[int, typer.Option(help="Processes; 0: this one.")]
+Dask = Annotated[
+    str | None,
+    typer.Option(help="Address of a Dask scheduler, or 'local' for one with --workers processes."),
+]
+_WORK = Path("runs/sweeps")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the sub-commands to the application."""
+    app.command(name="cross-site")(cross_site)
+    app.command(name="cross-validate")(cross_validate)
+    app.command()(tables)
+
+
+def cross_site(
+    bundle: Bundle = None,
+    preset: Preset = "",
+    dataset_dir: DatasetDir = "",
+    sites: Sites = "",
+    train: Annotated[
+        str, typer.Option(help="Train on: each, all-but-one, pooled; commas between.")
+    ] = "each",
+    methods: Methods = "",
+    seeds: Seeds = "0,1,2",
+    settings: Settings = None,
+    selection: Selection = "in-site",
+    override: Set = None,
+    overlay: Overlay = None,
+    name: Name = "",
+    experiment: Experiment = "",
+    tracking_uri: TrackingUri = "default",
+    work: Work = _WORK,
+    output: Output = None,
+    workers: Workers = 2,
+    dask: Dask = None,
+) -> None:
+    """Train on each site, test on every site's held-out subjects; the matrix and its heat map.
+
+    One training for each training site, method and seed. Started again it goes on: finished cells
+    are kept, crashed ones are closed and run again. Exit status 1 if a cell failed.
+    """
+    _start(
+        kind="cross_site",
+        bundle=bundle,
+        preset=preset,
+        dataset_dir=dataset_dir,
+        sites=_names(sites),
+        train=_names(train),
+        methods=_names(methods),
+        seeds=_numbers(seeds),
+        settings=tuple(settings or ()),
+        selection=selection,
+        overrides=dict(_override(text) for text in override or []),
+        overlays=tuple(overlay or ()),
+        name=name,
+        experiment=experiment,
+        tracking_uri=tracking_uri,
+        work=work,
+        output=output,
+        workers=workers,
+        dask=dask,
+    )
+
+
+def cross_validate(
+    bundle: Bundle = None,
+    dataset_dir: DatasetDir = "",
+    sites: Sites = "",
+    methods: Methods = "",
+    seeds: Seeds = "0",
+    folds: Annotated[int, typer.Option(help="Folds of the splits to leave out in turn.")] = 5,
+    settings: Settings = None,
+    selection: Selection = "in-site",
+    override: Set = None,
+    overlay: Overlay = None,
+    name: Name = "",
+    experiment: Experiment = "",
+    tracking_uri: TrackingUri = "default",
+    work: Work = _WORK,
+    output: Output = None,
+    workers: Workers = 2,
+    dask: Dask = None,
+) -> None:
+    """Leave out each subject-wise fold in turn: AUC on it, mean and SD over the folds.
+
+    Started again it goes on, as cross-site does. Exit status 1 if a run failed.
+    """
+    _start(
+        kind="cross_validate",
+        bundle=bundle,
+        dataset_dir=dataset_dir,
+        sites=_names(sites),
+        methods=_names(methods),
+        seeds=_numbers(seeds),
+        folds=folds,
+        settings=tuple(settings or ()),
+        selection=selection,
+        overrides=dict(_override(text) for text in override or []),
+        overlays=tuple(overlay or ()),
+        name=name,
+        experiment=experiment,
+        tracking_uri=tracking_uri,
+        work=work,
+        output=output,
+        workers=workers,
+        dask=dask,
+    )
+
+
+def tables(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all of them.")] = Path(
+        "results/tables"
+    ),
+    tracking_uri: TrackingUri = "default",
+    name: Annotated[str, typer.Option(help="Of one sweep; default: all sweeps and runs.")] = "",
+    experiment: Annotated[str, typer.Option(help="Of MLflow; default: all.")] = "",
+    selection: Selection = "in-site",
+) -> None:
+    """Rebuild all tables and figures from MLflow alone: neither data nor checkpoints are needed."""
+    from ppi_med.experiments.cross_site.rebuild import rebuild
+    from ppi_med.experiments.cross_site.selection import selection_of
+    from ppi_med.tracking.location import locate
+
+    location = locate(".", None if tracking_uri == "default" else tracking_uri)
+    written = rebuild(location, output, selection_of(selection), name=name, experiment=experiment)
+    for path in written:
+        typer.echo(path.as_posix())
+    if not written:
+        raise UsageError(f"{location.uri} holds no finished run to make a table of.")
+
+
+def _start(**asked: Any) -> None:
+    from ppi_med.experiments.cross_site.start import Request, start
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    command = shlex.join(["ppi-med", *sys.argv[1:]])
+    result = start(Request(command=command, **asked))
+    whole = next((path for path in result.written if path.name == "tables.md"), None)
+    if whole is not None:
+        typer.echo(whole.read_text(encoding="utf-8"))
+        typer.echo(f"{len(result.written)} files in {whole.parent}")
+    if result.failed:
+        typer.echo(f"{len(result.failed)} cells failed: {', '.join(result.failed)}", err=True)
+        raise typer.Exit(1)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in _names(text))
+    except ValueError as error:
+        raise UsageError(f"seeds is {text!r}, expected whole numbers, commas between.") from error
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UsageError(f"--set {text}: expected ID=VALUE, such as --set max_epochs=10.")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
