@@ -129,7 +129,7 @@ def _run_cell(
 ) -> dict[str, Any]:
     folder = scratch(work, cell)
     places = {"output_dir": folder.as_posix(), "ckpt_dir": folder.as_posix()}
-    started = time.monotonic()
+    started, worked = time.monotonic(), time.process_time()
     run_bundle(files, {**cell.overrides, **places, "bundle_root": bundle.as_posix()})
     best = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     test = json.loads((folder / "test.json").read_text(encoding="utf-8"))
@@ -138,6 +138,7 @@ def _run_cell(
         "best_epoch": best["epoch"],
         **test,
         "seconds": round(time.monotonic() - started, 1),
+        "cpu_seconds": round(time.process_time() - worked, 1),
         "settings": dict(settings),
         "command": bundle_command(files, portable(cell.overrides)),
         "cases": read_predictions(folder / "test_predictions.csv"),

@@ -19,6 +19,7 @@ _WHERE = {
     "ClassSummary": "class_summary",
     "EarlyStop": "early_stop",
     "EpochLines": "epoch_lines",
+    "MapCurves": "map_curves",
     "PPIHandler": "ppi",
     "PicturesHandler": "pictures",
     "PredictionsHandler": "predictions",

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ppi_med.bundle_tools.check import check_bundle
 from ppi_med.bundle_tools.layout import open_bundle
+from ppi_med.data.natural.convert import convert_photos
 from ppi_med.data.phantoms.birds.spec import BirdPhantomSpec
 from ppi_med.data.phantoms.birds.write import make_bird_phantom
 from ppi_med.errors import UsageError
-from ppi_med.handlers.methods import METHODS
+from ppi_med.experiments.method_comparison import DEFAULT_METHODS
+from ppi_med.networks import create_classifier
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = {
@@ -84,7 +87,7 @@ def test_every_key_is_documented_with_its_default(name: str) -> None:
         if len(rows[key]) > 1 and rows[key][0] not in ("made", ""):
             assert rows[key][0] == f"`{json.dumps(value)}`", key
     text = rows["method"][1]
-    for method in METHODS:
+    for method in DEFAULT_METHODS:
         short = re.sub(r"^ppi_wbp(_shared)?(?=_)", "", method)
         assert f"`{method}`" in text or f"`{short}`" in text, method
 
@@ -123,3 +126,87 @@ def test_a_wrong_value_is_answered_by_one_line(
         initialise("cub_ppi", birds, tmp_path, **changes)
     cause = root_cause(caught.value)
     assert isinstance(cause, UsageError) and words in str(cause)
+
+
+CURVES = ROOT / "bundles/imagenet_wbp"
+
+
+def test_the_curves_bundle_documents_its_keys() -> None:
+    rows = documented("imagenet_wbp")
+    for file in sorted(CURVES.glob("*.json")):
+        if file.name != "metadata.json":
+            assert set(keys_of("imagenet_wbp", file.name)) <= set(rows)
+    for key, value in keys_of("imagenet_wbp", "evaluate.json").items():
+        if len(rows[key]) > 1 and rows[key][0] not in ("made", ""):
+            assert rows[key][0] == f"`{json.dumps(value)}`", key
+
+
+def test_curves_of_the_phantoms_network(birds: Path, tmp_path: Path) -> None:
+    from monai.bundle import run
+
+    network = create_classifier("small_vgg", 2, in_channels=3, width=0.125)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    unknown = ("ckpt_dir", "cache_rate")
+    options = {k: v for k, v in settings(birds, tmp_path).items() if k not in unknown}
+    run(
+        config_file=str(CURVES / "evaluate.json"),
+        logging_file=False,
+        weights=str(tmp_path / "model.pt"),
+        image_size=[32, 32],
+        most=4,
+        **options,
+    )
+    found = json.loads((tmp_path / "run/maps.json").read_text())
+    assert set(found["methods"]) == {"wbp", "gradient", "gradcam", "lrp", "random"}
+    assert found["measured"] == 4 and 0 <= found["methods"]["wbp"]["energy_all"]["mean"] <= 1
+
+
+def test_the_curves_bundle_says_what_is_missing(birds: Path, tmp_path: Path) -> None:
+    from monai.bundle import ConfigWorkflow
+
+    from ppi_med.bundle_tools.preflight import root_cause
+
+    workflow = ConfigWorkflow(
+        str(CURVES / "evaluate.json"),
+        logging_file=False,
+        workflow_type="eval",
+        dataset_dir=str(birds),
+        weights=str(tmp_path / "none.pt"),
+    )
+    with pytest.raises(Exception) as caught:  # noqa: B017 (MONAI wraps what it is)
+        workflow.initialize()
+    assert "bundles/cub_ppi/train.json" in str(root_cause(caught.value))
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("overlay", "weights", "least"),
+    [
+        ("squeezenet.json", "squeezenet1_1/squeezenet1_1_caffe_fp16.pt", 0.6),
+        ("efficientnet_lite0.json", "efficientnet_lite0/efficientnet_lite0_fp16.pt", 0.75),
+    ],
+)
+def test_pretrained_networks_know_imagenet(
+    overlay: str, weights: str, least: float, data_root: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torchvision")
+    from monai.bundle import run
+
+    convert_photos(data_root / "imagenet_sample", tmp_path / "data")
+    run(
+        config_file=[str(CURVES / "evaluate.json"), str(CURVES / overlay)],
+        logging_file=False,
+        weights=str(data_root / weights),
+        dataset_dir=str(tmp_path / "data"),
+        output_dir=str(tmp_path / "run"),
+        tracking_uri="none",
+        device="$torch.device('cpu')",
+        short_side=227,
+        counts=[1000],
+        methods={"wbp": {"_target_": "ppi_med.saliency.WBP"}},
+    )
+    found = json.loads((tmp_path / "run/maps.json").read_text())
+    assert found["right"] / found["images"] >= least
+    wbp, chance = (found["methods"][name]["deletion"] for name in ("wbp", "random"))
+    assert wbp["high"] < chance["low"]
