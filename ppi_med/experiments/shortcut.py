@@ -27,6 +27,8 @@ _AT_ITS_PLACE = {
     "augment#shift_columns": 0.0,
     "augment#rotate_degrees": 0.0,
 }
+# The part of a training after which the learning rates fall.
+_STEP = 0.7
 TRAININGS = ("artefact", "clean")
 DEFAULT_METHODS = (
     "plain",
@@ -64,8 +66,8 @@ class ShortcutPlan:
     methods: tuple[str, ...] = DEFAULT_METHODS
     seeds: tuple[int, ...] = (0, 1, 2)
     subjects: int = 240
-    phantom_seed: int = 2027
-    max_epochs: int = 50
+    phantom_seed: int = 2028
+    max_epochs: int = 60
     trainings: tuple[str, ...] = TRAININGS
 
     def cells(self) -> list[Cell]:
@@ -83,6 +85,7 @@ class ShortcutPlan:
             "method": method,
             "seed": seed,
             "max_epochs": self.max_epochs,
+            "lr_step": round(_STEP * self.max_epochs),
             "patience": self.max_epochs,
             "tracking_uri": "none",  # MONAI's command line passes no null on
             **_AT_ITS_PLACE,

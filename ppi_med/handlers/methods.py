@@ -97,7 +97,7 @@ def training_method(
     exchange_with: str = "other_class",
     momentum: float = 0.95,
     share: float = 0.03,
-    release: float = 0.998,
+    release: float = 0.999,
     **handler_options: Any,
 ) -> PPIHandler | PlainTraining | Baseline:
     """Return the handler of a training method.

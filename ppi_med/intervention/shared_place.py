@@ -39,7 +39,7 @@ class SharedPlace:
         detach: cut the gradient of the mean (default): the place is taken as given. With False,
             which keeps the gradient of the current batch, L_ad can be lowered by moving the maps
             away from what they share, instead of by not needing it.
-        release: what is left of a held place after a batch, in [0, 1); 0.998 halves it in about 350
+        release: what is left of a held place after a batch, in [0, 1); 0.999 halves it in about 700
             batches; 0 = nothing is held (default).
 
     Raises:
