@@ -17,7 +17,7 @@ import typer
 
 from ppi_med import __version__
 from ppi_med.cli_lidc import lidc_benchmark
-from ppi_med.cli_maps import compare_maps
+from ppi_med.cli_maps import compare_maps, randomise_maps
 from ppi_med.cli_sweeps import add_commands
 from ppi_med.errors import UsageError
 
@@ -240,6 +240,7 @@ def _place(name: str, order: list[str]) -> int:
 
 app.command(name="lidc-benchmark")(lidc_benchmark)
 app.command(name="compare-maps")(compare_maps)
+app.command(name="randomise-maps")(randomise_maps)
 
 
 if __name__ == "__main__":

@@ -63,3 +63,41 @@ def compare_maps(
 
 def _log_to_screen() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+
+def randomise_maps(
+    network: Network = _NAME,
+    weights: Weights = None,
+    images: Images = None,
+    records: Kept = Path("results/imagenet_sample/randomisation"),
+    methods: Methods = "",
+    most: Annotated[int, typer.Option(help="Photographs, the first of the folder.")] = 8,
+    workers: Workers = 1,
+    table_only: Table = False,
+) -> None:
+    """Check that maps depend on the network: rank correlations while it is randomised.
+
+    Block by block from the output on, for every method, on absolute and on signed values. Cells
+    that have a record are not run again. Exit status 1 if a cell failed.
+    """
+    from ppi_med.experiments.cells import Records
+    from ppi_med.experiments.map_comparison.methods import METHODS
+    from ppi_med.experiments.map_comparison.randomisation import (
+        KINDS,
+        RandomisationPlan,
+        run_randomisation,
+    )
+    from ppi_med.experiments.map_comparison.randomisation_table import markdown
+
+    store, failed = Records(records), {}
+    if not table_only:
+        if weights is None or images is None:
+            raise UsageError("randomise-maps needs --weights and --images, or --table.")
+        _log_to_screen()
+        chosen = tuple(methods.split(",")) if methods else METHODS
+        plan = RandomisationPlan(network, weights, images, chosen, most=most)
+        failed = run_randomisation(plan, store, workers)
+    for kind in KINDS:
+        typer.echo(markdown(store.done(), kind))
+    if failed:
+        raise typer.Exit(1)

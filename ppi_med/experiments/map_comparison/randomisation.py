@@ -1,0 +1,127 @@
+"""Does each method's map depend on what the network learned? Cascading randomisation of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ppi_med.data.natural.layouts import read_photos
+from ppi_med.evaluation.measures import MapMethod, pixel_values
+from ppi_med.evaluation.sanity import cascading, rank_correlation
+from ppi_med.experiments.cells import Cell, Records
+from ppi_med.experiments.map_comparison.methods import METHODS, map_method
+from ppi_med.experiments.map_comparison.networks import preparation_of, pretrained
+from ppi_med.experiments.map_comparison.photographs import load_photographs
+from ppi_med.experiments.runner import run_cells
+
+# Adebayo et al. compare absolute values too: signs may hide what two maps have in common.
+KINDS = {"absolute": "abs_sum", "signed": "sum"}
+
+
+@dataclass(frozen=True)
+class RandomisationPlan:
+    """What is randomised, and whose maps are compared.
+
+    Attributes:
+        network: name of a classifier.
+        weights: file of its state dict, head included.
+        images: folder of photographs with boxes.
+        methods: names, see :data:`~.methods.METHODS`.
+        most: photographs, the first of the folder.
+        classes: of the network.
+        side: photographs are cut to side x side.
+        seed: of the new parameters.
+    """
+
+    network: str
+    weights: Path
+    images: Path
+    methods: tuple[str, ...] = METHODS
+    most: int = 8
+    classes: int = 1000
+    side: int = 224
+    seed: int = 0
+
+    def cells(self) -> list[Cell]:
+        """Return the cells, one a method."""
+        return [
+            Cell(f"{self.network}-{method}", {"network": self.network, "method": method})
+            for method in self.methods
+        ]
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """Compare one method's maps while the network is randomised, from the output on."""
+        preparation = preparation_of(self.network)
+        network = pretrained(self.network, self.weights, self.classes)
+        method = map_method(cell.keys["method"], preparation.bounds())
+        batch = load_photographs(read_photos(self.images)[: self.most], self.side)
+        image = preparation(batch.images).contiguous(memory_format=torch.channels_last)
+        steps = [
+            {"layer": layer, **{kind: _numbers(values) for kind, values in found.items()}}
+            for layer, found in compare(method, network, image, batch.labels, self.seed)
+        ]
+        return {"weights": self.weights.name, "seed": self.seed, "steps": steps}
+
+
+def compare(
+    method: MapMethod, network: nn.Module, image: Tensor, target: Tensor, seed: int = 0
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield each block with the rank correlations ``(N,)`` once it and all behind it are random.
+
+    A map that is constant has no order: NaN.
+    """
+    trained = method(network, image, target)
+    for name, changed in cascading(network, blocks_of(network), seed):
+        maps = method(changed.eval(), image, target)
+        found = {}
+        for kind, reduce in KINDS.items():
+            values = pixel_values(maps, reduce)
+            correlation = rank_correlation(pixel_values(trained, reduce), values)
+            flat = values.flatten(1)
+            found[kind] = torch.where(flat.amax(1) > flat.amin(1), correlation, torch.nan)
+        yield name, found
+
+
+def blocks_of(network: nn.Module) -> list[str]:
+    """Return the names of a network's blocks with parameters, from the output to the image.
+
+    A block is what a chain of ``Sequential`` holds: a layer or a block of several.
+
+    Examples:
+        >>> blocks_of(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Sequential(nn.Linear(2, 2))))
+        ['2.0', '0']
+    """
+    return list(_blocks("", network))[::-1]
+
+
+def _blocks(prefix: str, module: nn.Module) -> Iterator[str]:
+    for name, child in module.named_children():
+        if isinstance(child, nn.Sequential):
+            yield from _blocks(f"{prefix}{name}.", child)
+        elif any(True for _ in child.parameters()):
+            yield f"{prefix}{name}"
+
+
+def run_randomisation(
+    plan: RandomisationPlan, records: Records, workers: int = 1
+) -> dict[str, str]:
+    """Run what is missing.
+
+    Returns:
+        Cell name -> reason, of the cells that failed.
+    """
+    return run_cells(plan.cells(), records, partial(_run, plan), workers=workers)
+
+
+def _run(plan: RandomisationPlan, cell: Cell) -> dict[str, Any]:
+    return plan.run(cell)
+
+
+def _numbers(values: Tensor) -> list[float | None]:
+    return [None if value != value else round(value, 3) for value in values.tolist()]
