@@ -70,7 +70,7 @@ def roc_figure(
         '1 - specificity'
     """
     curve = roc_curve(labels, scores)
-    figure = _figure(4.6, 4.8)
+    figure = plain_figure(4.6, 4.8)
     axes = figure.add_subplot()
     area = f"AUC {float(auc(labels, scores)):.3f}"
     if interval is not None:
@@ -137,12 +137,12 @@ def overlay_figure(
             f"Got slices of shape {grey.shape} and maps of shape {signed.shape}, expected two of "
             "one shape (k, H, W)."
         )
-    signed = _smoothed(signed, smoothing)
+    signed = smoothed(signed, smoothing)
     strength = float(np.percentile(np.abs(signed), _PERCENTILE)) or 1.0
     rows, (height, width) = len(grey), grey.shape[1:]
     panel = 3.6
     row_height = min(max(panel * height * aspect / width, 1.1), 2 * panel)
-    figure = _figure(2 * panel + 1.0, rows * (row_height + 0.32) + 0.55)
+    figure = plain_figure(2 * panel + 1.0, rows * (row_height + 0.32) + 0.55)
     grid = figure.add_gridspec(rows, 3, width_ratios=(1, 1, 0.035))
     low, high = np.percentile(grey, [0.5, 99.8])
     for row in range(rows):
@@ -150,7 +150,7 @@ def overlay_figure(
             axes = figure.add_subplot(grid[row, column])
             axes.imshow(grey[row], cmap="gray", vmin=low, vmax=max(high, low + 1e-9), aspect=aspect)
             if column == 1:
-                axes.imshow(_coloured(signed[row] / strength), aspect=aspect)
+                axes.imshow(coloured(signed[row] / strength), aspect=aspect)
             if outlines is not None and np.asarray(outlines)[row].any():
                 axes.contour(
                     np.asarray(outlines)[row] > 0, levels=[0.5], colors="#ffd166", linewidths=0.9
@@ -191,7 +191,7 @@ def slice_weight_figure(
         raise ValueError(f"Got weights of shape {w.shape}, expected (S,): one a slice.")
     number = np.arange(1, w.size + 1)
     rows = 1 if probabilities is None else 2
-    figure = _figure(7.2, 1.2 + 1.45 * rows)
+    figure = plain_figure(7.2, 1.2 + 1.45 * rows)
     panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     colours = [_SECOND if i in set(marked) else _ACCENT for i in range(w.size)]
     panels[0].bar(number, w, width=0.85, color=colours)
@@ -211,7 +211,8 @@ def slice_weight_figure(
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def plain_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches, without pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -241,7 +242,8 @@ def _plain_frame(axes: Axes) -> None:
     axes.yaxis.label.set(fontsize=9.5, color=_INK)
 
 
-def _smoothed(maps: Floats, deviation: float) -> Floats:
+def smoothed(maps: Floats, deviation: float) -> Floats:
+    """Return maps ``(k, H, W)`` behind a Gaussian of this standard deviation in pixels."""
     if deviation <= 0:
         return maps
     from scipy.ndimage import gaussian_filter
@@ -250,7 +252,7 @@ def _smoothed(maps: Floats, deviation: float) -> Floats:
     return found
 
 
-def _coloured(relative: Floats) -> Any:
+def coloured(relative: Floats) -> Any:
     """Return RGBA of a map in units of its full strength: the hue is the sign, alpha the size."""
     clipped = np.clip(relative, -1, 1)
     rgba = np.empty((*clipped.shape, 4))
@@ -262,7 +264,7 @@ def _coloured(relative: Floats) -> Any:
 def _scale_of_map(axes: Axes) -> None:
     steps = np.linspace(-1, 1, 201)[:, None]
     axes.set_facecolor("0.25")
-    axes.imshow(_coloured(steps), extent=(0, 1, -1, 1), origin="lower", aspect="auto")
+    axes.imshow(coloured(steps), extent=(0, 1, -1, 1), origin="lower", aspect="auto")
     axes.set_xticks([])
     axes.set_yticks([-1, 0, 1], ["against", "0", "for"], fontsize=8.5, color=_INK)
     axes.yaxis.tick_right()
