@@ -8,6 +8,7 @@ VENV ?= .venv
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 PHANTOM ?= data/ga_phantom
+BIRDS ?= data/bird_phantom
 BUNDLE ?= bundles/ga_ppi
 MLFLOW_DB ?= mlruns.db
 PORT ?= 5000
@@ -24,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev phantom train test lint format docs notebooks ui lock clean distclean
+.PHONY: help install install-dev phantom birds train test lint format docs notebooks ui lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +56,12 @@ $(PHANTOM)/.complete: | $(STAMPS)/install
 	@touch $@
 
 phantom: $(PHANTOM)/.complete ## write the synthetic OCT data set
+
+# The datalist is written last.
+$(BIRDS)/datalist.json: | $(STAMPS)/install
+	$(BIN)/python data_prep/make_phantom.py birds --output $(BIRDS)
+
+birds: $(BIRDS)/datalist.json ## write the synthetic photographs of birds
 
 train: install phantom ## install, make the phantom, train with PPI, say where to look
 	$(BIN)/python -m monai.bundle run --config_file $(BUNDLE)/train.json
