@@ -52,7 +52,7 @@ class Report:
 def check_bundle(
     bundle: Bundle, overlays: Sequence[Path] = (), overrides: Mapping[str, Any] | None = None
 ) -> list[Report]:
-    """Check the train, evaluate and inference configurations of a bundle.
+    """Check the train, evaluate, inference and extract configurations of a bundle.
 
     A configuration that refers to ids which only `train.json` has is checked on top of it, the
     way MONAI merges a list of files.

@@ -9,7 +9,7 @@ from ppi_med.errors import UsageError
 
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
 METADATA = "metadata.json"
-WORKFLOWS = ("train", "evaluate", "inference")
+WORKFLOWS = ("train", "evaluate", "inference", "extract")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Bundle:
         return sorted(f for f in files if f.is_file() and f.suffix.lower() in CONFIG_SUFFIXES)
 
     def workflows(self) -> list[Path]:
-        """Return those of the train, evaluate and inference configurations that are there."""
+        """Return those of the train, evaluate, inference and extract configurations there are."""
         by_name = {file.stem: file for file in self.config_files()}
         return [by_name[name] for name in WORKFLOWS if name in by_name]
 
@@ -47,8 +47,8 @@ def open_bundle(folder: Path) -> Bundle:
         folder: the bundle's own folder, flat or with a folder `configs` inside.
 
     Raises:
-        UsageError: if it is no folder, or holds neither a train, evaluate nor inference
-            configuration.
+        UsageError: if it is no folder, or holds none of the configurations of
+            `WORKFLOWS`.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: give the folder of a bundle.")

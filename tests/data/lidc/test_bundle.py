@@ -47,3 +47,19 @@ def test_every_option_is_a_key() -> None:
         if field.name != "z_tolerance_mm":
             assert config[field.name] == field.default
             assert config["options"][field.name] == f"@{field.name}"
+
+
+def test_every_id_resolves_and_nothing_is_extracted(tmp_path: Path) -> None:
+    from ppi_med.bundle_tools.check import check_bundle
+    from ppi_med.bundle_tools.layout import open_bundle
+    from ppi_med.bundle_tools.pack import pack_bundle
+
+    bundle = open_bundle(ROOT / "bundles/lidc_patches")
+    (report,) = check_bundle(bundle, overrides={"output_dir": str(tmp_path / "out")})
+    assert report.title == "extract.json" and report.failures == ()
+    assert not (tmp_path / "out").exists()
+    (wrong,) = check_bundle(bundle, overrides={"variant": "slice"})
+    assert [failure.key for failure in wrong.failures] == ["extraction"]
+    assert "variant is 'slice'" in wrong.failures[0].reason
+    packed = pack_bundle(bundle, tmp_path / "bundle.zip")
+    assert "lidc_patches/configs/extract.json" in packed.members
