@@ -101,7 +101,9 @@ def measure(name: str, group: str, options: argparse.Namespace) -> list[dict[str
         for key in found
     ]
     if options.time:
-        seconds = interleaved(found, rounds=options.rounds, clock=options.clock)
+        seconds = interleaved(
+            found, rounds=options.rounds, warmup=options.warmup, clock=options.clock
+        )
         for record in records:
             key = record["library"]
             record["ms_per_image"] = median_ms(seconds[key]) / batch
@@ -154,6 +156,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--groups", nargs="+", choices=everything, default=everything)
     parser.add_argument("--batch", type=int, help="images a batch (default: by network)")
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds (default 9)")
+    parser.add_argument("--warmup", type=int, default=2, help="rounds before them (default 2)")
     parser.add_argument("--threads", type=int, default=2, help="torch threads (default 2)")
     parser.add_argument(
         "--clock",

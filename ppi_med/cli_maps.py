@@ -71,7 +71,7 @@ def randomise_maps(
     images: Images = None,
     records: Kept = Path("results/imagenet_sample/randomisation"),
     methods: Methods = "",
-    most: Annotated[int, typer.Option(help="Photographs, the first of the folder.")] = 8,
+    most: Annotated[int, typer.Option(help="Photographs, the first of the folder.")] = 4,
     workers: Workers = 1,
     table_only: Table = False,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ppi_med.data.natural.layouts import read_photos
 from ppi_med.evaluation.measures import MapMethod, pixel_values
-from ppi_med.evaluation.sanity import cascading, rank_correlation
+from ppi_med.evaluation.sanity import randomised, rank_correlation
 from ppi_med.experiments.cells import Cell, Records
 from ppi_med.experiments.map_comparison.methods import METHODS, map_method
 from ppi_med.experiments.map_comparison.networks import preparation_of, pretrained
@@ -36,6 +36,8 @@ class RandomisationPlan:
         most: photographs, the first of the folder.
         classes: of the network.
         side: photographs are cut to side x side.
+        steps: blocks after which maps are compared, spread over all, the first and the last among
+            them.
         seed: of the new parameters.
     """
 
@@ -43,9 +45,10 @@ class RandomisationPlan:
     weights: Path
     images: Path
     methods: tuple[str, ...] = METHODS
-    most: int = 8
+    most: int = 4
     classes: int = 1000
     side: int = 224
+    steps: int = 10
     seed: int = 0
 
     def cells(self) -> list[Cell]:
@@ -62,22 +65,31 @@ class RandomisationPlan:
         method = map_method(cell.keys["method"], preparation.bounds())
         batch = load_photographs(read_photos(self.images)[: self.most], self.side)
         image = preparation(batch.images).contiguous(memory_format=torch.channels_last)
+        chosen = spread(blocks_of(network), self.steps)
+        compared = compare(method, network, image, batch.labels, chosen, self.seed)
         steps = [
             {"layer": layer, **{kind: _numbers(values) for kind, values in found.items()}}
-            for layer, found in compare(method, network, image, batch.labels, self.seed)
+            for layer, found in compared
         ]
         return {"weights": self.weights.name, "seed": self.seed, "steps": steps}
 
 
 def compare(
-    method: MapMethod, network: nn.Module, image: Tensor, target: Tensor, seed: int = 0
+    method: MapMethod,
+    network: nn.Module,
+    image: Tensor,
+    target: Tensor,
+    blocks: Sequence[str],
+    seed: int = 0,
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Yield each block with the rank correlations ``(N,)`` once it and all behind it are random.
 
     A map that is constant has no order: NaN.
     """
     trained = method(network, image, target)
-    for name, changed in cascading(network, blocks_of(network), seed):
+    names = blocks_of(network)
+    for block in blocks:
+        changed = randomised(network, names[: names.index(block) + 1], seed)
         maps = method(changed.eval(), image, target)
         found = {}
         for kind, reduce in KINDS.items():
@@ -85,7 +97,18 @@ def compare(
             correlation = rank_correlation(pixel_values(trained, reduce), values)
             flat = values.flatten(1)
             found[kind] = torch.where(flat.amax(1) > flat.amin(1), correlation, torch.nan)
-        yield name, found
+        yield block, found
+
+
+def spread(names: Sequence[str], most: int) -> list[str]:
+    """Return at most so many of the names, evenly, the first and the last among them.
+
+    Examples:
+        >>> spread(["a", "b", "c", "d", "e"], 3)
+        ['a', 'c', 'e']
+    """
+    places = torch.linspace(0, len(names) - 1, min(most, len(names))).round().int().tolist()
+    return [names[place] for place in places]
 
 
 def blocks_of(network: nn.Module) -> list[str]:
