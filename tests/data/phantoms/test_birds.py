@@ -36,7 +36,7 @@ def test_the_box_is_where_two_pictures_of_one_bird_agree() -> None:
 
 def test_the_bird_is_as_large_as_it_says() -> None:
     sides = [max(render_bird(str(i), i % 8, "sea", 64, 0)[1][2:]) / 64 for i in range(16)]
-    assert min(sides) > 0.33 and max(sides) < 0.66
+    assert min(sides) > 0.48 and max(sides) < 0.86
 
 
 def test_habitats_differ() -> None:

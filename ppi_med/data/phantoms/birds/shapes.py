@@ -66,7 +66,7 @@ def placed(parts: list[Part], rng: np.random.Generator, size: int) -> list[Part]
     Args:
         parts: of :func:`bird_parts`.
         rng: of the place.
-        size: side of the image in pixels; the bird is 35 to 60 % of it long and all inside.
+        size: side of the image in pixels; the bird is 50 to 80 % of it long and all inside.
     """
     every = np.concatenate([part.points for part in parts])
     turn = rng.uniform(-0.3, 0.3)
@@ -74,7 +74,7 @@ def placed(parts: list[Part], rng: np.random.Generator, size: int) -> list[Part]
     side = rng.choice([-1.0, 1.0])
     turned = (every @ rotation.T) * (side, 1.0)
     low, extent = turned.min(0), np.ptp(turned, axis=0)
-    scale = size * rng.uniform(0.35, 0.6) / extent.max()
+    scale = size * rng.uniform(0.5, 0.8) / extent.max()
     free = size - extent * scale - 2
     corner = 1 + rng.uniform(0, 1, 2) * free
     return [
