@@ -14,7 +14,7 @@ from ppi_med.handlers.methods import METHODS
 from tests.bundles.tiny import BUNDLE, ROOT
 
 README = (BUNDLE / "docs" / "README.md").read_text(encoding="utf-8")
-OVERLAYS = ("evaluate.json", "paper.json", "multi_gpu.json")
+OVERLAYS = ("evaluate.json", "paper.json", "multi_gpu.json", "lesions.json")
 MADE = "made"
 
 

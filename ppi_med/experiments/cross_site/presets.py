@@ -25,9 +25,9 @@ class GaPhantom:
         fractions: of subjects, for training, validation and test.
     """
 
-    subjects: int = 120
-    seed: int = 2028
-    fractions: tuple[float, float, float] = (0.55, 0.15, 0.3)
+    subjects: int = 160
+    seed: int = 2029
+    fractions: tuple[float, float, float] = (0.6, 0.1, 0.3)
 
     def make(self, folder: Path, workers: int) -> None:
         """Make the data sets, or complete them: ``FOLDER/SITE`` for each training site."""
@@ -66,15 +66,17 @@ class Preset:
     phantom: GaPhantom | None = None
 
 
-def _last_epoch(epochs: int, handler: int = 0) -> dict[str, Any]:
+def _last_epoch(epochs: int) -> dict[str, Any]:
     """Return what takes the last epoch's network, for every method alike.
 
     In-site validation is perfect on the mark: to choose an epoch by it would be to choose the mark.
     """
     return {
         "max_epochs": epochs,
+        "lr_step": round(0.7 * epochs),
         "patience": epochs,
-        f"validate#handlers#{handler}#start_epoch": epochs,
+        "val_interval": epochs // 4,
+        "validate#handlers#0#start_epoch": epochs,
     }
 
 
@@ -86,7 +88,7 @@ PRESETS: dict[str, Preset] = {
         dataset_dir=f"data/ga_cross_site/{PLACE}",
         methods=("plain", "random_mask", "ppi_wbp_shared"),
         overrides={
-            **_last_epoch(50),
+            **_last_epoch(80),
             # A site's mark lies where it lies: training keeps the images where they are.
             "augment#shift_rows": 0.0,
             "augment#shift_columns": 0.0,
