@@ -10,6 +10,7 @@ PYTEST_ARGS ?=
 PHANTOM ?= data/ga_phantom
 BIRDS ?= data/bird_phantom
 BUNDLE ?= bundles/ga_ppi
+LIDC_PHANTOM ?= data/lidc_phantom
 MLFLOW_DB ?= mlruns.db
 PORT ?= 5000
 
@@ -70,6 +71,18 @@ train: install phantom ## install, make the phantom, train with PPI, say where t
 	@echo "The same training as a MONAI bundle:"
 	@echo "  $(BIN)/python -m monai.bundle run --config_file $(BUNDLE)/train.json"
 
+# What the CT phantom needs besides: outlines, DICOM, Zarr.
+$(STAMPS)/install-lidc: $(STAMPS)/install
+	$(PIP) install -qq $(PIP_ARGS) -c constraints.txt -e '.[dicom,lidc,scale]'
+	@touch $@
+
+$(LIDC_PHANTOM)/.complete: | $(STAMPS)/install-lidc
+	$(BIN)/python data_prep/make_phantom.py lidc --output $(LIDC_PHANTOM)
+	@touch $@
+
+train-lidc: $(STAMPS)/install-lidc $(LIDC_PHANTOM)/.complete ## the same for lung nodules in CT: phantom, PPI
+	$(BIN)/python -m monai.bundle run --config_file bundles/lidc_ppi/train.json
+
 test: install-dev ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -103,5 +116,5 @@ clean: ## remove what was built; data, runs and .venv stay
 	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find ppi_med tests data_prep benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-distclean: clean ## remove .venv and the phantom too
-	rm -rf $(VENV) $(PHANTOM)
+distclean: clean ## remove .venv and the phantoms too
+	rm -rf $(VENV) $(PHANTOM) $(LIDC_PHANTOM)
