@@ -17,7 +17,10 @@ Bundle = Annotated[
     Path | None, typer.Argument(metavar="[BUNDLE]", help="The bundle's folder; or a --preset.")
 ]
 Preset = Annotated[
-    str, typer.Option(help="A sweep with all its settings: ga-phantom or lidc-vendors.")
+    str,
+    typer.Option(
+        help="A sweep with all its settings: ga-phantom, ga-phantom-marked, lidc-vendors."
+    ),
 ]
 DatasetDir = Annotated[
     str,

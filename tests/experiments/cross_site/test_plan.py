@@ -102,3 +102,33 @@ def test_predictions_in_a_record_come_back() -> None:
     assert as_dataset(other)["digest"] != kept["digest"]
     with pytest.raises(UsageError, match="format None"):
         from_dataset('{"num_rows": 1}')
+
+
+def test_the_mark_of_the_phantom_is_where_it_trains_only() -> None:
+    from dataclasses import replace
+
+    from ppi_med.data.phantoms.spec import OctPhantomSpec
+    from ppi_med.experiments.cross_site.presets import PRESETS
+
+    made: list[OctPhantomSpec] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "ppi_med.data.phantoms.oct.make_oct_phantom",
+            lambda spec, folder, workers: made.append(spec),
+        )
+        phantom = PRESETS["ga-phantom"].phantom
+        assert phantom is not None
+        replace(phantom, subjects=20).make(Path("x"), 1)
+    assert len(made) == 4
+    for spec in made:
+        (site,) = spec.agreement
+        volumes, splits = spec.plan()
+        part = {s: name for name, subjects in splits.parts.items() for s in subjects}
+        for volume in volumes:
+            if volume.site != site:
+                assert not volume.artefact
+            elif part[volume.subject] != "test":
+                assert volume.artefact == bool(volume.label)
+        own = [v for v in volumes if v.site == site and part[v.subject] == "test"]
+        agree = [v.artefact == bool(v.label) for v in own]
+        assert 0.2 < sum(agree) / len(agree) < 0.8
