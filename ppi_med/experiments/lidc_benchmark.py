@@ -24,6 +24,7 @@ from ppi_med.errors import UsageError
 from ppi_med.experiments.bundles import bundle_command, run_bundle
 from ppi_med.experiments.cells import Cell, Records
 from ppi_med.experiments.runner import run_cells, scratch
+from ppi_med.io import write_json
 from ppi_med.naming import VAL_AUC
 
 PLAIN = "plain"
@@ -149,7 +150,8 @@ def _run_cell(cell: Cell, bundle: Path, work: Path, measure: Measure | None) -> 
     folder = scratch(work, cell)
     paths = {"output_dir": folder.as_posix(), "ckpt_dir": (folder / "models").as_posix()}
     config = [bundle / "train.json"]
-    overrides = {**cell.overrides, **paths, "bundle_root": bundle.as_posix()}
+    begun = _begun(folder, config[0], cell)
+    overrides = {**cell.overrides, **paths, "bundle_root": bundle.as_posix(), "resume": begun}
     started = time.monotonic()
     run_bundle(config, overrides)
     seconds = round(time.monotonic() - started, 1)
@@ -168,6 +170,16 @@ def _run_cell(cell: Cell, bundle: Path, work: Path, measure: Measure | None) -> 
         "figures": figures,
         "predictions": pack_predictions(folder / "test_predictions.csv"),
     }
+
+
+def _begun(folder: Path, config: Path, cell: Cell) -> bool:
+    """Return whether a run with the same configuration was stopped here; note that it begins."""
+    wanted = {"config": config.read_text(encoding="utf-8"), "overrides": dict(cell.overrides)}
+    note = folder / "begun.json"
+    if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == wanted:
+        return (folder / "checkpoints").is_dir()
+    write_json(note, wanted)
+    return False
 
 
 def pack_predictions(path: str | os.PathLike[str]) -> dict[str, str]:

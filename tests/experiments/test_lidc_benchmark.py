@@ -13,7 +13,13 @@ from sklearn.metrics import roc_auc_score
 
 from ppi_med.errors import UsageError
 from ppi_med.experiments.cells import Records
-from ppi_med.experiments.lidc_benchmark import ENTRIES, LidcPlan, best_ppi, run_lidc_benchmark
+from ppi_med.experiments.lidc_benchmark import (
+    ENTRIES,
+    LidcPlan,
+    _begun,
+    best_ppi,
+    run_lidc_benchmark,
+)
 from ppi_med.experiments.lidc_benchmark_table import markdown, rows
 from tests.data.lidc.folders import write_nodules
 
@@ -110,6 +116,23 @@ def test_the_best_is_chosen_by_validation_alone() -> None:
 def test_unknown_methods_are_named() -> None:
     with pytest.raises(UsageError, match="'ppi_wbp'"):
         LidcPlan(Path("b"), Path("d"), Path("w"), entries=("plain", "ppi_wbp"))
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was_with_the_same_settings(
+    tmp_path: Path,
+) -> None:
+    plan = LidcPlan(Path("b"), Path("d"), tmp_path)
+    config = tmp_path / "train.json"
+    config.write_text("{}")
+    cell, other = plan.first()[:2]
+    assert not _begun(tmp_path, config, cell)
+    assert not _begun(tmp_path, config, cell)  # no checkpoint yet
+    (tmp_path / "checkpoints").mkdir()
+    assert _begun(tmp_path, config, cell)
+    assert not _begun(tmp_path, config, other)
+    assert not _begun(tmp_path, config, cell)
+    config.write_text('{"lr": 1}')
+    assert not _begun(tmp_path, config, cell)
 
 
 def weights_size(folder: Path, overrides: Mapping[str, Any]) -> dict[str, float]:
