@@ -1,0 +1,187 @@
+"""A network's map and weak segmentation in the volume of a CT series, around given points."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ppi_med.data.dicom.volume import DicomVolume
+from ppi_med.errors import MissingFileError, UsageError
+from ppi_med.export.source import Source
+from ppi_med.segmentation.maps import Method, evaluating, normalised_ct, positive_score
+from ppi_med.segmentation.masking import MaskRule, map_to_mask
+from ppi_med.segmentation.windows import NetworkGrid, Window
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where to look: a pixel of a slice.
+
+    Attributes:
+        slice: index along the series' normal, from 0.
+        row: of the middle.
+        column: of the middle.
+    """
+
+    slice: int
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class SeriesAnswer:
+    """What a network says of points of a series.
+
+    Attributes:
+        map: float32 ``(slices, rows, columns)``, 0 where nobody looked.
+        mask: bool of the same shape.
+        logits: one a point.
+    """
+
+    map: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    logits: NDArray[np.float64]
+
+
+def explain_series(
+    network: nn.Module,
+    method: Method,
+    source: Source,
+    points: Sequence[Point],
+    grid: NetworkGrid,
+    rule: MaskRule,
+    *,
+    normalise: Callable[[Tensor], Tensor] = normalised_ct,
+    positive: int = 1,
+) -> SeriesAnswer:
+    """Return the map and the mask around each point, in the series' volume.
+
+    Where windows overlap, the stronger value of the maps is kept and the masks are joined.
+
+    Args:
+        network: images ``(N, 1, size, size)`` to logits.
+        method: saliency by ``method(network, image, target)``.
+        source: the series.
+        points: where to look.
+        grid: of the network's images; needs `field_mm`.
+        rule: from map to mask, chosen on validation cases.
+        normalise: from HU to the network's values.
+        positive: class that is explained.
+
+    Raises:
+        UsageError: for a point outside the series, no points, or a grid without a field in mm.
+    """
+    if not points or grid.field_mm is None:
+        raise UsageError(
+            f"Got {len(points)} points and field_mm={grid.field_mm}, expected at least one point "
+            "and the side in mm of what the network sees."
+        )
+    found = np.zeros(source.shape, np.float32)
+    mask = np.zeros(source.shape, bool)
+    logits = []
+    score = positive_score(positive)
+    with evaluating(network):
+        for point in points:
+            hu, window = _slice_at(source.volume, point), _window(source, point, grid.field_mm)
+            patch = normalise(torch.from_numpy(hu)[None])
+            image = grid.image(patch, source.spacing_mm, window)[None]
+            with torch.no_grad():
+                logits.append(float(score(network(image))[0]))
+            values = method(network, image, score).detach()[0].sum(0, keepdim=True).double()
+            own = grid.back(values, (hu.shape[0], hu.shape[1]), source.spacing_mm, window)
+            picture = (np.clip(window.cut(hu), -1000, 400) + 1000) / 1400
+            drawn = map_to_mask(own[0].numpy(), rule, spacing_mm=source.spacing_mm, image=picture)
+            _put(found[point.slice], own[0].numpy().astype(np.float32), window, _stronger)
+            _put(mask[point.slice], drawn, window, np.logical_or)
+    return SeriesAnswer(found, mask, np.array(logits))
+
+
+def read_points(path: str | Path, source: Source) -> list[Point]:
+    """Read points from a CSV with the columns `row`, `column` and `slice` or `z_mm`.
+
+    Args:
+        path: of the table.
+        source: the series; z is matched to the nearest slice, within half a step.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        UsageError: for a missing column, a value that is no number, or a z without a slice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(
+            f"There is no {path}, expected a CSV with slice or z_mm, row, column."
+        )
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        rows = list(csv.DictReader(stream))
+    return [_point(row, number, path.name, source) for number, row in enumerate(rows, start=2)]
+
+
+def _point(row: dict[str, str], number: int, name: str, source: Source) -> Point:
+    try:
+        place = int(row["row"]), int(row["column"])
+        if row.get("slice"):
+            return _checked(Point(int(row["slice"]), *place), source)
+        height = float(row["z_mm"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{name}, line {number}: expected whole numbers row, column and slice, or z_mm "
+            f"({error})."
+        ) from error
+    gaps = np.abs(source.heights_mm - height)
+    nearest = int(gaps.argmin())
+    step = abs(float(source.volume.affine[2, 2]))
+    if gaps[nearest] > step / 2 + 1e-6:
+        raise UsageError(
+            f"{name}, line {number}: no slice at z={height:g} mm, the series goes from "
+            f"{source.heights_mm.min():g} to {source.heights_mm.max():g} mm."
+        )
+    return _checked(Point(nearest, *place), source)
+
+
+def _checked(point: Point, source: Source) -> Point:
+    place = (point.slice, point.row, point.column)
+    if any(not 0 <= at < size for at, size in zip(place, source.shape, strict=True)):
+        raise UsageError(
+            f"point {place} lies outside the series, which has {source.shape} slices, rows and "
+            "columns."
+        )
+    return point
+
+
+def _slice_at(volume: DicomVolume, point: Point) -> NDArray[np.float32]:
+    return np.asarray(volume.values[point.slice], dtype=np.float32)
+
+
+def _window(source: Source, point: Point, field_mm: float) -> Window:
+    """Return the window around a point, as far as it lies in the slice."""
+    _checked(point, source)
+    rows, columns = source.shape[1:]
+    side = min(rows, columns, max(1, round(field_mm / max(source.spacing_mm))))
+    start = (
+        min(max(0, point.row - side // 2), rows - side),
+        min(max(0, point.column - side // 2), columns - side),
+    )
+    return Window(start, side, (float(point.row), float(point.column)))
+
+
+def _put(
+    whole: NDArray[Any],
+    part: NDArray[Any],
+    window: Window,
+    join: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]],
+) -> None:
+    there = window.cut(whole)
+    there[...] = join(there, part)
+
+
+def _stronger(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    return np.where(np.abs(other) > np.abs(one), other, one)

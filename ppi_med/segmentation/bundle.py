@@ -1,0 +1,128 @@
+"""The network and the data of a bundle of CT patches, as a study takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ppi_med.errors import MissingFileError, UsageError
+from ppi_med.segmentation.cases import Case, case_of
+from ppi_med.segmentation.maps import Normalise, normalised_ct
+from ppi_med.segmentation.windows import NetworkGrid
+
+CONFIG = "inference.json"
+MASKS = ("lesion", "majority", "readers", "state")
+
+
+@dataclass(frozen=True)
+class BundleNetwork:
+    """A trained network with what its images are like.
+
+    Attributes:
+        network: with its weights, in evaluation mode.
+        grid: size in pixels and in mm.
+        normalise: from HU to the network's values.
+        dataset_dir: the bundle's own data.
+    """
+
+    network: nn.Module
+    grid: NetworkGrid
+    normalise: Normalise
+    dataset_dir: str
+
+
+def load_network(
+    bundle: str | Path,
+    checkpoint: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> BundleNetwork:
+    """Return the network of a bundle whose `inference.json` is made like that of `lidc_ppi`.
+
+    Args:
+        bundle: its folder.
+        checkpoint: trained weights; default the bundle's `models/model.pt`.
+        overrides: ids of the configuration, such as `architecture`, as in training.
+
+    Raises:
+        MissingFileError: if there is no such bundle or no weights.
+        UsageError: for a configuration without the keys, or weights that do not fit.
+    """
+    from monai.bundle import ConfigParser
+
+    from ppi_med.inference.checkpoint import load_weights
+
+    folder = Path(bundle)
+    if not (folder / CONFIG).is_file():
+        raise MissingFileError(f"{folder} has no {CONFIG}, expected the folder of a bundle.")
+    parser = ConfigParser(ConfigParser.load_config_file(str(folder / CONFIG)))
+    known = set(parser.get())
+    missing = sorted({"network_def", "image_size", *(overrides or {})} - known)
+    if missing:
+        raise UsageError(f"{folder / CONFIG} has no {missing[0]}, expected it: see lidc_ppi.")
+    parser.update({key: value for key, value in (overrides or {}).items()})
+    network: nn.Module = parser.get_parsed_content("network_def")
+    load_weights(network, checkpoint if checkpoint is not None else folder / "models" / "model.pt")
+    field = parser.get_parsed_content("field_mm") if "field_mm" in known else None
+    return BundleNetwork(
+        network.eval(),
+        NetworkGrid(int(parser.get_parsed_content("image_size")), field),
+        _normalise(parser) if "preprocessing" in known else normalised_ct,
+        str(folder.parent.parent / "data" / "lidc_phantom"),
+    )
+
+
+def load_study_cases(
+    dataset_dir: str | Path,
+    *,
+    fold: int | None = None,
+    test_fold: int | None = None,
+    most: int | None = None,
+) -> list[Case]:
+    """Return the validation and test cases of a data set, see :func:`load_cases`.
+
+    Args:
+        dataset_dir: patches in Zarr, or nodules in npz arrays.
+        fold: validation is this fold.
+        test_fold: test is this fold, as in the network's training.
+        most: at most so many cases of each part, spread over it.
+
+    Raises:
+        MissingFileError: if the folder is no data set.
+        UsageError: as of `load_cases`.
+    """
+    from ppi_med.data.lidc.cases import load_cases
+    from ppi_med.data.lidc.transforms import LoadPatchd
+
+    load: Any = LoadPatchd(MASKS)
+    found: list[Case] = []
+    for part in ("validation", "test"):
+        items = load_cases(dataset_dir, part, fold=fold, test_fold=test_fold)
+        step = 1 if most is None else max(1, len(items) // most)
+        for item in items[::step][: most or None]:
+            loaded = load(item)
+            if bool(loaded["lesion"].any()):
+                found.append(case_of(loaded, part))
+    return found
+
+
+def _normalise(parser: Any) -> Normalise:
+    """Return the bundle's own step from HU to the network's values."""
+    from ppi_med.data.lidc.transforms import NormalizeCtd
+
+    steps = parser.get_parsed_content("preprocessing").transforms
+    found = [step for step in steps if isinstance(step, NormalizeCtd)]
+    if len(found) != 1:
+        raise UsageError(
+            f"{CONFIG} has {len(found)} NormalizeCtd in preprocessing, expected one: HU have to be "
+            "brought to the network's values in one way."
+        )
+
+    def normalise(hu: Tensor) -> Tensor:
+        values: Tensor = found[0]({"image": hu})["image"]
+        return values
+
+    return normalise
