@@ -18,6 +18,7 @@ import typer
 from ppi_med import __version__
 from ppi_med.cli_lidc import lidc_benchmark
 from ppi_med.cli_maps import compare_maps, randomise_maps
+from ppi_med.cli_segmentation import weak_segmentation
 from ppi_med.cli_sweeps import add_commands
 from ppi_med.errors import UsageError
 
@@ -239,6 +240,7 @@ def _place(name: str, order: list[str]) -> int:
 
 
 app.command(name="lidc-benchmark")(lidc_benchmark)
+app.command(name="weak-segmentation")(weak_segmentation)
 app.command(name="compare-maps")(compare_maps)
 app.command(name="randomise-maps")(randomise_maps)
 

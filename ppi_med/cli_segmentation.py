@@ -1,0 +1,102 @@
+"""The sub-command `weak-segmentation`; thin, like `ppi_med.cli`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ppi_med.errors import UsageError
+
+
+def weak_segmentation(
+    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("bundles/lidc_ppi"),
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Trained weights; default: the bundle's models/model.pt.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the patches or nodules; default: the phantom.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for tables and pictures.")] = Path(
+        "runs/weak_segmentation"
+    ),
+    methods: Annotated[str, typer.Option(help="Saliency methods, commas between.")] = "all",
+    crops: Annotated[str, typer.Option(help="centred, shifted or both, comma between.")] = (
+        "centred,shifted"
+    ),
+    test_fold: Annotated[int | None, typer.Option(help="As in training.")] = None,
+    fold: Annotated[int | None, typer.Option(help="As in training.")] = None,
+    most: Annotated[int, typer.Option(help="Cases at most of each part; 0: all.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the shifts and the random map.")] = 0,
+    reference: Annotated[str, typer.Option(help="What is chosen for: union or majority.")] = (
+        "union"
+    ),
+    walk: Annotated[bool, typer.Option(help="Try a random walker on each best rule.")] = True,
+    distances: Annotated[bool, typer.Option(help="Measure HD95, most of the time.")] = True,
+    pictures: Annotated[int, typer.Option(help="Cases in a picture; 0: no pictures.")] = 6,
+    tracking_uri: Annotated[str, typer.Option(help="As of a bundle; none: no MLflow.")] = "default",
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="ID=VALUE", help="An id of inference.json; repeatable."),
+    ] = None,
+) -> None:
+    """Judge maps as segmentations: Dice, IoU, HD95 beside the readers and beside no map at all.
+
+    Thresholds are chosen on the validation patients and used unchanged on those of the test.
+    """
+    from ppi_med.segmentation.bundle import load_network, load_study_cases
+    from ppi_med.segmentation.methods import saliency_methods
+    from ppi_med.segmentation.outputs import write_outcomes
+    from ppi_med.segmentation.study import BETAS, Study, modes_of
+    from ppi_med.segmentation.tables import markdown
+    from ppi_med.tracking import create_tracker
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    chosen = load_network(bundle, checkpoint, dict(_override(text) for text in override or []))
+    wanted = saliency_methods(methods, chosen.grid.size)
+    cases = load_study_cases(
+        data if data is not None else chosen.dataset_dir,
+        fold=fold,
+        test_fold=test_fold,
+        most=most or None,
+    )
+    study = Study(
+        cases,
+        chosen.grid,
+        seed=seed,
+        reference=reference,
+        betas=BETAS if walk else (),
+        distances=distances,
+    )
+    params = {"methods": methods, "crops": crops, "reference": reference, "test_fold": test_fold}
+    tracker = create_tracker(
+        tracking_uri,
+        directory=output,
+        experiment="weak_segmentation",
+        tags={"bundle": bundle.name, "seed": seed},
+        params=params,
+        system_metrics=False,
+        resume=False,
+    )
+    tracker.start()
+    try:
+        outcomes = study.all(chosen.network, wanted, modes_of(crops), normalise=chosen.normalise)
+        write_outcomes(outcomes, output, tracker, pictures=pictures)
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    tracker.finish()
+    typer.echo(markdown(outcomes))
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UsageError(f"--set {text}: expected ID=VALUE, such as --set architecture=lotenet.")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value

@@ -1,0 +1,72 @@
+"""The command on a small folder of nodules, with a network of the bundle."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from ppi_med.cli import app
+from ppi_med.errors import MissingFileError, UsageError
+from ppi_med.networks.patch_classifier import patch_classifier
+from ppi_med.segmentation.bundle import load_network, load_study_cases
+from tests.data.lidc.folders import write_nodules
+
+BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "lidc_ppi"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    torch.save(patch_classifier("small_cnn", 40).state_dict(), tmp_path / "model.pt")
+    return tmp_path / "model.pt"
+
+
+def test_tables_and_pictures(tmp_path: Path, weights: Path) -> None:
+    data = write_nodules(tmp_path / "data", patients=20)
+    options = {
+        "--bundle": BUNDLE, "--checkpoint": weights, "--data": data, "--output": tmp_path / "out",
+        "--methods": "wbp", "--crops": "shifted", "--most": 3, "--pictures": 1,
+        "--tracking-uri": "none", "--test-fold": 0,
+    }  # fmt: skip
+    arguments = [str(part) for pair in options.items() for part in pair]
+    command = ["weak-segmentation", *arguments, "--no-walk", "--no-distances"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "| wbp | shifted |" in result.output
+    with (tmp_path / "out" / "cases.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["method"] for row in rows} == {
+        "readers", "disc", "hu_component", "random_map", "wbp",
+    }  # fmt: skip
+    assert {path.stem for path in (tmp_path / "out" / "pictures").iterdir()} == {
+        "disc_shifted", "hu_component_shifted", "random_map_shifted", "wbp_shifted",
+    }  # fmt: skip
+
+
+def test_cases_are_those_of_the_networks_test(tmp_path: Path) -> None:
+    from ppi_med.data.lidc.cases import load_cases
+
+    data = write_nodules(tmp_path / "data", patients=20)
+    cases = load_study_cases(data, test_fold=1)
+    wanted = {str(case["subject"]) for case in load_cases(data, "test", test_fold=1)}
+    assert {case.subject for case in cases if case.part == "test"} == wanted
+    assert not wanted & {case.subject for case in cases if case.part == "validation"}
+    few = load_study_cases(data, test_fold=1, most=2)
+    assert [case.part for case in few] == 2 * ["validation"] + 2 * ["test"]
+
+
+def test_the_network_is_the_bundles(weights: Path) -> None:
+    found = load_network(BUNDLE, weights)
+    assert (found.grid.size, found.grid.field_mm) == (40, 32.0)
+    assert not found.network.training
+    assert found.normalise(torch.tensor([[[-850.0, -2000.0]]])).tolist() == [[[0.0, 0.0]]]
+    with pytest.raises(UsageError, match="does not fit"):
+        load_network(BUNDLE, weights, {"architecture": "lotenet"})
+    with pytest.raises(UsageError, match="has no no_such"):
+        load_network(BUNDLE, weights, {"no_such": 1})
+    with pytest.raises(MissingFileError):
+        load_network(BUNDLE.parent, weights)
