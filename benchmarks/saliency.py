@@ -185,12 +185,13 @@ def main(arguments: list[str] | None = None) -> int:
         for group in options.groups:
             records += measure(name, group, options)
             print(f"{name}: {group}", file=sys.stderr)
+            if options.json:  # a run that is stopped leaves what it has measured
+                content = {"limit": LIMIT, "clock": options.clock, "records": records}
+                write_json(options.json, content)
     columns = {key: title for key, title in COLUMNS.items() if key in records[0]}
     print(f"Maps, {options.clock} time ({hardware_line()})\n")
     rows = [[shown(record.get(key)) for key in columns] for record in records]
     print(table(list(columns.values()), rows))
-    if options.json:
-        write_json(options.json, {"limit": LIMIT, "clock": options.clock, "records": records})
     above = False
     for (name, group), (value, library) in against_fastest(records).items():
         if group in HELD:

@@ -80,3 +80,19 @@ def test_ga_ppi_runs_and_leaves_nothing(executed: Any, tmp_path: Path) -> None:
     assert len(outputs(notebook, "image/png")) == 3
     assert list((tmp_path / "tmpdir").glob("tmp*/data")) == []
     assert files() == before
+
+
+@pytest.mark.slow
+def test_which_map_runs_and_its_controls_fail(executed: Any) -> None:
+    before = files()
+    notebook = executed(ROOT / "notebooks" / "03_which_map.ipynb")
+    tables = outputs(notebook, "text/html")
+    assert len(tables) == 6
+    assert len(outputs(notebook, "image/png")) == 2
+    accuracy, energy, areas, sanity, _, _ = tables
+    assert "tied habitat" in accuracy and "nothing known" in energy and "random" in areas
+    (line,) = (row for row in sanity.split("<tr>") if "edge detector" in row)
+    absolute, passes, signed, passes_signed = re.findall(r"<td>([^<]+)</td>", line)
+    assert float(absolute) == float(signed) == 1
+    assert passes == passes_signed == "False"
+    assert files() == before

@@ -57,8 +57,13 @@ def comparison_figure(found: Sequence[MethodResult]) -> Figure:
         _curves(row[0], own, "deletion", f"{network}: pixels removed, highest first")
         _curves(row[1], own, "insertion", f"{network}: pixels shown, highest first")
         _energy(row[2], own)
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8.5, frameon=False)
+    handles: dict[str, Any] = {}
+    for row in panels:
+        lines, labels = row[0].get_legend_handles_labels()
+        handles |= dict(zip(labels, lines, strict=True))
+    figure.legend(
+        handles.values(), handles, loc="outside lower center", ncols=6, fontsize=8.5, frameon=False
+    )
     return figure
 
 
@@ -96,8 +101,8 @@ def _energy(axes: Axes, own: Sequence[MethodResult]) -> None:
                       markersize=4.5)  # fmt: skip
     share = own[0].quantity(BOX).mean()
     axes.axvline(share, color="#1f2933", linewidth=0.8, linestyle=(0, (1, 3)))
-    axes.annotate("box's share", (share, 0.02), xycoords=("data", "axes fraction"),
-                  xytext=(-3, 0), textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
+    axes.annotate("box's share", (share, 0.99), xycoords=("data", "axes fraction"),
+                  xytext=(3, 0), textcoords="offset points", va="top", fontsize=8)  # fmt: skip
     axes.set_yticks(places, [result.method for result in own], fontsize=8)
     axes.set(title=f"energy in the box (filled: top {TOP})", xlabel="share of the energy")
     _plain(axes)
