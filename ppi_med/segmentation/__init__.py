@@ -5,7 +5,8 @@
 - `cases`, `windows`: patches with their readers' masks, in the crop that the network sees.
 - `maps`, `methods`: maps of a network for cases, by every saliency method.
 - `scores`, `references`: Dice, IoU, HD95 in mm; ceiling and floors.
-- `study`: all of it for one network; `tables`, `pictures`: what is written.
+- `study`: all of it for one network; `outputs`, `tables`, `pictures`: what is written.
+- `bundle`, `benchmark`: the network of a bundle, the figures of a finished run.
 
 They are imported on first use, so that a mask does not cost MONAI.
 """
@@ -24,6 +25,7 @@ _WHERE = {
     "case_of": "cases",
     "map_to_mask": "masking",
     "rule_grid": "choice",
+    "run_figures": "benchmark",
     "saliency_methods": "methods",
     "score_case": "scores",
 }
