@@ -12,6 +12,7 @@ from torch import Tensor
 from ppi_med.baselines.base import Baseline
 from ppi_med.baselines.groups import check_grouping, groups_of
 from ppi_med.intervention import log_prob_y
+from ppi_med.intervention.numeric import at_least_float32
 from ppi_med.saliency import primary_logits
 
 
@@ -47,7 +48,7 @@ class IRM(Baseline):
 
     def loss(self, engine: Engine, output: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss with its penalty, and the penalty."""
-        logits = primary_logits(output[CommonKeys.PRED])
+        logits = at_least_float32(primary_logits(output[CommonKeys.PRED]))
         label = output[CommonKeys.LABEL]
         names = groups_of(engine, output, self.grouping)
         scale = torch.ones((), device=logits.device, dtype=logits.dtype, requires_grad=True)

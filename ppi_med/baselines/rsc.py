@@ -74,7 +74,13 @@ class RSC(Baseline):
         (slope,) = torch.autograd.grad(log_odds(logits, label).sum(), found, retain_graph=True)
         keep = loudest_left_out(slope, self.features)
         change: Change = lambda z: z * keep.to(z.dtype)  # noqa: E731
-        with running_statistics_kept(network), changed(self._module(network), change):
+        precision = torch.autocast(
+            logits.device.type,
+            enabled=bool(engine.amp),  # type: ignore[attr-defined]
+            **engine.amp_kwargs,  # type: ignore[attr-defined]
+        )
+        place = self._module(network)
+        with precision, running_statistics_kept(network), changed(place, change):
             again = primary_logits(self.seen.again(network))
         plain = losses_by_sample(output)
         challenged = -log_prob_y(again, label)

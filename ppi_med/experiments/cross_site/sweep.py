@@ -28,6 +28,7 @@ from ppi_med.tracking.location import Location
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_KIND = ("mlflow.experimentKind", "custom_model_development")
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,8 @@ def _open(plan: SweepPlan, location: Location, key: str, command: str) -> tuple[
     }
     store.send({"kind": "tags", "items": {k: str(v) for k, v in tags.items() if v is not None}})
     run = client.get_run(store.run_id)
+    # Without it MLflow's pages open as for language models, where the list of runs is hidden.
+    client.set_experiment_tag(run.info.experiment_id, *_KIND)
     sweep = Sweep(
         run_id=str(store.run_id),
         name=plan.name,
