@@ -27,6 +27,9 @@ def lidc_benchmark(
     ] = "0,1,2",
     max_epochs: Annotated[int, typer.Option(help="Epochs of a run; 0: the bundle's.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    dice: Annotated[
+        bool, typer.Option(help="Measure how well the maps segment, after each run.")
+    ] = True,
     table_only: Annotated[
         bool, typer.Option("--table", help="Print the table of what is recorded; run nothing.")
     ] = False,
@@ -42,6 +45,8 @@ def lidc_benchmark(
     store = Records(records)
     failed: dict[str, str] = {}
     if not table_only:
+        from ppi_med.segmentation.benchmark import run_figures
+
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
         )
@@ -54,7 +59,7 @@ def lidc_benchmark(
             seeds=tuple(int(seed) for seed in seeds.split(",")),
             max_epochs=max_epochs or None,
         )
-        failed = run_lidc_benchmark(plan, store, workers)
+        failed = run_lidc_benchmark(plan, store, workers, run_figures if dice else None)
     typer.echo(markdown(rows(store.done())))
     if failed:
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +27,8 @@ from ppi_med.experiments.cells import Cell, Records
 from ppi_med.experiments.runner import run_cells, scratch
 from ppi_med.io import write_json
 from ppi_med.naming import VAL_AUC
+
+logger = logging.getLogger(__name__)
 
 PLAIN = "plain"
 _DENSENET = {"block_config": [4, 4, 4], "growth_rate": 12, "init_features": 24}
@@ -132,8 +135,8 @@ def run_lidc_benchmark(
         records: where finished cells are kept.
         workers: processes.
         measure: called after each run with its folder and its overrides; what it returns is kept
-            in the record under "figures", and has a column in the table. Picklable where there
-            is more than one worker.
+            in the record under "figures", and has a column in a table of its own. Picklable where
+            there is more than one worker. If it fails, the record says why.
 
     Returns:
         Cell name -> reason, of the cells that failed.
@@ -157,7 +160,7 @@ def _run_cell(cell: Cell, bundle: Path, work: Path, measure: Measure | None) -> 
     seconds = round(time.monotonic() - started, 1)
     best = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     test = json.loads((folder / "test.json").read_text(encoding="utf-8"))
-    figures = {} if measure is None else dict(measure(folder, overrides))
+    figures, fault = _measured(measure, folder, overrides)
     return {
         **{name: best["trained"][name] for name in ("architecture", "method")},
         VAL_AUC: best["value"],
@@ -168,8 +171,22 @@ def _run_cell(cell: Cell, bundle: Path, work: Path, measure: Measure | None) -> 
         "data_hash": best["trained"]["data_hash"],
         "split_hash": best["trained"]["split_hash"],
         "figures": figures,
+        **({"figures_failed": fault} if fault else {}),
         "predictions": pack_predictions(folder / "test_predictions.csv"),
     }
+
+
+def _measured(
+    measure: Measure | None, folder: Path, overrides: Mapping[str, Any]
+) -> tuple[dict[str, float], str]:
+    """Return the further figures, or why there are none: they must not cost the training."""
+    if measure is None:
+        return {}, ""
+    try:
+        return dict(measure(folder, overrides)), ""
+    except Exception as error:  # whatever a map or a mask raises belongs into the record
+        logger.exception("%s: no further figures", folder)
+        return {}, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _begun(folder: Path, config: Path, cell: Cell) -> bool:

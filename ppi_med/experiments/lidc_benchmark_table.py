@@ -184,13 +184,11 @@ def _figures(records: Sequence[Record]) -> dict[str, float]:
 
 
 def markdown(table: Sequence[Row]) -> str:
-    """Return the rows as a Markdown table, one line an entry; further figures as columns."""
-    further = sorted({name for row in table for name in row.figures})
+    """Return the rows as a Markdown table, and further figures, if any, as a second one."""
     head = ["method", "runs", "AUC", "by fold", "difference to plain", "DeLong's p"]
-    head += ["sensitivity", "specificity", "ECE", "minutes a run", *further]
-    lines = [f"| {' | '.join(head)} |", "| " + " | ".join(["---"] * len(head)) + " |"]
-    for row in table:
-        cells = [
+    head += ["sensitivity", "specificity", "ECE", "minutes a run"]
+    lines = [
+        [
             row.entry,
             f"{row.folds} x {row.seeds}",
             f"{row.auc[0]:.3f} [{row.auc[1]:.3f}, {row.auc[2]:.3f}]",
@@ -199,7 +197,23 @@ def markdown(table: Sequence[Row]) -> str:
             "" if row.p_value is None else f"{row.p_value:.3f}",
             *(f"{value:.3f}" for value in (row.sensitivity, row.specificity, row.ece)),
             f"{row.minutes:.1f}",
-            *(f"{row.figures[name]:.3f}" if name in row.figures else "" for name in further),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        for row in table
+    ]
+    further = sorted({name for row in table for name in row.figures})
+    text = _lines(head, lines)
+    if further:
+        cells = [
+            [
+                row.entry,
+                *(f"{row.figures[name]:.3f}" if name in row.figures else "" for name in further),
+            ]
+            for row in table
+        ]
+        text += "\n" + _lines(["method", *further], cells)
+    return text
+
+
+def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

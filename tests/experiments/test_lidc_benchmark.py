@@ -17,6 +17,7 @@ from ppi_med.experiments.lidc_benchmark import (
     ENTRIES,
     LidcPlan,
     _begun,
+    _measured,
     best_ppi,
     run_lidc_benchmark,
 )
@@ -85,14 +86,28 @@ def test_an_unfinished_entry_is_not_compared() -> None:
     assert rows(found, repeats=20)[1].gain is None
 
 
-def test_further_figures_have_a_column() -> None:
+def test_further_figures_have_a_table() -> None:
     found = [
         record("plain", fold, 0, 2.0, figures={"seg/dice_union": 0.6 + fold / 10})
         for fold in range(2)
     ]
     lines = markdown(rows([*found, record("lotenet", 0, 0, 2.0)], repeats=20)).splitlines()
-    assert lines[0].endswith("| seg/dice_union |") and len(lines) == 4
-    assert lines[2].endswith("| 0.650 |") and lines[3].endswith("|  |")
+    assert lines[5:] == [
+        "| method | seg/dice_union |",
+        "| --- | --- |",
+        "| plain | 0.650 |",
+        "| lotenet |  |",
+    ]
+    assert len(markdown(rows([record("plain", 0, 0, 2.0)], repeats=20)).splitlines()) == 3
+
+
+def no_rule(folder: Path, overrides: Mapping[str, Any]) -> dict[str, float]:
+    raise ValueError("no rule for\nthis operation")
+
+
+def test_figures_that_fail_do_not_cost_the_run(tmp_path: Path) -> None:
+    assert _measured(no_rule, tmp_path, {}) == ({}, "ValueError: no rule for this operation")
+    assert _measured(None, tmp_path, {}) == ({}, "")
 
 
 def test_the_best_is_chosen_by_validation_alone() -> None:
