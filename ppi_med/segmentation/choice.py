@@ -108,6 +108,10 @@ class RuleChoice:
         self.views = list(views)
         self.reference = reference
         self._wanted: list[Mask] = [getattr(view, reference) for view in views]
+        # A majority can be empty: no mask is better than another there.
+        self._counted = [mask.any() for mask in self._wanted]
+        if not any(self._counted):
+            raise ValueError(f"the {reference} of every validation case is empty.")
 
     def best_of(
         self, options: Iterable[Option], mask_of: Callable[[Option, View], Mask]
@@ -162,7 +166,7 @@ class RuleChoice:
                 for values, view, wanted in zip(maps, self.views, self._wanted, strict=True)
             ]
         )
-        found = self._chosen(listed, table.mean(axis=0).tolist())
+        found = self._chosen(listed, table[self._counted].mean(axis=0).tolist())
         if not betas:
             return found
         walked = self._refined(maps, found.option, betas, pictures)
@@ -193,10 +197,8 @@ class RuleChoice:
         ]
         return self._chosen(rules, means)
 
-    @staticmethod
-    def _mean(values: Iterable[float]) -> float:
-        # A majority can be empty in a shifted window: such a case has no part in the choice.
-        return float(np.nanmean(list(values)))
+    def _mean(self, values: Iterable[float]) -> float:
+        return float(np.mean(np.array(list(values))[self._counted]))
 
     @staticmethod
     def _chosen(options: Sequence[Option], means: Sequence[float]) -> Chosen[Option]:

@@ -37,8 +37,8 @@ def mean_interval(
         level: share of the resamples inside the interval.
         seed: of the resampling.
 
-    Raises:
-        ValueError: where fewer than two patients have a value.
+    Returns:
+        The interval; its ends are NaN where fewer than two patients have a value.
 
     Examples:
         >>> found = mean_interval("dice", [0.5, 0.7, 0.9], ["a", "b", "c"])
@@ -48,12 +48,15 @@ def mean_interval(
     measured = np.asarray(values, dtype=np.float64)
     there = ~np.isnan(measured)
     kept, groups = measured[there], np.asarray(subjects, dtype=str)[there]
+    count = np.unique(groups).size
+    if count < 2:
+        mean = float(kept.mean()) if kept.size else math.nan
+        return Interval(name, mean, math.nan, math.nan, level, count, 0)
     draws = np.concatenate(
         [(w @ kept) / w.sum(axis=1) for w in subject_weights(groups, repeats, seed)]
     )
     tail = (1 - level) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
-    count = np.unique(groups).size
     return Interval(name, float(kept.mean()), float(low), float(high), level, count, 0)
 
 

@@ -87,3 +87,17 @@ def test_the_random_walker_is_kept_where_it_is_better() -> None:
     assert kept.dice >= plain.dice
     with pytest.raises(ValueError, match="needs the images"):
         RuleChoice(views).best_rule(maps, betas=(500.0,))
+
+
+def test_an_empty_majority_has_no_part_in_the_choice() -> None:
+    views = validation()
+    case = views[0].case
+    nothing = type(case)(**{**vars(case), "majority": np.zeros_like(case.majority)})
+    with_it = [*views_of([nothing], GRID), *views[1:]]
+    maps = noisy_maps(views)
+    rules = [MaskRule("signed", 1.0, "std", 50.0), *rule_grid(signs=("positive",))[:6]]
+    all_of = RuleChoice(with_it, reference="majority").best_rule(maps, rules)
+    without = RuleChoice(views[1:], reference="majority").best_rule(maps[1:], rules)
+    assert (all_of.option, all_of.dice) == (without.option, pytest.approx(without.dice))
+    with pytest.raises(ValueError, match="every validation case is empty"):
+        RuleChoice(with_it[:1], reference="majority")

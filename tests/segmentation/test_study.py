@@ -107,6 +107,12 @@ def test_mean_over_cases_interval_over_patients() -> None:
     assert (found.low, found.high) == (pytest.approx(0.3), pytest.approx(0.9))
 
 
+def test_one_patient_has_a_mean_and_no_interval() -> None:
+    found = mean_interval("dice", [0.2, 0.4], ["a", "a"])
+    assert found.value == pytest.approx(0.3)
+    assert np.isnan([found.low, found.high]).all()
+
+
 def test_the_difference_needs_the_same_cases(outcomes: list[Outcome]) -> None:
     gap = difference_interval("gap", outcomes[4], outcomes[5])
     assert (gap.value, gap.low, gap.high) == (0, 0, 0)
