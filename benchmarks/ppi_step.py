@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from _naive_ppi import NaivePPI  # noqa: E402
 from _ppi_subjects import NAIVE, SCHEDULES, SUBJECTS, Setting  # noqa: E402
 from _timing import (  # noqa: E402
+    CLOCKS,
     Work,
     hardware_line,
     interleaved,
@@ -94,8 +95,8 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     # The naive form is PPI as printed: with the shared place there is nothing to compare with.
     difference = None if subject.shared_place else check_outputs(setting)
     works = {kind: setting.work(kind) for kind in ("plain", *options.schedules)}
-    seconds = timed(works, options.rounds, warmup=1)
-    beside = {} if subject.shared_place else timed_naive(setting, works, options.naive_rounds)
+    seconds = timed(works, options.rounds, warmup=1, clock=options.clock)
+    beside = {} if subject.shared_place else timed_naive(setting, works, options)
     gain = {
         schedule: ratio(beside, kind, schedule)
         for kind, (schedule, naive) in NAIVE.items()
@@ -119,21 +120,25 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     return records
 
 
-def timed(works: Mapping[str, Work], rounds: int, *, warmup: int) -> dict[str, list[float]]:
+def timed(
+    works: Mapping[str, Work], rounds: int, *, warmup: int, clock: str
+) -> dict[str, list[float]]:
     """Return the seconds a step: those of a cycle of a schedule by its number of steps."""
-    cycles = interleaved(works, rounds=rounds, warmup=warmup)
+    cycles = interleaved(works, rounds=rounds, warmup=warmup, clock=clock)
     steps = {kind: SCHEDULES[kind][2] if kind in SCHEDULES else 1 for kind in works}
     return {kind: [t / steps[kind] for t in times] for kind, times in cycles.items()}
 
 
-def timed_naive(setting: Setting, works: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
+def timed_naive(
+    setting: Setting, works: Mapping[str, Work], options: argparse.Namespace
+) -> dict[str, list[float]]:
     """Time the naive forms of the schedules that are measured, beside those and the plain step."""
-    if rounds == 0:
+    if options.naive_rounds == 0:
         return {}
     naive = {k: setting.work(k) for k, (schedule, _) in NAIVE.items() if schedule in works}
     partners = {NAIVE[kind][0] for kind in naive}
     beside = {kind: work for kind, work in works.items() if kind == "plain" or kind in partners}
-    return timed({**beside, **naive}, rounds, warmup=0)
+    return timed({**beside, **naive}, options.naive_rounds, warmup=0, clock=options.clock)
 
 
 def one_work(name: str, kind: str, batch: int | None, side: int | None) -> Work:
@@ -168,6 +173,12 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default 5)")
     parser.add_argument("--naive-rounds", type=int, default=2, help="default 2; 0: no naive step")
     parser.add_argument("--threads", type=int, default=2, help="torch threads (default 2)")
+    parser.add_argument(
+        "--clock",
+        choices=sorted(CLOCKS),
+        default="wall",
+        help="cpu: this process's own time, for a machine that others use too (with --threads 1)",
+    )
     parser.add_argument("--no-memory", dest="memory", action="store_false")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     parser.add_argument("--check", action="store_true", help="exit 1 beyond a limit")
@@ -211,14 +222,20 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.networks:
         records += measure(name, options)
         print(f"{name}: done, {load_line()}", file=sys.stderr)
-    print(f"PPI step beside a plain step ({hardware_line()}; {load} at the start)\n")
+    print(
+        f"PPI step beside a plain step ({hardware_line()}; {load} at the start; "
+        f"{options.clock} time)\n"
+    )
     rows = [[shown(key, record.get(key)) for key in COLUMNS] for record in records]
     print(table(list(COLUMNS.values()), rows))
     compared = [r["difference"] for r in records if r["difference"] is not None]
     if compared:
         print(f"\nloss and gradients of handler and naive form differ by <= {max(compared):.0e}")
     if options.json:
-        write_json(options.json, {"limits": LIMITS, "load": load, "records": records})
+        write_json(
+            options.json,
+            {"limits": LIMITS, "load": load, "clock": options.clock, "records": records},
+        )
     failed = failures(records)
     print("\n".join(failed), end="\n" if failed else "")
     return 1 if options.check and failed else 0
