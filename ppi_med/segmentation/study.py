@@ -30,7 +30,7 @@ from ppi_med.segmentation.windows import NetworkGrid
 CEILING = "readers"
 FLOORS = ("disc", "hu_component", "random_map")
 MODES: tuple[CropMode, ...] = ("centred", "shifted")
-BETAS = (30.0, 130.0, 500.0)
+BETAS = (130.0, 500.0, 2000.0)
 
 logger = logging.getLogger(__name__)
 
