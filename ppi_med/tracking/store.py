@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 # Most that one request may hold.
 _METRICS, _OTHERS = 1000, 100
+_ATTEMPTS = 5
 
 # Errors that sending again would not mend.
 _PERMANENT = {
@@ -188,7 +189,15 @@ class Store:
 
         tags = [InputTag("mlflow.data.context", record["context"])]
         logged = DatasetInput(Dataset(**record["dataset"]), tags)
-        self.client.log_inputs(self.run_id, datasets=[logged])
+        mlflow = import_mlflow()
+        for attempt in range(_ATTEMPTS):
+            try:
+                self.client.log_inputs(self.run_id, datasets=[logged])
+                return
+            except mlflow.exceptions.MlflowException as error:
+                # Two runs have recorded the same data set at once; the next time it is there.
+                if attempt == _ATTEMPTS - 1 or "unique" not in str(error).lower():
+                    raise
 
     def _send_model(self, record: Record) -> None:
         send_model(self.client, str(self.run_id), record)

@@ -65,7 +65,10 @@ def run_cell(job: Job) -> dict[str, Any]:
     """
     with _ONE_AT_A_TIME:
         started = time.monotonic()
-        _close_earlier(job)
+        done = _close_earlier(job)
+        if done is not None:
+            # Its worker was lost after the last record: nothing is missing.
+            return {"run_id": done, "seconds": round(time.monotonic() - started, 1)}
         shutil.rmtree(job.folder, ignore_errors=True)
         # A folder of its own: a worker that was taken for lost may still write into the other.
         folder = job.folder / uuid.uuid4().hex[:8]
@@ -87,15 +90,17 @@ def close_open(client: Any, runs: list[Any], status: str = "KILLED") -> list[str
     """
     closed = []
     for run in runs:
-        if run.info.status in _OPEN:
+        tags = run.data.tags
+        ended = run.info.status == "FINISHED" and not records.is_complete(run)
+        if run.info.status in _OPEN or (ended and records.TAG_CLOSED not in tags):
             client.set_tag(run.info.run_id, records.TAG_CLOSED, "true")
             client.set_terminated(run.info.run_id, status)
             closed.append(str(run.info.run_name))
     return closed
 
 
-def _close_earlier(job: Job, status: str = "KILLED") -> None:
-    """Close what an earlier attempt at the cell has left open."""
+def _close_earlier(job: Job, status: str = "KILLED") -> str | None:
+    """Close what an earlier attempt at the cell has left open; return the run that is complete."""
     from ppi_med.tracking.store import Store, UnreachableError, telling_unreachable_apart
 
     condition = (
@@ -105,13 +110,15 @@ def _close_earlier(job: Job, status: str = "KILLED") -> None:
     try:
         client = Store(job.location, job.experiment).client
         with telling_unreachable_apart():
-            closed = close_open(client, client.search_runs([job.experiment_id], condition), status)
+            runs = list(client.search_runs([job.experiment_id], condition))
+            closed = close_open(client, runs, status)
     except UnreachableError:
         # The sweep closes it in the end.
         logger.warning("the tracking store is away: runs left open are closed later")
-        return
+        return None
     if closed:
         logger.info("%s: an earlier attempt is closed as %s", job.cell.name, status)
+    return next((str(run.info.run_id) for run in runs if records.is_complete(run)), None)
 
 
 def _places(job: Job, folder: Path) -> dict[str, Any]:
