@@ -54,6 +54,8 @@ class RecordedForward(TorchFunctionMode):
             such functions bypass torch's dispatch and are met where their result is used.
         collect_constants: keep each constant that is added to the signal as a leaf
             (see :mod:`ppi_med.saliency.completeness`).
+        for_training: a ``backward`` will follow, through the output or through the map; without
+            one torch's own way back through a layer is the quicker.
 
     Examples:
         >>> from ppi_med.saliency.rules import WBP_RULES
@@ -73,8 +75,10 @@ class RecordedForward(TorchFunctionMode):
         *,
         foreign: Mapping[str, Relevance] | None = None,
         collect_constants: bool = False,
+        for_training: bool = True,
     ) -> None:
         super().__init__()
+        self.for_training = for_training
         self.rules = rules
         self.network = network
         self.switch = Switch()

@@ -51,10 +51,10 @@ def image_gradient(
         ``(N, C, H, W)``.
 
     Example:
-        >>> weight = torch.ones(1, 1, 2, 2)
-        >>> image_gradient(torch.ones(1, 1, 1, 1), weight, (1, 1, 2, 3), (1, 1), (0, 0), (1, 1))
-        tensor([[[[1., 1., 0.],
-                  [1., 1., 0.]]]])
+        >>> grad, weight = torch.ones(1, 1, 1, 1), torch.ones(1, 1, 2, 2)
+        >>> image_gradient(grad, weight, (1, 1, 2, 2), (1, 1), (0, 0), (1, 1))
+        tensor([[[[1., 1.],
+                  [1., 1.]]]])
     """
     transposed = weight.flatten(1).t()
     some = [

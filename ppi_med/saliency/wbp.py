@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ppi_med.saliency.base import Network, Recording, SaliencyMethod, leaf_image, usable
 from ppi_med.saliency.engine import RecordedForward
+from ppi_med.saliency.isolation import isolated
 from ppi_med.saliency.rules import FOREIGN_RULES, WBP_RULES
 from ppi_med.saliency.target import Target, target_scores
 
@@ -142,7 +143,24 @@ class WBP(SaliencyMethod):
             UnsupportedOperationError: where the network checkpoints its activations. An operation
                 without a rule raises it later, when relevance reaches it.
         """
-        leaf = leaf_image(image)
-        forward = RecordedForward(WBP_RULES, network, foreign=FOREIGN_RULES)
-        output = forward.run(leaf, *args, **kwargs)
-        return RuleRecording(leaf, output, forward)
+        return _recording(network, image, args, kwargs)
+
+    def __call__(
+        self, network: Network, image: Tensor, target: Target, *, create_graph: bool = False
+    ) -> Tensor:
+        """Return the map of ``target``, see :meth:`SaliencyMethod.__call__`."""
+        with isolated(network, image.device):
+            recording = _recording(network, image, (), {}, for_training=create_graph)
+            return recording.saliency(target, create_graph=create_graph, retain_graph=create_graph)
+
+
+def _recording(
+    network: Network,
+    image: Tensor,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    for_training: bool = True,
+) -> RuleRecording:
+    leaf = leaf_image(image)
+    forward = RecordedForward(WBP_RULES, network, foreign=FOREIGN_RULES, for_training=for_training)
+    return RuleRecording(leaf, forward.run(leaf, *args, **kwargs), forward)

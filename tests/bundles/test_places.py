@@ -71,7 +71,7 @@ def test_all_files_are_packed(tmp_path: Path) -> None:
     packed = pack_bundle(open_bundle(BUNDLE), tmp_path / "ga_ppi.zip", models=False)
     names = {member.removeprefix("ga_ppi/") for member in packed.members}
     configs = {f"configs/{file.name}" for file in BUNDLE.glob("*.json")}
-    assert len(configs) == 6
+    assert len(configs) == 7
     assert names == configs | {"configs/logging.conf", "docs/README.md", "LICENSE"}
 
 

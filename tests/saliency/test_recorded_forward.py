@@ -77,7 +77,7 @@ def test_a_map_after_backward_of_the_loss() -> None:
     network, image = build(NETWORKS[0])
     recording = WBP().record(network, image)
     recording.output.sum().backward(retain_graph=True)
-    assert torch.equal(recording.saliency(0), WBP()(network, image, 0))
+    assert torch.equal(recording.saliency(0), WBP().record(network, image).saliency(0))
 
 
 def test_the_image_of_a_recording_is_a_leaf_of_its_own() -> None:

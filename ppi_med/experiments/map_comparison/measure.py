@@ -72,7 +72,7 @@ def untied(values: Tensor, seed: int = 0) -> Tensor:
 
     Examples:
         >>> untied(torch.tensor([[3.0, 1.0, 2.0]])).tolist()
-        [[0.0, -2.0, -1.0]]
+        [[-0.0, -2.0, -1.0]]
     """
     flat = values.flatten(1)
     order = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed))
