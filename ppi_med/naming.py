@@ -74,7 +74,14 @@ def direction(name: str) -> Literal[1, -1]:
     """Return 1 where a larger value of the metric is better, -1 where a smaller one is.
 
     Args:
-        name: full name, such as `VAL_AUC`; losses (``loss/...`` and ``.../loss``) and errors of
-            calibration (``.../brier``, ``.../ece``) are minimised.
+        name: full name, such as `VAL_AUC`; losses (``loss/...`` and ``.../loss``), errors of
+            calibration (``.../brier``, ``.../ece``) and distances (``seg/hd95_mm/...``) are
+            minimised.
+
+    Examples:
+        >>> direction("seg/hd95_mm/centred/WBP"), direction("seg/dice_union/centred/WBP")
+        (-1, 1)
     """
-    return -1 if {"loss", "brier", "ece"} & set(name.split("/")) else 1
+    parts = name.split("/")
+    distance = any(part.startswith("hd95") for part in parts)
+    return -1 if distance or {"loss", "brier", "ece"} & set(parts) else 1
