@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -109,17 +110,23 @@ class ProcessPool(Pool):
         pool = ProcessPoolExecutor(
             self.workers, mp_context=context, initializer=_prepare, initargs=(self.workers > 1,)
         )
+        processes: dict[int, Any] = {}
         try:
             waiting = {pool.submit(attempt, function, i, job): i for i, job in jobs.items()}
+            processes = getattr(pool, "_processes", None) or {}
             for future in as_completed(waiting):
                 try:
                     yield future.result()
                 except BrokenProcessPool:
-                    continue
+                    # The executor waits for those that are left to end, and they may not: a run
+                    # turns the signal into an exception. Their cells are run again.
+                    _kill(processes)
         except BaseException:
             # Stopped from outside: those that compute are stopped too, and close their runs.
-            for process in list(getattr(pool, "_processes", {}).values()):
+            for process in list(processes.values()):
                 process.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            _end_of(processes)
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -208,6 +215,19 @@ def attempt(function: Function, index: int, job: Any) -> Outcome:
         return Outcome(index, function(job))
     except Exception:
         return Outcome(index, None, traceback.format_exc(limit=-4))
+
+
+def _kill(processes: dict[int, Any]) -> None:
+    for process in list(processes.values()):
+        process.kill()
+
+
+def _end_of(processes: dict[int, Any], seconds: float = 20.0) -> None:
+    """Wait for processes that were told to end; kill those that do not."""
+    limit = time.monotonic() + seconds
+    for process in list(processes.values()):
+        process.join(max(0.0, limit - time.monotonic()))
+    _kill(processes)
 
 
 def _prepare(one_thread: bool) -> None:

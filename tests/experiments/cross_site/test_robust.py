@@ -104,7 +104,8 @@ def test_the_runner_is_killed_in_the_middle(phantom: Path, swept: Path, tmp_path
     assert statuses(tmp_path) == before and before["RUNNING"] >= 1
     result = start(request_for(phantom, tmp_path))
     assert result.failed == {}
-    assert statuses(tmp_path)["KILLED"] == before["RUNNING"]
+    # With them a run that had ended, but whose cell was not complete yet.
+    assert statuses(tmp_path)["KILLED"] >= before["RUNNING"]
     assert_as_undisturbed(tmp_path, swept)
 
 
