@@ -70,6 +70,26 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def whole_files(folder: str | os.PathLike[str], suffix: str) -> list[Path]:
+    """Return the files of a folder with a suffix, by name, without what a killed process left.
+
+    Args:
+        folder: one that need not be there.
+        suffix: such as `.json`.
+    """
+    found = Path(folder).glob(f"*{suffix}")
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def remove_left_overs(folder: str | os.PathLike[str]) -> None:
+    """Remove what writers that were killed left half written in a folder (not below it).
+
+    Only for a folder that no other process writes to.
+    """
+    for path in Path(folder).glob(".*.tmp*"):
+        path.unlink(missing_ok=True)
+
+
 def _unused_name(target: Path) -> Path:
     """Return a fresh hidden name beside `target`; the suffixes stay, so `.nii.gz` ends so."""
     suffix = "".join(target.suffixes[-2:])

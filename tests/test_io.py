@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ppi_med.io import atomic_path, write_json, write_text
+from ppi_med.io import atomic_path, remove_left_overs, whole_files, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -107,3 +107,13 @@ def test_json_round_trip_and_no_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "b.json", {"x": math.nan})
     assert names(tmp_path) == ["a.json"]
+
+
+def test_what_a_killed_writer_left_is_no_whole_file(tmp_path: Path) -> None:
+    for name in ("b.json", "a.json", ".c.json.x1.tmp.json", "d.txt"):
+        (tmp_path / name).write_text("x")
+    assert whole_files(tmp_path, ".json") == [tmp_path / "a.json", tmp_path / "b.json"]
+    assert whole_files(tmp_path / "none", ".json") == []
+    remove_left_overs(tmp_path)
+    assert names(tmp_path) == ["a.json", "b.json", "d.txt"]
+    remove_left_overs(tmp_path / "none")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ppi_med.errors import UsageError
-from ppi_med.io import write_json
+from ppi_med.io import whole_files, write_json
 
 FORMAT = 1
 
@@ -63,7 +63,7 @@ class Records:
         Raises:
             UsageError: a file is no record.
         """
-        return [self._read(path) for path in sorted(self.folder.glob("*.json"))]
+        return [self._read(path) for path in whole_files(self.folder, ".json")]
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:

@@ -73,6 +73,11 @@ def test_a_file_that_is_no_record_is_named(tmp_path: Path, content: str) -> None
         Records(tmp_path).done()
 
 
+def test_a_record_that_a_kill_left_half_written_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / ".a.json.x1y2.tmp.json").write_text('{"format": 1, "ce')
+    assert Records(tmp_path).done() == []
+
+
 def test_the_command_of_a_cell_can_be_pasted_into_a_shell() -> None:
     import shlex
 

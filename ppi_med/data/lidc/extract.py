@@ -28,6 +28,7 @@ from ppi_med.data.lidc.scan_worker import (
 from ppi_med.data.lidc.zarr_store import is_url, remove_group, start_store
 from ppi_med.data.manifest import write_manifest
 from ppi_med.data.splits import Splits, make_splits, read_splits, write_splits
+from ppi_med.io import remove_left_overs, whole_files
 
 STORE_NAME, WORK = "patches.zarr", ".work"
 _WRONG_IN_CT = {"no_geometry", "bad_orientation", "mixed_orientation", "mixed_size", "colour"}
@@ -143,6 +144,8 @@ def extract_patches(
     target = store or str(output.resolve() / STORE_NAME)
     known = AnnotationDatabase(database)
     result = Extraction(output)
+    for folder in (output, output / RECORDS):
+        remove_left_overs(folder)
     start_store(target, asdict(options))
     with HeaderStore(output / WORK / "headers.sqlite") as headers:
         try:
@@ -256,7 +259,7 @@ def _check_foreign(
 ) -> None:
     """Refuse an output that holds scans which the tree has not, or remove them on request."""
     here = {key[2] for key in headers.series_keys()}
-    foreign = [p for p in sorted((output / RECORDS).glob("*.json")) if p.stem not in here]
+    foreign = [p for p in whole_files(output / RECORDS, ".json") if p.stem not in here]
     if foreign and not prune:
         raise ValueError(
             f"{output} holds {len(foreign)} scans that are not in the tree, first "

@@ -13,7 +13,7 @@ from ppi_med.data.lidc.scan_worker import ScanRecord, load_record, mean_ratings
 from ppi_med.data.lidc.zarr_store import is_url
 from ppi_med.data.manifest import ManifestRow
 from ppi_med.data.splits import PARTS, Splits
-from ppi_med.io import atomic_path
+from ppi_med.io import atomic_path, whole_files
 
 RECORDS = "scans"
 """Folder of the scans' records."""
@@ -21,7 +21,7 @@ RECORDS = "scans"
 
 def records(output: Path) -> Iterator[ScanRecord]:
     """Yield the records of a data set, by patient and series."""
-    paths = sorted((output / RECORDS).glob("*.json"))
+    paths = whole_files(output / RECORDS, ".json")
     keys = sorted((load_record(path).patient, path.name) for path in paths)
     for _, name in keys:
         yield load_record(output / RECORDS / name)

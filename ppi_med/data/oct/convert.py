@@ -21,6 +21,7 @@ from ppi_med.data.oct.volume import Laterality, Spacing
 from ppi_med.data.oct.worker import RECORDS, Task, volume_name
 from ppi_med.data.splits import FILE_NAME as SPLITS_NAME
 from ppi_med.data.splits import Splits, make_splits, read_splits, write_splits
+from ppi_med.io import remove_left_overs
 
 MANIFEST_NAME = "manifest.csv"
 DATALIST_NAME = "datalist.json"
@@ -241,8 +242,7 @@ def _check_output(run: _Run, prune: bool) -> None:
 def _remove_leftovers(output: Path) -> None:
     """Remove the temporary files of a run that was killed."""
     for folder in ("volumes", "masks", RECORDS, "."):
-        for path in (output / folder).glob(".*.tmp*"):
-            path.unlink(missing_ok=True)
+        remove_left_overs(output / folder)
 
 
 def _finish(run: _Run, rows: list[ManifestRow], options: SplitOptions) -> None:

@@ -185,6 +185,15 @@ def test_after_a_kill_the_result_is_the_same(source: Path, done: Path, tmp_path:
     assert contents(out) == contents(done)
 
 
+def test_what_a_kill_left_half_written_is_removed(source: Path, done: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "scans").mkdir(parents=True)
+    (out / "scans" / f".{SERIES[0]}.json.a1b2.tmp.json").write_text('{"patient": "LI')
+    (out / ".manifest.csv.c3d4.tmp.csv").write_text("volume_id,sub")
+    assert run(source, out).scans == {"ok": 2, "kept": 0, "failed": 0}
+    assert contents(out) == contents(done)
+
+
 def test_missing_and_damaged_slices_are_named_and_the_rest_is_cut(
     source: Path, tmp_path: Path
 ) -> None:
