@@ -95,12 +95,13 @@ def _measure_peak(
 ) -> None:
     torch.set_num_threads(threads)
     work = prepare(*args)
-    before = _peak_mib()
+    before = own_peak_mib()
     work()
-    sender.send(_peak_mib() - before)
+    sender.send(own_peak_mib() - before)
 
 
-def _peak_mib() -> float:
+def own_peak_mib() -> float:
+    """Return the peak of this process in MiB."""
     status = Path("/proc/self/status")
     if status.is_file():
         # On Linux the resource usage of a new process starts at its parent's peak; this does not.
