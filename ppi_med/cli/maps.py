@@ -1,24 +1,25 @@
-"""The sub-commands on saliency methods and photographs; thin, like `ppi_med.cli`."""
+"""The sub-commands `compare-maps` and `randomise-maps`: saliency methods on photographs."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ppi_med.cli.options import (
+    MethodNames,
+    RecordsFolder,
+    TableOnly,
+    Workers,
+    log_to_screen,
+    names,
+)
 from ppi_med.errors import UsageError
 
 Network = Annotated[str, typer.Option(help="A classifier's name, such as squeezenet1_1.")]
 Weights = Annotated[Path | None, typer.Option(help="File with its state dict, head included.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of photographs with labels and boxes.")]
-Methods = Annotated[str, typer.Option(help="Methods, commas between; default: all.")]
-Table = Annotated[
-    bool, typer.Option("--table", help="Print the table of what is recorded; run nothing.")
-]
-Kept = Annotated[Path, typer.Option(help="Folder of the finished cells' records.")]
-Workers = Annotated[int, typer.Option(help="Processes.")]
 _NAME = "squeezenet1_1"
 
 
@@ -26,12 +27,12 @@ def compare_maps(
     network: Network = _NAME,
     weights: Weights = None,
     images: Images = None,
-    records: Kept = Path("results/imagenet_sample/maps"),
-    methods: Methods = "",
+    records: RecordsFolder = Path("results/imagenet_sample/maps"),
+    methods: MethodNames = "",
     most: Annotated[int, typer.Option(help="Photographs at most; 0: all.")] = 0,
     workers: Workers = 1,
     figure: Annotated[Path | None, typer.Option(help="Draw all records into this PNG.")] = None,
-    table_only: Table = False,
+    table_only: TableOnly = False,
 ) -> None:
     """Compare saliency methods on photographs: deletion, insertion, energy in the box.
 
@@ -49,8 +50,8 @@ def compare_maps(
     if not table_only:
         if weights is None or images is None:
             raise UsageError("compare-maps needs --weights and --images, or --table.")
-        _log_to_screen()
-        chosen = tuple(methods.split(",")) if methods else METHODS
+        log_to_screen()
+        chosen = names(methods) or METHODS
         plan = ComparisonPlan(network, weights, images, chosen, most=most or None)
         failed = run_comparison(plan, store, workers)
     found = results(store.done())
@@ -61,19 +62,15 @@ def compare_maps(
         raise typer.Exit(1)
 
 
-def _log_to_screen() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-
-
 def randomise_maps(
     network: Network = _NAME,
     weights: Weights = None,
     images: Images = None,
-    records: Kept = Path("results/imagenet_sample/randomisation"),
-    methods: Methods = "",
+    records: RecordsFolder = Path("results/imagenet_sample/randomisation"),
+    methods: MethodNames = "",
     most: Annotated[int, typer.Option(help="Photographs, the first of the folder.")] = 4,
     workers: Workers = 1,
-    table_only: Table = False,
+    table_only: TableOnly = False,
 ) -> None:
     """Check that maps depend on the network: rank correlations while it is randomised.
 
@@ -93,8 +90,8 @@ def randomise_maps(
     if not table_only:
         if weights is None or images is None:
             raise UsageError("randomise-maps needs --weights and --images, or --table.")
-        _log_to_screen()
-        chosen = tuple(methods.split(",")) if methods else METHODS
+        log_to_screen()
+        chosen = names(methods) or METHODS
         plan = RandomisationPlan(network, weights, images, chosen, most=most)
         failed = run_randomisation(plan, store, workers)
     for kind in KINDS:

@@ -1,15 +1,13 @@
-"""The sub-command `weak-segmentation`; thin, like `ppi_med.cli`."""
+"""The sub-command `weak-segmentation`: maps as masks, beside the readers' outlines."""
 
 from __future__ import annotations
 
-import json
-import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ppi_med.errors import UsageError
+from ppi_med.cli.options import Override, log_to_screen, overrides
 
 
 def weak_segmentation(
@@ -38,10 +36,7 @@ def weak_segmentation(
     distances: Annotated[bool, typer.Option(help="Measure HD95, most of the time.")] = True,
     pictures: Annotated[int, typer.Option(help="Cases in a picture; 0: no pictures.")] = 6,
     tracking_uri: Annotated[str, typer.Option(help="As of a bundle; none: no MLflow.")] = "default",
-    override: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="ID=VALUE", help="An id of inference.json; repeatable."),
-    ] = None,
+    override: Override = None,
 ) -> None:
     """Judge maps as segmentations: Dice, IoU, HD95 beside the readers and beside no map at all.
 
@@ -54,8 +49,8 @@ def weak_segmentation(
     from ppi_med.segmentation.tables import markdown
     from ppi_med.tracking import create_tracker
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    chosen = load_network(bundle, checkpoint, dict(_override(text) for text in override or []))
+    log_to_screen()
+    chosen = load_network(bundle, checkpoint, overrides(override))
     wanted = saliency_methods(methods, chosen.grid.size)
     cases = load_study_cases(
         data if data is not None else chosen.dataset_dir,
@@ -90,13 +85,3 @@ def weak_segmentation(
         raise
     tracker.finish()
     typer.echo(markdown(outcomes))
-
-
-def _override(text: str) -> tuple[str, Any]:
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise UsageError(f"--set {text}: expected ID=VALUE, such as --set architecture=lotenet.")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value

@@ -1,9 +1,7 @@
-"""The sub-commands `cross-site`, `cross-validate` and `tables`; thin, like `ppi_med.cli`."""
+"""The sub-commands `cross-site`, `cross-validate` and `tables`: sweeps that MLflow keeps."""
 
 from __future__ import annotations
 
-import json
-import logging
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ppi_med.cli.options import Overlay, Override, Seeds, log_to_screen, names, numbers, overrides
 from ppi_med.errors import UsageError
 
 Bundle = Annotated[
@@ -31,7 +30,6 @@ DatasetDir = Annotated[
 ]
 Sites = Annotated[str, typer.Option(help="Sites, commas between; default: all of the data.")]
 Methods = Annotated[str, typer.Option(help="Training methods, commas between.")]
-Seeds = Annotated[str, typer.Option(help="Seeds, commas between.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -40,13 +38,6 @@ Settings = Annotated[
 ]
 Selection = Annotated[
     str, typer.Option(help="How settings are chosen: in-site, leave-one-site-out, oracle.")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="ID=VALUE", help="Override an id in every run; repeatable."),
-]
-Overlay = Annotated[
-    list[str] | None, typer.Option(help="Further configuration, by its name in the bundle.")
 ]
 Name = Annotated[str, typer.Option(help="Of the sweep; the same name and settings go on with it.")]
 Experiment = Annotated[str, typer.Option(help="Of MLflow; default: bundle and command.")]
@@ -66,13 +57,6 @@ Dask = Annotated[
 _WORK = Path("runs/sweeps")
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the sub-commands to the application."""
-    app.command(name="cross-site")(cross_site)
-    app.command(name="cross-validate")(cross_validate)
-    app.command()(tables)
-
-
 def cross_site(
     bundle: Bundle = None,
     preset: Preset = "",
@@ -85,7 +69,7 @@ def cross_site(
     seeds: Seeds = "0,1,2",
     settings: Settings = None,
     selection: Selection = "in-site",
-    override: Set = None,
+    override: Override = None,
     overlay: Overlay = None,
     name: Name = "",
     experiment: Experiment = "",
@@ -105,13 +89,13 @@ def cross_site(
         bundle=bundle,
         preset=preset,
         dataset_dir=dataset_dir,
-        sites=_names(sites),
-        train=_names(train),
-        methods=_names(methods),
-        seeds=_numbers(seeds),
+        sites=names(sites),
+        train=names(train),
+        methods=names(methods),
+        seeds=numbers(seeds, "--seeds"),
         settings=tuple(settings or ()),
         selection=selection,
-        overrides=dict(_override(text) for text in override or []),
+        overrides=overrides(override),
         overlays=tuple(overlay or ()),
         name=name,
         experiment=experiment,
@@ -132,7 +116,7 @@ def cross_validate(
     folds: Annotated[int, typer.Option(help="Folds of the splits to leave out in turn.")] = 5,
     settings: Settings = None,
     selection: Selection = "in-site",
-    override: Set = None,
+    override: Override = None,
     overlay: Overlay = None,
     name: Name = "",
     experiment: Experiment = "",
@@ -150,13 +134,13 @@ def cross_validate(
         kind="cross_validate",
         bundle=bundle,
         dataset_dir=dataset_dir,
-        sites=_names(sites),
-        methods=_names(methods),
-        seeds=_numbers(seeds),
+        sites=names(sites),
+        methods=names(methods),
+        seeds=numbers(seeds, "--seeds"),
         folds=folds,
         settings=tuple(settings or ()),
         selection=selection,
-        overrides=dict(_override(text) for text in override or []),
+        overrides=overrides(override),
         overlays=tuple(overlay or ()),
         name=name,
         experiment=experiment,
@@ -193,7 +177,7 @@ def tables(
 def _start(**asked: Any) -> None:
     from ppi_med.experiments.cross_site.start import Request, start
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    log_to_screen()
     command = shlex.join(["ppi-med", *sys.argv[1:]])
     result = start(Request(command=command, **asked))
     whole = next((path for path in result.written if path.name == "tables.md"), None)
@@ -203,24 +187,3 @@ def _start(**asked: Any) -> None:
     if result.failed:
         typer.echo(f"{len(result.failed)} cells failed: {', '.join(result.failed)}", err=True)
         raise typer.Exit(1)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in _names(text))
-    except ValueError as error:
-        raise UsageError(f"seeds is {text!r}, expected whole numbers, commas between.") from error
-
-
-def _override(text: str) -> tuple[str, Any]:
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise UsageError(f"--set {text}: expected ID=VALUE, such as --set max_epochs=10.")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value

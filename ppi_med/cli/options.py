@@ -1,0 +1,82 @@
+"""Options that several sub-commands read alike, and how their texts are read."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ppi_med.errors import UsageError
+
+Override = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="ID=VALUE", help="Override an id (JSON or text); repeatable."),
+]
+Overlay = Annotated[
+    list[str] | None,
+    typer.Option(help="Configuration over train.json, a name in the bundle; repeatable."),
+]
+Seeds = Annotated[str, typer.Option(help="Seeds, commas between.")]
+MethodNames = Annotated[str, typer.Option(help="Methods, commas between; default: all.")]
+RecordsFolder = Annotated[Path, typer.Option(help="Folder of the finished cells' records.")]
+TableOnly = Annotated[
+    bool, typer.Option("--table", help="Print the table of what is recorded; run nothing.")
+]
+Workers = Annotated[int, typer.Option(help="Processes.")]
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return the parts of a text with commas.
+
+    >>> names("plain, ppi_wbp,")
+    ('plain', 'ppi_wbp')
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def numbers(text: str, option: str) -> tuple[int, ...]:
+    """Return whole numbers, commas between.
+
+    Raises:
+        UsageError: where one is none.
+
+    >>> numbers("0,1,2", "--seeds")
+    (0, 1, 2)
+    """
+    try:
+        return tuple(int(part) for part in names(text))
+    except ValueError as error:
+        raise UsageError(
+            f"{option} is {text!r}, expected whole numbers, commas between."
+        ) from error
+
+
+def overrides(texts: Iterable[str] | None) -> dict[str, Any]:
+    """Return the ids and values of `--set`; a value that is no JSON is a text.
+
+    Raises:
+        UsageError: where one has no id or no value.
+
+    >>> overrides(["max_epochs=1", "method=plain"])
+    {'max_epochs': 1, 'method': 'plain'}
+    """
+    return dict(_override(text) for text in texts or ())
+
+
+def log_to_screen() -> None:
+    """Show progress as lines with the time."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UsageError(f"--set {text}: expected ID=VALUE, such as --set max_epochs=10.")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
