@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
 from ppi_med.evaluation.bootstrap import Interval, bootstrap
 from ppi_med.evaluation.metrics import (
@@ -21,16 +21,16 @@ from ppi_med.evaluation.metrics import (
 )
 from ppi_med.evaluation.predictions import Predictions
 from ppi_med.evaluation.threshold import youden_threshold
-from ppi_med.io import write_json
+from ppi_med.handlers.held_out_summary import HeldOutSummary
 from ppi_med.naming import TEST_AUC
-from ppi_med.tracking import NullTracker, Tracker
+from ppi_med.tracking import Tracker
 
 _PART = "test"
 
 logger = logging.getLogger(__name__)
 
 
-class TestSummary:
+class TestSummary(HeldOutSummary):
     """Measures an evaluator's predictions with an interval over subjects; in ``test#handlers``.
 
     It reads ``engine.state.predictions``: name a :class:`PredictionsHandler` before it.
@@ -69,43 +69,17 @@ class TestSummary:
         notes: tuple[str, ...] | list[str] = (),
         threshold_from: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.path = None if path is None else Path(path)
-        self.tracker = tracker if tracker is not None else NullTracker()
+        super().__init__(path, tracker, finish, notes)
         self.metric = metric
         self.repeats = repeats
         self.seed = seed
-        self.finish = finish
-        self.notes = tuple(notes)
         self.threshold_from = None if threshold_from is None else Path(threshold_from)
-        self.result: dict[str, Any] | None = None
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to an evaluator.
-
-        Raises:
-            RuntimeError: where it is attached to it already.
-        """
-        if engine.has_event_handler(self._summarise, Events.COMPLETED):
-            raise RuntimeError("A TestSummary is attached once: name it once in handlers.")
-        # In an evaluation of its own nobody else opens the run.
-        engine.add_event_handler(Events.STARTED, self.tracker.start)
-        engine.add_event_handler(Events.COMPLETED, self._summarise)
-        if self.finish:
-            engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
-
-    def _fail(self, engine: Engine, error: BaseException) -> None:
-        from ppi_med.tracking.ending import status_of
-
-        self.tracker.finish(status_of(error))
-        # With a handler on this event ignite leaves raising to it.
-        raise error
-
-    def _summarise(self, engine: Engine) -> None:
-        if getattr(engine.state, "rank", 0) > 0:
-            return
+    def measure(self, engine: Engine) -> dict[str, Any]:
+        """Return the AUC, and what belongs to the validation cases' threshold."""
         predictions: Predictions = engine.state.predictions  # type: ignore[attr-defined]
         interval = self._interval(predictions)
-        self.result = {
+        result = {
             self.metric: interval.value,
             f"{self.metric}_low": interval.low,
             f"{self.metric}_high": interval.high,
@@ -116,14 +90,8 @@ class TestSummary:
         if self.threshold_from is not None and not self.threshold_from.is_file():
             logger.warning("no threshold: there is no %s", self.threshold_from)
         elif self.threshold_from is not None:
-            self.result |= self._at_threshold(predictions, self.threshold_from)
-        if self.path is not None:
-            write_json(self.path, self.result)
-        measured = {name: float(value) for name, value in self.result.items() if "/" in name}
-        self.tracker.log_metrics(measured, step=0)
-        if self.finish:
-            self.tracker.finish()
-        self._say(self.result)
+            result |= self._at_threshold(predictions, self.threshold_from)
+        return result
 
     def _interval(self, predictions: Predictions, metric: Metric = AUC) -> Interval:
         # Unknown subjects cannot be resampled together: each case then stands for itself.
@@ -162,7 +130,8 @@ class TestSummary:
             }
         return found
 
-    def _say(self, result: dict[str, Any]) -> None:
+    def say(self, result: dict[str, Any]) -> None:
+        """Tell the AUC with its interval, and what belongs to the threshold."""
         logger.info(
             "held-out AUC %.3f (95 %% interval over subjects %.3f to %.3f; %d cases of %d "
             "subjects, %d positive)",
@@ -180,5 +149,3 @@ class TestSummary:
                 result[f"{_PART}/threshold"],
                 ", ".join(f"{name} {result[f'{_PART}/{name}']:.3f}" for name in names),
             )
-        for note in self.notes:
-            logger.info("%s", note)
