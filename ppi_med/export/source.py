@@ -16,6 +16,19 @@ from ppi_med.data.dicom.verdict import Policy
 from ppi_med.data.dicom.volume import DicomVolume, GeometryError, read_volume
 from ppi_med.errors import MissingFileError, UsageError
 
+# DICOM's type 2 of patient and study: may be empty, may not be absent.
+MAY_BE_EMPTY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -24,7 +37,8 @@ class Source:
     Attributes:
         volume: HU ``(slices, rows, columns)`` with its affine, see
             :class:`~ppi_med.data.dicom.volume.DicomVolume`.
-        datasets: the slices' elements without pixels, in the volume's order.
+        datasets: the slices' elements without pixels, in the volume's order; `MAY_BE_EMPTY` are
+            empty where a file lacks them.
     """
 
     volume: DicomVolume
@@ -121,4 +135,9 @@ def _datasets(base: Path, files: tuple[DicomFile, ...]) -> tuple[Any, ...]:
         for file in files:
             with opener.open(file) as stream:
                 found.append(pydicom.dcmread(stream, force=True, stop_before_pixels=True))
+        for dataset in found:
+            for keyword in MAY_BE_EMPTY:
+                # What refers to the series has to have them too.
+                if keyword not in dataset:
+                    setattr(dataset, keyword, "")
     return tuple(found)

@@ -104,9 +104,16 @@ class AnnotationDatabase:
         uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
         # Read only and never changed: threads may share it.
         self._base = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        # Without an index on the heights a scan takes some milliseconds to find.
+        self._scans: dict[str, Scan | None] = {}
 
     def scan(self, series_uid: str) -> Scan | None:
         """Return a scan, or `None` if the database does not know the series."""
+        if series_uid not in self._scans:
+            self._scans[series_uid] = self._find_scan(series_uid)
+        return self._scans[series_uid]
+
+    def _find_scan(self, series_uid: str) -> Scan | None:
         row = self._base.execute(
             "SELECT id, patient_id, study_instance_uid, series_instance_uid, slice_thickness, "
             "pixel_spacing, contrast_used FROM scans WHERE series_instance_uid = ?",

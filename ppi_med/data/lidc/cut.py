@@ -54,8 +54,10 @@ def slice_hu(found: Slice) -> NDArray[np.int16]:
     stored = found.stored
     if stored.ndim != 2:
         raise ValueError(f"the slice has the shape {stored.shape}, expected rows x columns.")
-    values = np.rint(to_hounsfield(stored, found.dataset))
-    values = np.clip(values, -(2**15), 2**15 - 1).astype(np.int16)
+    exact = to_hounsfield(stored, found.dataset)
+    if exact.dtype.kind == "f":
+        exact = np.rint(exact)
+    values = np.clip(exact, -(2**15), 2**15 - 1).astype(np.int16)
     values[stored <= PADDING] = PADDING
     return np.asarray(values)
 

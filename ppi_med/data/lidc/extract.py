@@ -13,7 +13,7 @@ from ppi_med.data.dicom.schedule import check_scheduler, run_tasks
 from ppi_med.data.dicom.store import HeaderStore, SeriesFiles
 from ppi_med.data.dicom.tree import tree_root
 from ppi_med.data.dicom.verdict import judge
-from ppi_med.data.lidc.annotations import AnnotationDatabase
+from ppi_med.data.lidc.annotations import AnnotationDatabase, database_path, open_database
 from ppi_med.data.lidc.options import PatchOptions
 from ppi_med.data.lidc.outputs import RECORDS, manifest_rows, write_streamed_datalist
 from ppi_med.data.lidc.plan import SliceFile
@@ -142,7 +142,7 @@ def extract_patches(
     check_scheduler(scheduler, workers)
     output = Path(output)
     target = store or str(output.resolve() / STORE_NAME)
-    known = AnnotationDatabase(database)
+    known = open_database(database_path(database).resolve())
     result = Extraction(output)
     for folder in (output, output / RECORDS):
         remove_left_overs(folder)
