@@ -17,7 +17,7 @@ from ppi_med.export.command import main, write_all
 from ppi_med.export.dicom import write_parametric_map, write_segmentation
 from ppi_med.export.nifti import write_nifti
 from ppi_med.export.series import Point, explain_series, read_points
-from ppi_med.export.source import Source, read_source
+from ppi_med.export.source import MAY_BE_EMPTY, Source, read_source
 from ppi_med.saliency import WBP
 from ppi_med.segmentation.masking import MaskRule
 from ppi_med.segmentation.windows import NetworkGrid
@@ -129,6 +129,20 @@ def test_an_empty_mask_and_a_zero_map_are_written(tmp_path: Path, source: Source
     files = write_all(tmp_path, source, np.zeros(source.shape, np.float32), empty)
     assert len(files) == 4
     assert volume_of(highdicom.seg.segread(tmp_path / "mask.seg.dcm"))[0].sum() == 0
+
+
+def test_a_series_without_what_may_be_empty(tmp_path: Path) -> None:
+    lacking = {keyword: None for keyword in MAY_BE_EMPTY if keyword != "PatientID"}
+    write_series(tmp_path / "ct", HEIGHTS, **(FULL | lacking))
+    source = read_source(tmp_path / "ct")
+    values, mask = arrays(source)
+    for path in (
+        write_segmentation(tmp_path / "mask.dcm", mask, source),
+        write_parametric_map(tmp_path / "map.dcm", values, source),
+    ):
+        dataset = pydicom.dcmread(path)
+        assert all(dataset[keyword].is_empty for keyword in lacking)
+        assert dataset.PatientID == source.datasets[0].PatientID
 
 
 def test_nifti_lies_on_the_series(tmp_path: Path, source: Source) -> None:

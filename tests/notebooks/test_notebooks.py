@@ -65,8 +65,9 @@ def outputs(notebook: Any, kind: str) -> list[str]:
 
 def files() -> set[Path]:
     """Return what a notebook could leave behind in the repository."""
-    bundle = ROOT / "bundles" / "ga_ppi"
-    left = [ROOT / "notebooks", bundle, bundle / "models", bundle / "runs"]
+    bundles = [ROOT / "bundles" / name for name in ("ga_ppi", "lidc_ppi")]
+    left = [ROOT / "notebooks", ROOT / "data"]
+    left += [folder for b in bundles for folder in (b, b / "models", b / "runs")]
     return {path for folder in left if folder.is_dir() for path in folder.iterdir()}
 
 
