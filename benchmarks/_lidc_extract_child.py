@@ -120,7 +120,7 @@ def measure_ours(tree: Path, out: Path, scheduler: str, workers: int) -> dict[st
     """Extract a tree's patches, index, Zarr, manifest and report included."""
     # One patient is enough to import everything.
     warm_up = min((p for p in tree.iterdir() if p.is_dir()), default=tree)
-    from _timing import own_peak_mib
+    from _memory import own_peak_mib
 
     from ppi_med.data.lidc.extract import extract_patches
 

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -15,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from _memory import own_peak_mib  # noqa: E402
 
 Work = Callable[[], object]
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -98,17 +101,6 @@ def _measure_peak(
     before = own_peak_mib()
     work()
     sender.send(own_peak_mib() - before)
-
-
-def own_peak_mib() -> float:
-    """Return the peak of this process in MiB."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # On Linux the resource usage of a new process starts at its parent's peak; this does not.
-        (line,) = (text for text in status.read_text().splitlines() if text.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1024 if sys.platform != "darwin" else peak / 1024**2
 
 
 def hardware_line() -> str:

@@ -135,8 +135,12 @@ def phantom(folder: Path, series: int) -> Path:
 
 
 def part_of_tree(tree: Path, patients: int, folder: Path) -> Path:
-    """Return a tree with the first patients of another, by hard links."""
-    for patient in sorted(p for p in tree.iterdir() if p.is_dir())[:patients]:
+    """Return a tree with the largest patients of another, by hard links.
+
+    The largest first: what is compared then is the number of series, not their size.
+    """
+    by_size = sorted(tree.iterdir(), key=lambda p: (-len(list(p.rglob("*.dcm"))), p.name))
+    for patient in by_size[:patients]:
         shutil.copytree(patient, folder / patient.name, copy_function=os.link)
     return folder
 
