@@ -5,9 +5,9 @@ Each runs the cells that have no record yet and prints the table of all records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -40,7 +40,7 @@ def shortcut(
 
     Cells that have a record are not run again. Exit status 1 if a cell failed.
     """
-    from ppi_med.experiments.cells import Records
+    from ppi_med.experiments.cells import Records, in_order
     from ppi_med.experiments.shortcut import DEFAULT_METHODS, ShortcutPlan, run_shortcut
     from ppi_med.experiments.shortcut_table import markdown, rows
 
@@ -53,7 +53,7 @@ def shortcut(
         seeds=numbers(seeds, "--seeds"),
     )
     failed = {} if table_only else _run(lambda: run_shortcut(plan, store, workers))
-    typer.echo(markdown(rows(_in_order(store.done(), DEFAULT_METHODS))))
+    typer.echo(markdown(rows(in_order(store.done(), DEFAULT_METHODS))))
     _leave(failed)
 
 
@@ -65,7 +65,8 @@ def compare_methods(
     overlay: Overlay = None,
     override: Override = None,
     methods: Annotated[
-        str, typer.Option(help="Methods, commas between; default: the paper's six rows.")
+        str,
+        typer.Option(help="Methods, commas between; default: the paper's six and the context."),
     ] = "",
     seeds: Seeds = "0,1,2",
     records: Annotated[
@@ -81,7 +82,7 @@ def compare_methods(
 
     Cells that have a record are not run again. Exit status 1 if a cell failed.
     """
-    from ppi_med.experiments.cells import Records
+    from ppi_med.experiments.cells import Records, in_order
     from ppi_med.experiments.method_comparison import (
         DEFAULT_METHODS,
         ComparisonPlan,
@@ -100,7 +101,7 @@ def compare_methods(
         overrides=overrides(override),
     )
     failed = {} if table_only else _run(lambda: run_comparison(plan, store, workers))
-    typer.echo(markdown(entries(_in_order(store.done(), DEFAULT_METHODS))))
+    typer.echo(markdown(entries(in_order(store.done(), DEFAULT_METHODS))))
     _leave(failed)
 
 
@@ -153,12 +154,6 @@ def lidc_benchmark(
 def _run(cells: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
     log_to_screen()
     return cells()
-
-
-def _in_order(records: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Return records in the order of the methods, others last."""
-    places = {name: place for place, name in enumerate(methods)}
-    return sorted(records, key=lambda record: places.get(str(record["method"]), len(places)))
 
 
 def _leave(failed: Mapping[str, str]) -> None:

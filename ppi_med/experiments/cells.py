@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,3 +75,13 @@ class Records:
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise UsageError(f"{path} is no record of format {FORMAT}: remove it.")
         return record
+
+
+def in_order(records: Iterable[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Return records in the order of their methods, those that are not named last.
+
+    >>> in_order([{"method": "b"}, {"method": "c"}, {"method": "a"}], ["a", "b"])
+    [{'method': 'a'}, {'method': 'b'}, {'method': 'c'}]
+    """
+    places = {name: place for place, name in enumerate(methods)}
+    return sorted(records, key=lambda record: places.get(str(record["method"]), len(places)))

@@ -18,7 +18,10 @@ from ppi_med.experiments.runner import run_cells, scratch
 
 PLAIN = "plain"
 # The rows of the paper's Tables 2 and 4, in their order.
-DEFAULT_METHODS = (PLAIN, "ppi_gradient", "ppi_lrp", "ppi_gradcam", "ppi_wbp", "ppi_wbp_box")
+DEFAULT_METHODS = (
+    *(PLAIN, "ppi_gradient", "ppi_lrp", "ppi_gradcam", "ppi_wbp", "ppi_wbp_box"),
+    *("random_context", "ppi_wbp_context"),
+)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ppi_med.handlers.ppi import PPIHandler
 from ppi_med.intervention import (
     AdaptiveMask,
     BoxMask,
+    ComplementMask,
     HardMask,
     Mask,
     PPITerms,
@@ -77,7 +78,13 @@ _SHARED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ppi_wbp_shared_zero": ({}, {"fill": "zero"}),
     "ppi_wbp_exchange": ({}, {"pairing": "any", "mask_prime": None, "spare_shared": False}),
 }
-METHODS = ("plain", *BASELINES, *_CONTROLS, *_MAPS, *_PRINTED, *_SHARED)
+# What the map shows stays, all else is another class's: for shortcuts that lie around the object.
+# The control keeps the same shape at a random place.
+_CONTEXT, _RANDOM_CONTEXT = "ppi_wbp_context", "random_context"
+METHODS = (
+    *("plain", *BASELINES, *_CONTROLS, _RANDOM_CONTEXT),
+    *(*_MAPS, *_PRINTED, *_SHARED, _CONTEXT),
+)
 
 
 def training_method(
@@ -98,20 +105,23 @@ def training_method(
     momentum: float = 0.95,
     share: float = 0.03,
     release: float = 0.999,
+    keep: float = 0.4,
     **handler_options: Any,
 ) -> PPIHandler | PlainTraining | Baseline:
     """Return the handler of a training method.
 
     Args:
         name: ``plain``; those of :mod:`ppi_med.baselines`, whose options are their own;
-            ``random_mask`` and ``random_exchange`` (controls: the mask's area at a random place);
+            ``random_mask`` and ``random_exchange`` (controls: the mask's area at a random place),
+            ``random_context`` (that of ``ppi_wbp_context``);
             ``ppi_gradient``, ``ppi_lrp`` (z+ for convolutions), ``ppi_gradcam``, ``ppi_wbp`` (zero
             fill, another sample's map, as printed but for the bounded L_con), with the ``mask``
             that is asked for; ``ppi_wbp_soft``, ``_adaptive``, ``_hard``, ``_box`` (Table 5),
             ``_topk``: ``ppi_wbp`` with that mask; ``ppi_wbp_shared`` (shared place with exchange)
             and its variants: ``_stop`` (constant map), ``_alternate`` (constant map, one contrast a
             step), ``_every2`` (PPI in every second step), ``_zero`` (zero fill), and
-            ``ppi_wbp_exchange`` (exchange, own places).
+            ``ppi_wbp_exchange`` (exchange, own places); ``ppi_wbp_context`` (x' keeps what its map
+            shows, all around it is exchanged; no L_con).
         seed: of partners and places.
         slice_axis: axis of ``(N, C, *spatial)`` whose places are drawn anew for each sample, such
             as the B-scans of a volume: the shared place is averaged over it, and smoothing leaves
@@ -132,6 +142,7 @@ def training_method(
         share: of the image that x' loses at the shared place.
         release: how slowly a held shared place falls (``SharedPlace``): a place that has been
             unlearned must stay covered, or it is learned again.
+        keep: share of the image that ``ppi_wbp_context`` keeps.
         handler_options: further options of :class:`PPIHandler`.
 
     Returns:
@@ -179,6 +190,18 @@ def training_method(
             "mask": moved,
             "fill": _CONTROLS[name],
             "pairing": shared,
+            "contrasts": ("ad",),
+        }
+    elif name in (_CONTEXT, _RANDOM_CONTEXT):
+        handler_options = {"differentiable": False, **handler_options}
+        kept: Mask = TopKMask(fraction=keep)
+        if name == _RANDOM_CONTEXT:
+            kept = RandomPlace(kept, seed=seed)
+        terms = {
+            **common,
+            "mask_prime": ComplementMask(kept),
+            "fill": "exchange",
+            "pairing": "own",
             "contrasts": ("ad",),
         }
     else:
@@ -236,11 +259,11 @@ def mask_name(name: str, options: Mapping[str, Any] | None = None) -> str | None
     """
     if name == "plain" or name in BASELINES:
         return None
-    if name in _CONTROLS:
+    if name in _CONTROLS or name == _RANDOM_CONTEXT:
         return "random"
     if name in _MAPS:
         return str((options or {}).get("mask", "soft"))
-    return _PRINTED.get(name, "adaptive")
+    return "rest" if name == _CONTEXT else _PRINTED.get(name, "adaptive")
 
 
 def _mask(name: str, options: Mapping[str, Any] | None) -> Mask:

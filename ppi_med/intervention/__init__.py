@@ -13,6 +13,7 @@ Masks T(s), of a map `(N, 1, *spatial)` from `SaliencyToMap`; 1 = removed:
 | `BoxMask` (k 1.2) | centre of mass +- k std along each axis | zero |
 | `TopKMask` (k 1000, or a fraction) | the k highest points | zero |
 | `RandomPlace` (mask, seed) | the same shape at a random place: the control | that of its mask |
+| `ComplementMask` (mask) | all that the mask leaves | that of its mask |
 
 Fills, in place of what was removed, in x* and x' alike:
 
@@ -31,6 +32,7 @@ Pairings, for the mask of x':
 | `any` | of another sample; everyone's is used once | | its own, at a random place |
 | `same_class` | of another sample of the class | any other sample | its own, at a random place |
 | `other_class` | of a sample of another class | any other sample | its own, at a random place |
+| `own` | its own, of `mask_prime`: a `ComplementMask` keeps what the map shows | | its own |
 | `shared` | of the running mean of all maps, one for all | | the running mean's, if there is one |
 
 Weights: a number, `StepWeight`, `WarmUpWeight`, `BalancedWeight`; they nest.
@@ -60,12 +62,12 @@ from ppi_med.intervention.losses import (
     sparsity_loss,
 )
 from ppi_med.intervention.maps import SaliencyToMap
+from ppi_med.intervention.mask_wrappers import ComplementMask, RandomPlace
 from ppi_med.intervention.masks import (
     AdaptiveMask,
     BoxMask,
     HardMask,
     Mask,
-    RandomPlace,
     SoftMask,
     TopKMask,
 )
@@ -88,6 +90,7 @@ __all__ = [
     "BalancedWeight",
     "BlurFill",
     "BoxMask",
+    "ComplementMask",
     "ConstantFill",
     "ConstantWeight",
     "Contrast",

@@ -1,4 +1,4 @@
-"""Masks T(s) that say which content is removed (Table 5), and their random counterpart.
+"""Masks T(s) that say which content is removed (Table 5).
 
 Every mask takes maps `(N, 1, *spatial)` (see `SaliencyToMap`) and returns `(N, 1, *spatial)` in
 [0, 1], one an image, in float32 or float64; 1 = removed. A map of zeros, where nothing is
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,7 +30,6 @@ from ppi_med.intervention.numeric import (
     plain,
     std_per_image,
 )
-from ppi_med.intervention.randomness import RandomState, move_at_random
 
 
 class Mask(ABC):
@@ -231,47 +230,6 @@ class TopKMask(Mask):
         top = flat.topk(min(count, size), dim=1).indices
         mask = torch.zeros_like(flat).scatter_(1, top, 1.0) * (flat > 0)
         return mask.view(saliency_map.shape)
-
-
-class RandomPlace(Mask):
-    """Another mask moved to a random place by a circular shift: the control of equal area.
-
-    Area and shape are exactly those of the mask (a shape that crosses an edge comes back at the
-    opposite one). Each image of the batch is moved by its own shift.
-
-    Args:
-        mask: the mask to move.
-        seed: of the generator of the shifts, which `state_dict` keeps.
-        axes: the axes of `(N, 1, *spatial)` along which it moves, from 2 on; default all spatial.
-
-    Example:
-        >>> m = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-        >>> bool((RandomPlace(BoxMask())(m).sum((1, 2, 3)) == BoxMask()(m).sum((1, 2, 3))).all())
-        True
-    """
-
-    def __init__(self, mask: Mask, seed: int = 0, axes: Sequence[int] | None = None) -> None:
-        self.mask = mask
-        self.axes = None if axes is None else tuple(axes)
-        self.random = RandomState(seed)
-
-    @property
-    def differentiable(self) -> bool:
-        """As the mask that is moved."""
-        return self.mask.differentiable
-
-    def cut(self, saliency_map: Tensor) -> Tensor:
-        """Cut the mask and move it."""
-        return move_at_random(self.mask(saliency_map), self.random.generator, self.axes)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the generator's state and the inner mask's."""
-        return {"random": self.random.state_dict(), "mask": self.mask.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore `state_dict()`."""
-        self.random.load_state_dict(state["random"])
-        self.mask.load_state_dict(state["mask"])
 
 
 def _finite(name: str, value: float) -> float:

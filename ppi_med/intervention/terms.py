@@ -28,6 +28,9 @@ from ppi_med.intervention.weights import Weight, make_weight
 
 __all__ = ["PPITerms", "TermsResult"]
 
+OWN = "own"
+"""Pairing: x' is masked by its own map."""
+
 
 class PPITerms:
     """Builds x* and x' and computes L_con, L_ad and L_reg (eq. 1-5, Appendix B).
@@ -51,7 +54,8 @@ class PPITerms:
         fill: `zero` (default), `mean`, `blur`, `exchange`, a number or a `Fill`.
         fill_pairing: whose content is exchanged: `any` (default), `same_class`, `other_class`.
         pairing: whose mask x' gets: `any` (default), `same_class`, `other_class`, `shared` or a
-            `SharedPlace`.
+            `SharedPlace`; or `own`, with a `ComplementMask` as `mask_prime`: x' then keeps what the
+            map shows, and the class must still be seen in it.
         spare_shared: leave the shared place out of the mask of x* (default False). L_con takes what
             the map shows for the cause of the class and strengthens it; what all images share is
             none. Needs the shared place.
@@ -113,6 +117,8 @@ class PPITerms:
         self.fill = make_fill(fill)
         self.fill_pairing = choose("fill_pairing", fill_pairing, PAIRINGS)
         self.shared, self.pairing = _split_pairing(pairing)
+        if self.pairing == OWN and mask_prime is None:
+            raise ValueError("pairing='own' needs a mask_prime: by the mask of x* x' would be x*.")
         if spare_shared and (self.shared is None or "ad" not in contrasts):
             raise ValueError("spare_shared needs pairing='shared' and the contrast 'ad'.")
         self.spare_shared = spare_shared
@@ -200,10 +206,10 @@ class PPITerms:
             alone = self.shared.rests_on_one_map(saliency_map)
             mask = self.mask_prime(self.shared.update(saliency_map))
         else:
-            alone = saliency_map.shape[0] == 1
+            alone = saliency_map.shape[0] == 1 and self.pairing != OWN
             reuse = star is not None and self.mask_prime is self.mask
             mask = star if star is not None and reuse else self.mask_prime(saliency_map)
-            mask = mask[self._draw(self.pairing, classes)]
+            mask = mask if self.pairing == OWN else mask[self._draw(self.pairing, classes)]
         mask = mask.detach() if self.detach_prime else mask
         return move_at_random(mask, self.random.generator) if alone else mask
 
@@ -316,5 +322,5 @@ def _split_pairing(pairing: str | SharedPlace) -> tuple[SharedPlace | None, str]
     """Return the shared place (if it is the pairing) and the pairing's name."""
     if isinstance(pairing, SharedPlace):
         return pairing, "shared"
-    choose("pairing", pairing, (*PAIRINGS, "shared"))
+    choose("pairing", pairing, (*PAIRINGS, OWN, "shared"))
     return (SharedPlace() if pairing == "shared" else None), pairing

@@ -168,7 +168,7 @@ def plan(tmp_path: Path, **changes: Any) -> ComparisonPlan:
 
 def test_cells_and_what_is_refused(tmp_path: Path) -> None:
     cells = plan(tmp_path, methods=DEFAULT_METHODS, seeds=(0, 1)).cells()
-    assert len(cells) == 12 and [c.keys["seed"] for c in cells] == [0] * 6 + [1] * 6
+    assert len(cells) == 16 and [c.keys["seed"] for c in cells] == [0] * 8 + [1] * 8
     with pytest.raises(UsageError, match="ppi_wpb"):
         plan(tmp_path, methods=("ppi_wpb",)).cells()
     with pytest.raises(MissingFileError, match="nothing"):

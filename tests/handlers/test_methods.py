@@ -71,3 +71,4 @@ def test_mask_names() -> None:
     assert mask_name("ppi_lrp") == "soft"
     assert mask_name("ppi_wbp_topk") == "topk"
     assert mask_name("plain") is None and mask_name("random_mask") == "random"
+    assert mask_name("ppi_wbp_context") == "rest"

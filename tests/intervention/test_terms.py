@@ -10,6 +10,7 @@ from ppi_med.intervention import (
     AdaptiveMask,
     BalancedWeight,
     BoxMask,
+    ComplementMask,
     DivergenceError,
     DivergenceGuard,
     HardMask,
@@ -486,3 +487,35 @@ def test_the_shared_place_is_left_out_of_the_mask_of_x_star():
 def test_nothing_can_be_left_out_without_a_shared_place(options):
     with pytest.raises(ValueError, match="spare_shared needs"):
         PPITerms(spare_shared=True, **options)
+
+
+def test_context_is_exchanged_around_what_the_own_map_shows():
+    """x' = T(s_i) x_i + (1 - T(s_i)) x_j, written out sample by sample."""
+    network, image = make_network(2, 1), make_batch(4, 2)
+    label = torch.tensor([0, 1, 1, 0])
+    keep = TopKMask(fraction=0.4)
+    terms = PPITerms(
+        mask_prime=ComplementMask(keep),
+        pairing="own",
+        fill="exchange",
+        fill_pairing="other_class",
+        contrasts=("ad",),
+        to_map=SMOOTH,
+        seed=5,
+    )
+    assert terms.needs_map_gradient is False
+    saliency = saliency_of(network, image, label).detach()
+    contrasts, result = step(terms, network, image, label, saliency)
+    shown = keep(SMOOTH(saliency))
+    partner = draw_partners("other_class", 4, torch.Generator().manual_seed(5), label)
+    for i in range(4):
+        expected = shown[i] * image[i] + (1 - shown[i]) * image[partner[i]]
+        assert torch.allclose(contrasts.parts["ad"].image[i], expected.to(image.dtype), atol=1e-7)
+    signs = 2.0 * label - 1
+    logits = network(contrasts.parts["ad"].image)[:, 0]
+    assert torch.allclose(result.values["ad"], nn.functional.softplus(-signs * logits).mean())
+
+
+def test_an_own_mask_needs_one_of_its_own_kind():
+    with pytest.raises(ValueError, match="needs a mask_prime"):
+        PPITerms(pairing="own")

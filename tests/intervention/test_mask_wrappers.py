@@ -6,6 +6,7 @@ import torch
 from ppi_med.intervention import (
     AdaptiveMask,
     BoxMask,
+    ComplementMask,
     RandomPlace,
     SoftMask,
     TopKMask,
@@ -98,3 +99,21 @@ def test_reseed_starts_anew():
     first = torch.rand(3, generator=state.generator)
     state.reseed(5)
     assert torch.equal(first, torch.rand(3, generator=state.generator))
+
+
+@pytest.mark.parametrize("inner", [SoftMask(), TopKMask(fraction=0.3)], ids=["soft", "topk"])
+def test_a_complement_is_all_that_is_left(inner):
+    maps = torch.rand(3, 1, 6, 7, generator=torch.Generator().manual_seed(0))
+    maps[1] = 0
+    rest = ComplementMask(inner)(maps)
+    assert torch.equal(rest[::2], 1 - inner(maps)[::2])
+    assert not rest[1].any()  # a map that shows nothing must not have everything taken away
+    assert ComplementMask(inner).differentiable is inner.differentiable
+
+
+def test_a_complement_keeps_the_state_of_its_mask():
+    maps = torch.rand(3, 1, 6, 7, generator=torch.Generator().manual_seed(0))
+    one = ComplementMask(RandomPlace(TopKMask(k=5), seed=1))
+    other = ComplementMask(RandomPlace(TopKMask(k=5), seed=2))
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one(maps), other(maps))
