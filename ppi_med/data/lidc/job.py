@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ppi_med.data.lidc.extract import Extraction, extract_patches
+from ppi_med.data.lidc.extract import extract_patches
+from ppi_med.data.lidc.extraction import Extraction
 from ppi_med.data.lidc.options import PatchOptions
 
 

@@ -9,17 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ppi_med.data.lidc.extraction import Extraction
 from ppi_med.data.lidc.outputs import records
 from ppi_med.data.lidc.zarr_store import read_patch
 from ppi_med.io import write_text
-
-if TYPE_CHECKING:
-    from ppi_med.data.lidc.extract import Extraction
 
 FILE_NAME = "report.html"
 MAX_PICTURES = 48

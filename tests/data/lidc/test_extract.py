@@ -15,7 +15,8 @@ import pytest
 
 import ppi_med.data.lidc.scan_worker as scan_worker
 from ppi_med.data.lidc.annotations import AnnotationDatabase
-from ppi_med.data.lidc.extract import Extraction, extract_patches
+from ppi_med.data.lidc.extract import extract_patches
+from ppi_med.data.lidc.extraction import Extraction
 from ppi_med.data.lidc.masks import contour_mask
 from ppi_med.data.lidc.nodules import find_nodules
 from ppi_med.data.lidc.patches import LidcPatches

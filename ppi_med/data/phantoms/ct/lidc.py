@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ppi_med.data.dicom.schedule import run_tasks
 from ppi_med.data.lidc.annotations import AnnotationDatabase, Scan
-from ppi_med.data.lidc.extract import Extraction, extract_patches
+from ppi_med.data.lidc.extract import extract_patches
+from ppi_med.data.lidc.extraction import Extraction
 from ppi_med.data.lidc.nodules import Nodule
 from ppi_med.data.lidc.plan import union_size
 from ppi_med.data.phantoms.ct.image import heights_of
