@@ -36,11 +36,13 @@ ENTRIES: dict[str, dict[str, Any]] = {
     PLAIN: {},
     "random_mask": {"method": "random_mask"},
     "random_exchange": {"method": "random_exchange"},
+    "random_context": {"method": "random_context"},
     "ppi_wbp_soft": {"method": "ppi_wbp_soft"},
     "ppi_wbp_adaptive": {"method": "ppi_wbp_adaptive"},
     "ppi_wbp_hard": {"method": "ppi_wbp_hard"},
     "ppi_wbp_box": {"method": "ppi_wbp_box"},
     "ppi_wbp_shared": {"method": "ppi_wbp_shared"},
+    "ppi_wbp_context": {"method": "ppi_wbp_context"},
     "lotenet": {"architecture": "lotenet"},
     "densenet": {"architecture": "monai:DenseNet121", "architecture_options": _DENSENET},
 }
