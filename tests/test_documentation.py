@@ -122,3 +122,13 @@ def test_every_module_is_in_the_reference() -> None:
 def test_examples_get_their_heading(text: str, wanted: str) -> None:
     pytest.importorskip("griffe")
     assert load("griffe_examples").with_heading(text) == wanted
+
+
+def test_the_tables_of_results_are_those_of_the_records() -> None:
+    path = ROOT / "docs" / "figures" / "result_tables.py"
+    spec = importlib.util.spec_from_file_location("result_tables", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert module.page_from_records(page) == page, "run python docs/figures/result_tables.py"
