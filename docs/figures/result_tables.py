@@ -50,6 +50,12 @@ def lidc_text() -> str:
     )
 
 
+def cross_site_text(folder: str) -> str:
+    """Summary and matrix of a sweep, as `ppi-med cross-site --output` wrote them."""
+    parts = [RECORDS / folder / name for name in ("summary.md", "matrix.md")]
+    return "\n\n".join(part.read_text(encoding="utf-8").strip() for part in parts)
+
+
 def maps_text() -> str:
     """Saliency methods on photographs."""
     return markdown(results(Records(RECORDS / "imagenet_sample" / "maps").done()))
@@ -63,6 +69,7 @@ def sanity_text() -> str:
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "shortcut": shortcut_text,
+    "cross-site": lambda: cross_site_text("ga_cross_site"),
     "birds": lambda: comparison_text("cub_ppi/phantom"),
     "cub": lambda: comparison_text("cub_ppi/sample"),
     "maps": maps_text,
