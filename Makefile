@@ -77,7 +77,7 @@ $(STAMPS)/install-lidc: $(STAMPS)/install
 	@touch $@
 
 $(LIDC_PHANTOM)/.complete: | $(STAMPS)/install-lidc
-	$(BIN)/python data_prep/make_phantom.py lidc --output $(LIDC_PHANTOM)
+	$(BIN)/python data_prep/make_phantom.py lidc --output $(LIDC_PHANTOM) --count 240 --variant nodule
 	@touch $@
 
 train-lidc: $(STAMPS)/install-lidc $(LIDC_PHANTOM)/.complete ## the same for lung nodules in CT: phantom, PPI
