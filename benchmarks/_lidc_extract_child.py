@@ -28,13 +28,13 @@ SIZE, PADDING = 128, -2000
 DASK = "dask"
 
 
-def pylidc_package(tree: Path) -> Any:
+def pylidc_package(tree: Path, home: Path) -> Any:
     """Import pylidc 0.2.3 beside today's numpy and setuptools, its settings in a passing home."""
     from ppi_med.data.lidc.annotations import database_path
 
-    home = tempfile.mkdtemp(prefix="pylidc-home-")
-    Path(home, ".pylidcrc").write_text(f"[dicom]\npath = {tree.resolve()}\nwarn = False\n")
-    os.environ["HOME"] = home
+    home.mkdir(exist_ok=True)
+    (home / ".pylidcrc").write_text(f"[dicom]\npath = {tree.resolve()}\nwarn = False\n")
+    os.environ["HOME"] = str(home)
     folder = database_path().parent
     stub = types.ModuleType("pkg_resources")
     stub.resource_filename = lambda _, name: str(folder / name)  # type: ignore[attr-defined]
@@ -105,7 +105,7 @@ def measure_pylidc(tree: Path, out: Path) -> dict[str, Any]:
     """Read the one LIDC series of a patient's folder as pylidc's users do."""
     import pydicom
 
-    package = pylidc_package(tree.parent)
+    package = pylidc_package(tree.parent, out.parent / "pylidc-home")
     first = min(tree.rglob("*.dcm"))
     series = str(pydicom.dcmread(first, stop_before_pixels=True).SeriesInstanceUID)
     by_pylidc(package, series)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from ppi_med.evaluation.figures import save_figure
 from ppi_med.experiments import (
-    lidc_benchmark_table,
     method_comparison,
     method_comparison_table,
     shortcut,
@@ -41,13 +40,6 @@ def comparison_text(folder: str) -> str:
     found = Records(RECORDS / folder).done()
     ordered = in_order(found, method_comparison.DEFAULT_METHODS)
     return method_comparison_table.markdown(method_comparison_table.entries(ordered))
-
-
-def lidc_text() -> str:
-    """The benchmark on LIDC's nodules."""
-    return lidc_benchmark_table.markdown(
-        lidc_benchmark_table.rows(Records(RECORDS / "lidc_nodules").done())
-    )
 
 
 def cross_site_text(folder: str) -> str:
