@@ -1,15 +1,9 @@
-"""The conversion of a folder: what comes out, what is refused, what a second run does."""
+"""The conversion of a folder: what comes out and what is refused."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -18,50 +12,16 @@ import pytest
 
 from ppi_med.data.datalist import load_parts
 from ppi_med.data.manifest import read_manifest
-from ppi_med.data.oct.convert import ConversionError, SplitOptions, convert_folder
+from ppi_med.data.oct.convert import SplitOptions
 from ppi_med.data.oct.nifti import read_nifti
-from ppi_med.data.oct.report import ConversionReport
 from ppi_med.data.splits import read_splits
 from tests.data.oct import writers
-
-ROOT = Path(__file__).parents[3]
-
-
-def _make_sites(folder: Path, subjects: int = 12) -> Path:
-    """Two sites, an eye a subject, two visits each, labels.csv beside them."""
-    rows = []
-    for number in range(subjects):
-        site = ("north", "south")[number % 2]
-        eye = ("OD", "OS")[number // 2 % 2]
-        for visit in ("v1", "v2"):
-            name = f"{site}/p{number:02d}_{eye}_{visit}.mat"
-            (folder / site).mkdir(parents=True, exist_ok=True)
-            pixels = writers.volume((4, 10, 8), seed=2 * number + (visit == "v2"))
-            lesion = (pixels > 200).astype(np.uint8).transpose(1, 2, 0)
-            writers.write_mat(folder / name, pixels, lesion=lesion)
-            rows.append([name, f"p{number:02d}", eye, visit, site, number // 2 % 2, "yes"])
-    with (folder / "labels.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["file", "subject", "eye", "visit", "site", "label", "artefact"])
-        writer.writerows(rows)
-    return folder
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def _convert(source: Path, output: Path, **options) -> ConversionReport:
-    return convert_folder(source, output, **{"workers": 1, "progress": False} | options)
+from tests.data.oct.sites import convert, hashes, make_sites
 
 
 def test_a_whole_data_set(tmp_path: Path) -> None:
-    raw, out = _make_sites(tmp_path / "raw"), tmp_path / "out"
-    report = _convert(
+    raw, out = make_sites(tmp_path / "raw"), tmp_path / "out"
+    report = convert(
         raw,
         out,
         labels=raw / "labels.csv",
@@ -109,8 +69,8 @@ def test_a_whole_data_set(tmp_path: Path) -> None:
 
 def test_nifti_header(tmp_path: Path) -> None:
     writers.write_heyex_xml(tmp_path / "raw", writers.volume((5, 12, 9)))
-    _convert(tmp_path / "raw", tmp_path / "known")
-    _convert(tmp_path / "raw", tmp_path / "again")
+    convert(tmp_path / "raw", tmp_path / "known")
+    convert(tmp_path / "raw", tmp_path / "again")
     known = nib.load(tmp_path / "known" / "volumes" / "export.nii.gz")
     assert known.shape == (9, 12, 5) and known.get_data_dtype() == np.uint8
     np.testing.assert_allclose(known.header.get_zooms(), (0.0112, 0.0039, 0.06), rtol=1e-6)
@@ -118,12 +78,12 @@ def test_nifti_header(tmp_path: Path) -> None:
     assert (int(known.header["qform_code"]), int(known.header["sform_code"])) == (1, 1)
     (tmp_path / "mat").mkdir()
     writers.write_mat(tmp_path / "mat" / "a.mat", writers.volume())
-    _convert(tmp_path / "mat", tmp_path / "unknown", spacing=(0.006, 0.004, None))
+    convert(tmp_path / "mat", tmp_path / "unknown", spacing=(0.006, 0.004, None))
     unknown = nib.load(tmp_path / "unknown" / "volumes" / "a.nii.gz")
     np.testing.assert_allclose(unknown.header.get_zooms(), (0.006, 0.004, 1.0), rtol=1e-6)
     assert unknown.header.get_xyzt_units()[0] == "unknown"
     assert (int(unknown.header["qform_code"]), int(unknown.header["sform_code"])) == (0, 0)
-    assert _hashes(tmp_path / "known") == _hashes(tmp_path / "again")
+    assert hashes(tmp_path / "known") == hashes(tmp_path / "again")
 
 
 def test_bad_files_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -138,7 +98,7 @@ def test_bad_files_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     (raw / "f_copy.mat").write_bytes((raw / "a_good.mat").read_bytes())
     writers.write_pictures(raw / "g_stack", writers.volume((100, 6, 5), seed=4))
     (raw / "notes.txt").write_text("x")
-    report = _convert(raw, out, expect_slices=100)
+    report = convert(raw, out, expect_slices=100)
     reasons = {outcome.source: (outcome.status, outcome.reason) for outcome in report.outcomes}
     assert reasons["a_good.mat"] == ("ok", "") and reasons["g_stack"] == ("ok", "")
     assert reasons["b_short.mat"] == ("failed", "99 B-scans, expected 100 (--expect-slices).")
@@ -156,119 +116,17 @@ def test_bad_files_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert "1 .txt" in table
     written = json.loads((out / "conversion_report.json").read_text())
     assert written["counts"]["failed"] == 4 and written["exit_code"] == 1
-    warned = _convert(raw, tmp_path / "warned", expect_slices=100, slices_policy="warn")
+    warned = convert(raw, tmp_path / "warned", expect_slices=100, slices_policy="warn")
     assert {o.source: o.status for o in warned.outcomes}["b_short.mat"] == "ok"
     assert "99 B-scans" in warned.table()
 
 
 def test_an_empty_folder_is_answered(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
-    report = _convert(tmp_path / "raw", tmp_path / "out")
+    report = convert(tmp_path / "raw", tmp_path / "out")
     assert report.exit_code == 1 and "no OCT file was found in raw" in report.table()
     with pytest.raises(FileNotFoundError):
-        _convert(tmp_path / "gone", tmp_path / "out")
-
-
-def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
-    raw = _make_sites(tmp_path / "raw", subjects=6)
-    (raw / "north" / "bad.vol").write_text("no")
-    (raw / "south" / "copy.mat").write_bytes((raw / "south" / "p01_OD_v1.mat").read_bytes())
-    for workers in (1, 2):
-        _convert(raw, tmp_path / str(workers), labels=raw / "labels.csv", workers=workers)
-    assert _hashes(tmp_path / "1") == _hashes(tmp_path / "2")
-
-
-def test_a_second_run_keeps_what_is_done(tmp_path: Path) -> None:
-    raw, out = _make_sites(tmp_path / "raw", subjects=6), tmp_path / "out"
-    _convert(raw, out, labels=raw / "labels.csv")
-    first = _hashes(out)
-    times = {path: path.stat().st_mtime_ns for path in (out / "volumes").iterdir()}
-    again = _convert(raw, out, labels=raw / "labels.csv")
-    assert again.count("kept") == 12 and again.exit_code == 0
-    assert {path: path.stat().st_mtime_ns for path in (out / "volumes").iterdir()} == times
-    after = _hashes(out)
-    del first["conversion_report.json"], after["conversion_report.json"]
-    assert after == first
-
-    victim = out / "volumes" / "north__p00_OD_v1.nii.gz"
-    victim.unlink()  # one lost, one source changed, one damaged
-    writers.write_mat(raw / "north" / "p00_OD_v2.mat", writers.volume((4, 10, 8), seed=99))
-    damaged = out / "volumes" / "north__p02_OS_v1.nii.gz"
-    damaged.write_bytes(damaged.read_bytes()[:-5])
-    third = _convert(raw, out, labels=raw / "labels.csv")
-    assert third.count("ok") == 3 and third.count("kept") == 9
-    assert victim.exists()
-    padded = _convert(raw, out, labels=raw / "labels.csv", pad_width=9)
-    assert padded.count("ok") == 12
-    assert _convert(raw, out, labels=raw / "labels.csv", pad_width=9, overwrite=True).count(
-        "ok"
-    ) == 12  # fmt: skip
-
-
-def test_a_source_that_went_bad_leaves_no_old_volume(tmp_path: Path) -> None:
-    raw, out = tmp_path / "raw", tmp_path / "out"
-    raw.mkdir()
-    for name in "ab":
-        writers.write_mat(raw / f"{name}.mat", writers.volume(seed=ord(name)))
-    _convert(raw, out)
-    (raw / "a.mat").write_text("gone")
-    assert _convert(raw, out).exit_code == 1
-    assert [path.name for path in (out / "volumes").iterdir()] == ["b.nii.gz"]
-    assert [row.volume_id for row in read_manifest(out / "manifest.csv")] == ["b"]
-
-
-@pytest.mark.slow
-def test_killed_and_run_again(tmp_path: Path) -> None:
-    """Kill -9 in the middle; the next run gives the bytes of an undisturbed one."""
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    for number in range(12):
-        writers.write_mat(raw / f"{number}.mat", writers.volume((40, 200, 150), seed=number))
-    command = [sys.executable, str(ROOT / "data_prep" / "convert_oct.py"), "--source", str(raw)]
-    command += ["--quiet", "--workers", "1", "--output"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*command, str(tmp_path / "out")], env=environment)
-    volumes = tmp_path / "out" / "volumes"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if volumes.is_dir() and len(list(volumes.glob("[0-9]*.nii.gz"))) >= 3:
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    (volumes / ".7.nii.gz.abc.tmp.nii.gz").write_bytes(b"half")  # as a kill can leave it
-    assert 3 <= len(list(volumes.glob("[0-9]*.nii.gz"))) < 12
-    assert not (tmp_path / "out" / "manifest.csv").exists()
-    again = _convert(raw, tmp_path / "out")
-    assert again.count("kept") >= 2 and again.exit_code == 0
-    _convert(raw, tmp_path / "whole")
-    one, two = _hashes(tmp_path / "out"), _hashes(tmp_path / "whole")
-    del one["conversion_report.json"], two["conversion_report.json"]  # kept or ok
-    assert one == two
-
-
-def test_interrupt_leaves_a_data_set_that_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import ppi_med.data.oct.pool as module
-
-    raw, out = _make_sites(tmp_path / "raw", subjects=6), tmp_path / "out"
-    real, calls = module.convert_source, []
-
-    def stop_at_third(task):
-        calls.append(task)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(task)
-
-    monkeypatch.setattr(module, "convert_source", stop_at_third)
-    report = _convert(raw, out, labels=raw / "labels.csv")
-    assert report.interrupted and report.exit_code == 130
-    assert "run the same command again" in report.table()
-    assert not (out / "manifest.csv").exists()
-    monkeypatch.setattr(module, "convert_source", real)
-    again = _convert(raw, out, labels=raw / "labels.csv")
-    assert again.count("kept") == 2 and again.count("ok") == 10
+        convert(tmp_path / "gone", tmp_path / "out")
 
 
 def test_duplicates_that_contradict_each_other(tmp_path: Path) -> None:
@@ -279,7 +137,7 @@ def test_duplicates_that_contradict_each_other(tmp_path: Path) -> None:
     writers.write_mat(raw / "b.mat", pixels, "other")  # another file, the same pixels
     writers.write_pictures(raw / "c", pixels[[2, 0, 1, 3]])
     (raw / "labels.csv").write_text("file,subject,label\na.mat,s1,0\nb.mat,s1,1\n")
-    report = _convert(raw, tmp_path / "out", labels=raw / "labels.csv")
+    report = convert(raw, tmp_path / "out", labels=raw / "labels.csv")
     outcomes = {outcome.source: outcome for outcome in report.outcomes}
     assert outcomes["b.mat"].status == "failed"
     assert "same pixels as a.mat, but label is 1 here and 0 there" in outcomes["b.mat"].reason
@@ -295,14 +153,14 @@ def test_laterality(tmp_path: Path) -> None:
     writers.write_dicom(raw / "c.dcm", pixels[2], eye=None)
     writers.write_mat(raw / "d.mat", pixels[3])
     (raw / "labels.csv").write_text("file,eye\nb.dcm,OD\nc.dcm,OS\n")
-    report = _convert(raw, tmp_path / "out", labels=raw / "labels.csv")
+    report = convert(raw, tmp_path / "out", labels=raw / "labels.csv")
     outcomes = {outcome.source: outcome for outcome in report.outcomes}
     assert outcomes["b.dcm"].status == "failed"
     assert "the file says OS, user: labels.csv says OD" in outcomes["b.dcm"].reason
     assert any("the name contains OD" in w for w in outcomes["a_OD.dcm"].warnings)
     eyes = {row.volume_id: row.eye for row in read_manifest(tmp_path / "out" / "manifest.csv")}
     assert eyes == {"a_OD": "OS", "c": "OS", "d": ""}
-    warned = _convert(
+    warned = convert(
         raw,
         tmp_path / "warned",
         labels=raw / "labels.csv",
@@ -321,11 +179,11 @@ def test_spacing_of_file_and_user(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     writers.write_dicom(raw / "a.dcm", writers.volume())
-    report = _convert(raw, tmp_path / "out", spacing="0.02,0.0039,0.05")
+    report = convert(raw, tmp_path / "out", spacing="0.02,0.0039,0.05")
     row = read_manifest(tmp_path / "out" / "manifest.csv")[0]
     assert row.spacing_lateral_mm == 0.0112 and "spacing_lateral_mm" not in row.provenance
     assert "--spacing 0.02 unused" in report.table()
-    _convert(raw, tmp_path / "won", spacing="0.02,?,?", spacing_overrides=True)
+    convert(raw, tmp_path / "won", spacing="0.02,?,?", spacing_overrides=True)
     row = read_manifest(tmp_path / "won" / "manifest.csv")[0]
     assert (row.spacing_lateral_mm, row.spacing_axial_mm) == (0.02, 0.0039)
     assert row.provenance["spacing_lateral_mm"] == "user: --spacing"
@@ -337,7 +195,7 @@ def test_patients_ids_do_not_leave_the_file(tmp_path: Path) -> None:
     writers.write_dicom(raw / "a.dcm", writers.volume(seed=1))
     writers.write_dicom(raw / "b.dcm", writers.volume(seed=2))
     for salt in ("", "x"):
-        _convert(raw, tmp_path / f"out{salt}", salt=salt)
+        convert(raw, tmp_path / f"out{salt}", salt=salt)
     rows = read_manifest(tmp_path / "out" / "manifest.csv")
     assert rows[0].subject == rows[1].subject and rows[0].subject.startswith("id-")
     assert rows[0].provenance["subject"].startswith("rule: hash")
@@ -345,39 +203,6 @@ def test_patients_ids_do_not_leave_the_file(tmp_path: Path) -> None:
     for path in (tmp_path / "out").rglob("*"):
         if path.suffix in (".csv", ".json"):
             assert "P-3" not in path.read_text() and "Doe" not in path.read_text()
-
-
-def test_splits_are_written_once(tmp_path: Path) -> None:
-    raw, out = _make_sites(tmp_path / "raw"), tmp_path / "out"
-    _convert(raw, out, labels=raw / "labels.csv")
-    first = (out / "splits.json").read_bytes()
-    writers.write_mat(raw / "north" / "new.mat", writers.volume(seed=500))
-    with (raw / "labels.csv").open("a") as stream:
-        stream.write("north/new.mat,p99,OD,v1,north,1,no\n")
-    report = _convert(raw, out, labels=raw / "labels.csv", splits=SplitOptions(seed=5))
-    assert (out / "splits.json").read_bytes() == first
-    assert "1 subjects are not in splits.json" in report.table()
-    items = load_parts(out / "datalist.json", "unassigned")
-    assert [item["subject"] for item in items] == ["p99"]
-    renewed = SplitOptions(seed=5, renew=True)
-    _convert(raw, out, labels=raw / "labels.csv", splits=renewed)
-    assert read_splits(out / "splits.json").part_of("p99") is not None
-
-
-def test_another_source_into_the_same_output(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        writers.write_mat(
-            tmp_path / name / f"{name}.mat", writers.volume(seed=len(name) + ord(name[0]))
-        )
-    out = tmp_path / "out"
-    _convert(tmp_path / "one", out)
-    with pytest.raises(ConversionError, match=r"1 volumes whose source is not in two.*--prune"):
-        _convert(tmp_path / "two", out)
-    assert read_manifest(out / "manifest.csv")[0].volume_id == "one"
-    report = _convert(tmp_path / "two", out, prune=True)
-    assert "1 volumes without a source removed" in report.table()
-    assert [path.name for path in (out / "volumes").iterdir()] == ["two.nii.gz"]
 
 
 def test_output_inside_source_and_names(tmp_path: Path) -> None:
@@ -388,47 +213,13 @@ def test_output_inside_source_and_names(tmp_path: Path) -> None:
     (raw / "a").mkdir()
     writers.write_mat(raw / "a" / "b.mat", writers.volume(seed=3))
     writers.write_dicom(raw / "A__B.dcm", writers.volume(seed=4))
-    first = _convert(raw, raw / "out")
-    second = _convert(raw, raw / "out")
+    first = convert(raw, raw / "out")
+    second = convert(raw, raw / "out")
     assert first.count("ok") == 4 and second.count("kept") == 4
     names = [path.name for path in (raw / "out" / "volumes").iterdir()]
     assert len({name.casefold() for name in names}) == 4
     assert all(name.isascii() and " " not in name for name in names)
     assert "a__b.nii.gz" in names
-
-
-def test_a_worker_that_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crash in a decoder ends a process, not the run; a reader is made to crash for this."""
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    for name in "abc":
-        writers.write_mat(raw / f"{name}.mat", writers.volume(seed=ord(name)))
-    crash = tmp_path / "site"
-    crash.mkdir()
-    (crash / "sitecustomize.py").write_text(
-        "import os, pathlib\n"
-        "real = pathlib.Path.open\n"
-        "def open_(self, *a, **k):\n"
-        "    if self.name == 'b.mat': os._exit(11)\n"
-        "    return real(self, *a, **k)\n"
-        "pathlib.Path.open = open_\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", f"{crash}{os.pathsep}{ROOT}")
-    report = _convert(raw, tmp_path / "out", workers=2)
-    outcomes = {outcome.source: outcome for outcome in report.outcomes}
-    assert outcomes["b.mat"].status == "failed" and "died" in outcomes["b.mat"].reason
-    assert outcomes["a.mat"].status in ("ok", "kept") and outcomes["c.mat"].status in ("ok", "kept")
-
-
-def test_an_unexpected_error_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ppi_med.data.oct.worker as module
-
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    writers.write_mat(raw / "a.mat", writers.volume())
-    monkeypatch.setattr(module, "_read", lambda task: 1 / 0)
-    report = _convert(raw, tmp_path / "out")
-    assert "unexpected ZeroDivisionError" in report.failed[0].reason
 
 
 def test_a_single_file_and_a_pattern(tmp_path: Path) -> None:
@@ -440,14 +231,14 @@ def test_a_single_file_and_a_pattern(tmp_path: Path) -> None:
         )
     pattern = r"(?P<site>[^/]+)/(?P<subject>s\d+)_(?P<eye>OD|OS)_(?P<visit>v\d)_(?P<label>\d)"
     splits = SplitOptions(fractions=(1, 1, 1), folds=2)
-    report = _convert(raw, tmp_path / "out", pattern=pattern, splits=splits)
+    report = convert(raw, tmp_path / "out", pattern=pattern, splits=splits)
     row = read_manifest(tmp_path / "out" / "manifest.csv")[3]
     assert (row.site, row.subject, row.eye, row.visit, row.label) == ("north", "s3", "OS", "v1", 1)
     assert row.label_rule == "file name pattern" and report.exit_code == 0
     assert len(read_splits(tmp_path / "out" / "splits.json").folds) == 2
-    one = _convert(raw / "north" / "s1_OS_v1_1.mat", tmp_path / "one")
+    one = convert(raw / "north" / "s1_OS_v1_1.mat", tmp_path / "one")
     assert one.count("ok") == 1
     with pytest.raises(ValueError, match="no regular expression"):
-        _convert(raw, tmp_path / "x", pattern="(")
+        convert(raw, tmp_path / "x", pattern="(")
     with pytest.raises(ValueError, match="expected some of"):
-        _convert(raw, tmp_path / "x", pattern="(?P<who>x)")
+        convert(raw, tmp_path / "x", pattern="(?P<who>x)")

@@ -1,0 +1,66 @@
+"""The state of the terms: resume through a file, seeds, what another configuration refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ppi_med.intervention import (
+    AdaptiveMask,
+    BalancedWeight,
+    PPITerms,
+    RandomPlace,
+    SoftMask,
+    WarmUpWeight,
+)
+from tests.intervention.stepping import make_batch, make_network, step
+
+
+def make_stateful():
+    return PPITerms(
+        mask=RandomPlace(SoftMask(), seed=1),
+        mask_prime=AdaptiveMask(),
+        fill="exchange",
+        pairing="shared",
+        alternate=True,
+        con_weight=WarmUpWeight(BalancedWeight(), 5, "iteration"),
+        ad_weight=BalancedWeight(1.0),
+        seed=4,
+    )
+
+
+def test_resume_is_bitwise_through_a_file(tmp_path):
+    network = make_network(2, 1)
+
+    def run(terms, steps):
+        results = []
+        for i in steps:
+            label = torch.tensor([0, 1, 1, 0])
+            cls_loss = 0.5 + 0.01 * i
+            _, result = step(terms, network, make_batch(4, 2, i), label, None, cls_loss, 1, i)
+            results.append(result.total.detach())
+        return results
+
+    whole = run(make_stateful(), range(1, 9))
+    first, second = make_stateful(), make_stateful()
+    run(first, range(1, 6))
+    torch.save(first.state_dict(), tmp_path / "terms.pt")
+    second.load_state_dict(torch.load(tmp_path / "terms.pt", weights_only=True))
+    for a, b in zip(run(second, range(6, 9)), whole[5:], strict=True):
+        assert torch.equal(a, b)
+    fresh = run(make_stateful(), range(6, 9))
+    assert not all(torch.equal(a, b) for a, b in zip(fresh, whole[5:], strict=True))
+
+
+def test_state_of_another_pairing_is_refused():
+    with pytest.raises(ValueError, match="resume with the `pairing` of the saved run"):
+        PPITerms().load_state_dict(PPITerms(pairing="shared").state_dict())
+
+
+def test_reseed():
+    image, label = make_batch(8, 2), torch.arange(8) % 2
+    one, two, three = PPITerms(seed=1), PPITerms(seed=2), PPITerms(seed=2)
+    two.reseed(1)
+    batches = [t.contrast_images(image, image, label, 1).batch for t in (one, two, three)]
+    assert torch.equal(batches[0], batches[1])
+    assert not torch.equal(batches[0], batches[2])
