@@ -89,7 +89,7 @@ def test_export(tmp_path: Path) -> None:
     )
     files = {"metadata.json": "", "train.json": ""}
     script = torch.jit.load(str(tmp_path / "model.ts"), _extra_files=files)
-    assert json.loads(files["metadata.json"])["version"] == "0.1.0"
+    assert json.loads(files["metadata.json"]) == json.loads(Path(META).read_text("utf-8"))
     assert "network_def" in json.loads(files["train.json"])
     volume = torch.randn(1, 1, 7, 64, 80)
     with torch.no_grad():
