@@ -117,4 +117,4 @@ clean: ## remove what was built; data, runs and .venv stay
 	find ppi_med tests data_prep benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean ## remove .venv and the phantoms too
-	rm -rf $(VENV) $(PHANTOM) $(LIDC_PHANTOM)
+	rm -rf $(VENV) $(PHANTOM) $(LIDC_PHANTOM) $(BIRDS)
