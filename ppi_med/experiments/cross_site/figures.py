@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ppi_med.errors import UsageError
 from ppi_med.experiments.cross_site.matrix import Matrix
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
 _INK, _FRAME = "#1f2933", "#d1495b"
 _CELL, _ROW = 0.95, 0.26
+# Heat maps beside each other: more cannot be read on a page.
+_ACROSS = 4
 
 
 def heat_map(found: Sequence[Matrix], title: str = "", note: str = "") -> Figure:
-    """Draw the matrices side by side on one scale: trained on (down), tested on (across).
+    """Draw the matrices on one scale, up to four beside each other: trained on (down), tested on.
 
     A frame marks the cells whose test site was trained on.
 
@@ -36,20 +39,19 @@ def heat_map(found: Sequence[Matrix], title: str = "", note: str = "") -> Figure
     if not found:
         raise UsageError("There is no finished cell to draw: run the sweep first.")
     rows, columns = found[0].values.shape
-    width = len(found) * (columns * _CELL + 0.35) + 2.0
-    figure = _figure(max(width, 5.0), rows * _CELL * 0.75 + 1.9)
-    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    across = min(len(found), _ACROSS)
+    down = -(-len(found) // across)
+    width = across * (columns * _CELL + 0.35) + 2.0
+    figure = _figure(max(width, 5.0), down * (rows * _CELL * 0.75 + 0.6) + 1.3)
+    panels = figure.subplots(down, across, squeeze=False)
     known = np.concatenate([one.values[~np.isnan(one.values)] for one in found])
     low = min(0.5, float(known.min())) if known.size else 0.5
-    for number, (axes, one) in enumerate(zip(panels, found, strict=True)):
+    for axes, one in zip(panels.flat, found, strict=False):
         image = axes.imshow(one.values, cmap="viridis", vmin=low, vmax=1.0, aspect="auto")
         _numbers(axes, one, low)
         axes.set_title(_summary(one), fontsize=9.5, color=_INK, loc="left")
-        axes.set_xticks(range(columns), one.test_sites, fontsize=8.5, rotation=20, ha="right")
-        axes.set_yticks(range(rows), one.train_sites if number == 0 else [""] * rows, fontsize=8.5)
-        axes.set_xlabel("tested on", fontsize=9)
-    panels[0].set_ylabel("trained on", fontsize=9)
-    figure.colorbar(image, ax=list(panels), label="AUC", shrink=0.85)
+    _label(panels, found)
+    figure.colorbar(image, ax=list(panels.flat), label="AUC", shrink=0.85)
     if title:
         figure.suptitle(title, fontsize=11, color=_INK, x=0.01, ha="left")
     if note:
@@ -79,6 +81,21 @@ def table_figure(table: Table) -> Figure:
     for number, line in enumerate(notes):
         axes.text(0, len(texts) + 0.5 + 0.7 * number, line, fontsize=7.5, va="center", color=_INK)
     return figure
+
+
+def _label(panels: NDArray[Any], found: Sequence[Matrix]) -> None:
+    """Name the sites at the left and below, and hide the panels without a matrix."""
+    (rows, columns), across = found[0].values.shape, panels.shape[1]
+    for number, axes in enumerate(panels.flat):
+        axes.set_visible(number < len(found))
+        axes.set(xticks=range(columns), yticks=range(rows), xticklabels=[], yticklabels=[])
+        if number % across == 0:
+            axes.set_yticks(range(rows), found[0].train_sites, fontsize=8.5)
+            axes.set_ylabel("trained on", fontsize=9)
+        if number + across >= len(found):  # the lowest of its column
+            sites = found[0].test_sites
+            axes.set_xticks(range(columns), sites, fontsize=8.5, rotation=20, ha="right")
+            axes.set_xlabel("tested on", fontsize=9)
 
 
 def _numbers(axes: Axes, one: Matrix, low: float) -> None:

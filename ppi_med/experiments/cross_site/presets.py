@@ -111,7 +111,14 @@ PRESETS: dict[str, Preset] = {
         bundle="bundles/lidc_ppi",
         data="",
         dataset_dir="",
-        methods=("plain", *_BASELINES, "right_reasons", "ppi_wbp_shared", "ppi_wbp_context"),
+        methods=(
+            "plain",
+            *_BASELINES,
+            "random_context",
+            "right_reasons",
+            "ppi_wbp_shared",
+            "ppi_wbp_context",
+        ),
     ),
 }
 

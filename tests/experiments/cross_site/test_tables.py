@@ -95,6 +95,20 @@ def test_the_heat_map_says_what_the_matrix_says() -> None:
         heat_map([])
 
 
+@pytest.mark.parametrize(("methods", "across", "named"), [(3, 3, 3), (4, 4, 4), (6, 4, 4)])
+def test_heat_maps_of_many_methods_go_on_below(methods: int, across: int, named: int) -> None:
+    names = {f"m{number}": 1.0 for number in range(methods)}
+    figure = heat_map(matrices(whole(names), SITES, RULE))
+    panels = [axes for axes in figure.axes if axes.get_title(loc="left")]
+    assert len(panels) == methods and all(axes.get_visible() for axes in panels)
+    places = [axes.get_subplotspec() for axes in panels]
+    assert {place.get_gridspec().ncols for place in places if place} == {across}
+    below = [axes for axes in panels if axes.get_xlabel() == "tested on"]
+    assert len(below) == named
+    for axes in below:
+        assert [label.get_text() for label in axes.get_xticklabels()] == list(SITES)
+
+
 def test_a_table_as_a_picture_has_all_its_texts() -> None:
     table = Table("t", "A title", ("a", "b"), (("x", number(0.5)),), ("A note.",))
     (axes,) = table_figure(table).axes
