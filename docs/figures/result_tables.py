@@ -62,6 +62,7 @@ def sanity_text() -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     "shortcut": shortcut_text,
     "cross-site": lambda: cross_site_text("ga_cross_site"),
+    "vendors": lambda: cross_site_text("lidc_vendors"),
     "birds": lambda: comparison_text("cub_ppi/phantom"),
     "cub": lambda: comparison_text("cub_ppi/sample"),
     "maps": maps_text,
