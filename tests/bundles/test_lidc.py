@@ -44,7 +44,7 @@ def test_what_a_training_leaves(trained: Path) -> None:
     folder = trained
     facts = read(folder / "models" / "model.json")["trained"]
     assert (facts["method"], facts["architecture"], facts["fold"]) == (
-        "ppi_wbp_shared", "small_cnn", 1
+        "ppi_wbp_context", "small_cnn", 1
     )  # fmt: skip
     summary = read(folder / "run" / "test.json")
     tested = rows(folder / "run" / "test_predictions.csv")
