@@ -65,6 +65,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "vendors": lambda: cross_site_text("lidc_vendors"),
     "birds": lambda: comparison_text("cub_ppi/phantom"),
     "cub": lambda: comparison_text("cub_ppi/sample"),
+    "cifar": lambda: comparison_text("cifar10_ppi"),
     "maps": maps_text,
     "sanity": sanity_text,
 }
