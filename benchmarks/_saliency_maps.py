@@ -48,6 +48,11 @@ class Scene:
         """Return the same with a network of its own."""
         return Scene(copy.deepcopy(self.network), self.image, self.target)
 
+    def double(self) -> Scene:
+        """Return the same in double precision, with a network of its own."""
+        apart = self.apart()
+        return Scene(apart.network.double(), apart.image.double(), apart.target)
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -165,7 +170,7 @@ def _zennit(composite: str, canonizer: str | None) -> Make:
             layers = [(kind, Pass()) for kind in passed] + [(kind, Norm()) for kind in shared]
             layers.append((Linear, EpsilonHook(EPSILON)))
             made = LayerMapComposite(layers, canonizers=canonizers)
-        start = torch.eye(10)[scene.target]
+        start = torch.eye(10, dtype=scene.image.dtype)[scene.target]
         attributor = Attributor(model=scene.network, composite=made)
         if made is not None:
             made.register(scene.network)
