@@ -62,7 +62,19 @@ def networks() -> dict[str, tuple[nn.Module, Tensor]]:
     vit = ViT(1, (16,) * 3, (8,) * 3, 48, 96, 2, 4, classification=True, num_classes=4)
     found["ViT"] = (_First(vit), volume)
     found["multi-view"] = (MultiViewClassifier(), torch.rand(1, 1, 3, SIDE, SIDE))
+    for network, image in found.values():
+        _awake(network, image)
     return found
+
+
+def _awake(network: nn.Module, image: Tensor) -> None:
+    """Give BatchNorm statistics: without, an untrained network's values fade, and a map is 0."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.randn(4, *image.shape[1:]))
+    network.eval()
 
 
 class _First(nn.Module):
@@ -96,16 +108,22 @@ def works(action: Callable[[], bool]) -> bool:
     """Say whether a method can be used so."""
     try:
         return action()
-    except RuntimeError:  # no rule, or no second derivative
+    except (RuntimeError, ValueError):  # no rule, no second derivative, slices without their axis
         return False
 
 
 def trains(method: SaliencyMethod, network: nn.Module, image: Tensor) -> bool:
-    """Say whether a loss on the map reaches the parameters."""
-    loss = method(network, image, 0, create_graph=True).square().sum()
+    """Say whether a loss on the map reaches the parameters, for one target at least.
+
+    GradCAM's map is 0 for a target against which every region speaks.
+    """
     parameters = [p for p in network.parameters() if p.requires_grad]
-    found = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return any(grad is not None and bool(grad.any()) for grad in found)
+    for target in range(4):
+        loss = method(network, image, target, create_graph=True).square().sum()
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        if any(grad is not None and bool(grad.any()) for grad in found):
+            return True
+    return False
 
 
 def figures(key: str) -> dict[tuple[str, str], float]:
