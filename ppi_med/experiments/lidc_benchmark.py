@@ -168,7 +168,8 @@ def _run_cell(cell: Cell, bundle: Path, work: Path, measure: Measure | None) -> 
         VAL_AUC: best["value"],
         "epoch": best["epoch"],
         **test,
-        "seconds": seconds,
+        # What was computed before a stop is not counted anywhere.
+        **({} if begun else {"seconds": seconds}),
         "command": bundle_command(config, {**cell.overrides, "dataset_dir": "DATA"}),
         "data_hash": best["trained"]["data_hash"],
         "split_hash": best["trained"]["split_hash"],

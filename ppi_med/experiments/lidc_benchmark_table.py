@@ -45,7 +45,7 @@ class Row:
         sensitivity: at the validation patients' threshold.
         specificity: there too.
         ece: calibration error.
-        minutes: mean of a run.
+        minutes: mean of the runs that were not stopped between; NaN where there is none.
         figures: further figures of the records, mean over folds and seeds.
     """
 
@@ -196,7 +196,7 @@ def markdown(table: Sequence[Row]) -> str:
             "" if row.gain is None else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*row.gain),
             "" if row.p_value is None else f"{row.p_value:.3f}",
             *(f"{value:.3f}" for value in (row.sensitivity, row.specificity, row.ece)),
-            f"{row.minutes:.1f}",
+            "" if np.isnan(row.minutes) else f"{row.minutes:.1f}",
         ]
         for row in table
     ]

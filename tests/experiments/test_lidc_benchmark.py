@@ -101,6 +101,15 @@ def test_further_figures_have_a_table() -> None:
     assert len(markdown(rows([record("plain", 0, 0, 2.0)], repeats=20)).splitlines()) == 3
 
 
+def test_runs_that_were_stopped_between_have_no_time() -> None:
+    found = [record("plain", fold, 0, 2.0) for fold in range(2)]
+    del found[0]["seconds"]
+    (row,) = rows(found, repeats=20)
+    assert row.minutes == 1.0
+    del found[1]["seconds"]
+    assert markdown(rows(found, repeats=20)).splitlines()[2].endswith("| 0.100 |  |")
+
+
 def no_rule(folder: Path, overrides: Mapping[str, Any]) -> dict[str, float]:
     raise ValueError("no rule for\nthis operation")
 
