@@ -12,6 +12,8 @@ from pathlib import Path
 
 from ppi_med.evaluation.figures import save_figure
 from ppi_med.experiments import (
+    lidc_benchmark,
+    lidc_benchmark_table,
     method_comparison,
     method_comparison_table,
     shortcut,
@@ -48,6 +50,17 @@ def cross_site_text(folder: str) -> str:
     return "\n\n".join(part.read_text(encoding="utf-8").strip() for part in parts)
 
 
+def lidc_text() -> str:
+    """The nodules of LIDC, on the folds that every entry has been tested on."""
+    found = Records(RECORDS / "lidc_nodules").done()
+    entries: dict[int, set[str]] = {}
+    for record in found:
+        entries.setdefault(record["fold"], set()).add(record["entry"])
+    whole = {fold for fold, names in entries.items() if names >= set(lidc_benchmark.ENTRIES)}
+    table = lidc_benchmark_table.rows([one for one in found if one["fold"] in whole])
+    return lidc_benchmark_table.markdown(table)
+
+
 def maps_text() -> str:
     """Saliency methods on photographs."""
     return markdown(results(Records(RECORDS / "imagenet_sample" / "maps").done()))
@@ -63,6 +76,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "shortcut": shortcut_text,
     "cross-site": lambda: cross_site_text("ga_cross_site"),
     "vendors": lambda: cross_site_text("lidc_vendors"),
+    "lidc": lidc_text,
     "birds": lambda: comparison_text("cub_ppi/phantom"),
     "cub": lambda: comparison_text("cub_ppi/sample"),
     "cifar": lambda: comparison_text("cifar10_ppi"),

@@ -194,7 +194,7 @@ def markdown(table: Sequence[Row]) -> str:
             f"{row.auc[0]:.3f} [{row.auc[1]:.3f}, {row.auc[2]:.3f}]",
             " ".join(f"{value:.3f}" for value in row.by_fold),
             "" if row.gain is None else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*row.gain),
-            "" if row.p_value is None else f"{row.p_value:.3f}",
+            _p_value(row.p_value),
             *(f"{value:.3f}" for value in (row.sensitivity, row.specificity, row.ece)),
             "" if np.isnan(row.minutes) else f"{row.minutes:.1f}",
         ]
@@ -212,6 +212,12 @@ def markdown(table: Sequence[Row]) -> str:
         ]
         text += "\n" + _lines(["method", *further], cells)
     return text
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -86,6 +86,13 @@ def test_an_unfinished_entry_is_not_compared() -> None:
     assert rows(found, repeats=20)[1].gain is None
 
 
+def test_a_p_value_is_never_shown_as_nought() -> None:
+    plain = [record("plain", fold, 0, 6.0) for fold in range(4)]
+    better = [record("ppi_wbp_box", fold, 0, 0.1) for fold in range(4)]
+    lines = markdown(rows([*plain, *better], repeats=20)).splitlines()
+    assert "| <0.001 |" in lines[3] and "| 0.000 |" not in lines[3]
+
+
 def test_further_figures_have_a_table() -> None:
     found = [
         record("plain", fold, 0, 2.0, figures={"seg/dice_union": 0.6 + fold / 10})
