@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ppi_med.intervention import (
-    SaliencyToMap,
-)
+from ppi_med.intervention import SaliencyToMap
 
 SMOOTH = SaliencyToMap(smooth_sigma=0.8)
+BATCHES_OF_ONE = ["any", "same_class", "other_class", "shared"]
 
 
 def make_network(spatial, logits, seed=0):

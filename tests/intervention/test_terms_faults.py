@@ -16,9 +16,14 @@ from ppi_med.intervention import (
     PPITerms,
     SoftMask,
 )
-from tests.intervention.stepping import SMOOTH, make_batch, make_network, saliency_of, step
-
-BATCHES_OF_ONE = ["any", "same_class", "other_class", "shared"]
+from tests.intervention.stepping import (
+    BATCHES_OF_ONE,
+    SMOOTH,
+    make_batch,
+    make_network,
+    saliency_of,
+    step,
+)
 
 
 def test_samples_from_which_nothing_was_removed_are_left_out_of_l_con():

@@ -16,9 +16,14 @@ from ppi_med.intervention import (
     TopKMask,
     draw_partners,
 )
-from tests.intervention.stepping import SMOOTH, make_batch, make_network, saliency_of, step
-
-BATCHES_OF_ONE = ["any", "same_class", "other_class", "shared"]
+from tests.intervention.stepping import (
+    BATCHES_OF_ONE,
+    SMOOTH,
+    make_batch,
+    make_network,
+    saliency_of,
+    step,
+)
 
 
 def test_shared_place_is_one_mask_for_all_slices_of_all_volumes():
