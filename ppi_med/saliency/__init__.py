@@ -7,6 +7,8 @@
 - ``completeness``: pixels and constants add up to the logit.
 - ``gradient``, ``gradcam``, ``lrp``, ``integrated_gradients``, ``smoothgrad``, ``occlusion``:
   methods to compare with; ``lrp_rules`` and ``lrp_composite``: which rule a layer has.
+- ``symmetry``: any method averaged over flips and turns; ``copies``: what it shares with
+  SmoothGrad.
 - ``target``, ``isolation``, ``location``: score selection, no trace left, naming a module.
 """
 
@@ -19,6 +21,7 @@ from ppi_med.saliency.lrp import LRP
 from ppi_med.saliency.occlusion import Occlusion
 from ppi_med.saliency.primitives import UnsupportedOperationError
 from ppi_med.saliency.smoothgrad import SmoothGrad
+from ppi_med.saliency.symmetry import SymmetryMean
 from ppi_med.saliency.target import Target, primary_logits, target_scores
 from ppi_med.saliency.wbp import WBP
 
@@ -35,6 +38,7 @@ __all__ = [
     "Recording",
     "SaliencyMethod",
     "SmoothGrad",
+    "SymmetryMean",
     "Target",
     "UnsupportedOperationError",
     "primary_logits",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from ppi_med.saliency.base import Network, Recording, SaliencyMethod, usable
+from ppi_med.saliency.base import SaliencyMethod
+from ppi_med.saliency.copies import MeanOverCopies, WayBack
 from ppi_med.saliency.gradient import Gradient
-from ppi_med.saliency.isolation import isolated
-from ppi_med.saliency.roles import map_tensors
-from ppi_med.saliency.target import Target
 
 
-class SmoothGrad(SaliencyMethod):
+class SmoothGrad(MeanOverCopies):
     """The mean of a method's maps over noisy copies of the image.
 
     s = 1/n sum_i s_method(x + e_i), e_i normal with standard deviation ``noise`` times the range
@@ -57,64 +55,24 @@ class SmoothGrad(SaliencyMethod):
         self.square = square
         self.seed = seed
 
-    def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> NoisyRecording:
-        """Run ``network(image, *args, **kwargs)`` once; noisy copies are passed for each map.
-
-        Raises:
-            ValueError: where ``image`` is not a floating point batch ``(N, C, *spatial)``.
-        """
-        clean = self.method.record(network, image, *args, **kwargs)
-        return NoisyRecording(self, clean, network, args, kwargs)
-
-    def noisy(self, image: Tensor) -> list[Tensor]:
-        """Return the noisy copies of ``image``."""
+    def copies(self, image: Tensor) -> Iterator[tuple[Tensor, WayBack]]:
+        """Yield the noisy copies of ``image``, whose maps are on its own pixels."""
         axes = tuple(range(1, image.ndim))
         width = self.noise * (image.amax(axes, keepdim=True) - image.amin(axes, keepdim=True))
         generator = torch.Generator(image.device).manual_seed(self.seed)
-        return [
-            image
-            + width
-            * torch.randn(
+        for _ in range(self.samples):
+            noise = torch.randn(
                 (1, *image.shape[1:]),
                 generator=generator,
                 dtype=torch.promote_types(image.dtype, torch.float32),
                 device=image.device,
-            ).to(image.dtype)
-            for _ in range(self.samples)
-        ]
+            )
+            yield image + width * noise.to(image.dtype), _as_it_is
+
+    def of_copy(self, saliency: Tensor) -> Tensor:
+        """Return the map, or its square."""
+        return saliency.square() if self.square else saliency
 
 
-class NoisyRecording(Recording):
-    """The forward of the clean image; maps take further passes, which leave no trace."""
-
-    def __init__(
-        self,
-        method: SmoothGrad,
-        clean: Recording,
-        network: Network,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        super().__init__(clean.image, clean.output)
-        self.method, self.network = method, network
-        with torch.inference_mode(False):
-            self.args, self.kwargs = map_tensors((args, kwargs), usable)
-
-    def saliency(
-        self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
-    ) -> Tensor:
-        """Return the mean map of ``target``."""
-        image = self.image.detach()
-        with torch.inference_mode(False):
-            total = torch.zeros_like(image)
-            for copy in self.method.noisy(image):
-                s = self._map(copy, target, create_graph)
-                with torch.set_grad_enabled(create_graph):
-                    total = total + (s.square() if self.method.square else s)
-            with torch.set_grad_enabled(create_graph):
-                return total / self.method.samples
-
-    def _map(self, image: Tensor, target: Target, create_graph: bool) -> Tensor:
-        with isolated(self.network, image.device):
-            recording = self.method.method.record(self.network, image, *self.args, **self.kwargs)
-            return recording.saliency(target, create_graph=create_graph, retain_graph=create_graph)
+def _as_it_is(saliency: Tensor) -> Tensor:
+    return saliency

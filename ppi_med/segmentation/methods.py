@@ -17,11 +17,13 @@ from ppi_med.saliency import (
     Occlusion,
     SaliencyMethod,
     SmoothGrad,
+    SymmetryMean,
 )
 from ppi_med.saliency.lrp_composite import epsilon_alpha2_beta1, epsilon_plus_flat
 
 _METHODS: Mapping[str, Callable[[int], SaliencyMethod]] = {
     "wbp": lambda _: WBP(),
+    "wbp_symmetric": lambda _: SymmetryMean(),
     "gradient": lambda _: Gradient("absolute"),
     "gradient_x_input": lambda _: GradientTimesInput(),
     "integrated_gradients": lambda _: IntegratedGradients(16),

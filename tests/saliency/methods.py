@@ -14,6 +14,7 @@ from ppi_med.saliency import (
     Occlusion,
     SaliencyMethod,
     SmoothGrad,
+    SymmetryMean,
 )
 from ppi_med.saliency.lrp_composite import epsilon_gamma_box
 
@@ -27,6 +28,7 @@ METHODS: dict[str, Callable[[], SaliencyMethod]] = {
     "LRP composite": lambda: LRP(epsilon_gamma_box(-4.0, 4.0)),
     "Integrated gradients": lambda: IntegratedGradients(steps=3),
     "SmoothGrad of WBP": lambda: SmoothGrad(WBP(), samples=2),
+    "Symmetry mean of WBP": lambda: SymmetryMean(flips=[-1], turns=False),
     "Occlusion": lambda: Occlusion(window=3, stride=2),
 }
 # They explain a convolution, so a network needs one.
