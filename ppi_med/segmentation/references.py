@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 
@@ -16,6 +16,8 @@ RADII_MM = tuple(np.arange(1.0, 20.5, 0.5).tolist())
 """Of the discs to choose from."""
 LEVELS_HU = tuple(range(-900, 101, 50))
 """Of the thresholds to choose from."""
+LEVELS_IN_DISC = tuple(product(range(-900, 1, 100), range(2, 14)))
+"""Of thresholds in HU and radii in mm to choose from together."""
 
 
 def reader_agreement(view: View, *, distances: bool = True) -> dict[str, float]:
@@ -60,6 +62,20 @@ def disc_mask(radius_mm: float, view: View) -> Mask:
 def bright_component(level_hu: float, view: View) -> Mask:
     """Return the tissue above a threshold in HU that is nearest to the middle."""
     mask = np.asarray(view.image > level_hu)
+    return filled(kept_component(mask, "central", view.image.astype(np.float64)))
+
+
+def bright_component_in_disc(level_and_radius: tuple[float, float], view: View) -> Mask:
+    """Return the tissue above a threshold that is nearest to the middle, cut off by a disc.
+
+    Without the disc a nodule at a vessel or the chest wall takes these along.
+
+    Args:
+        level_and_radius: in HU and in mm.
+        view: of the case.
+    """
+    level_hu, radius_mm = level_and_radius
+    mask = np.asarray(view.image > level_hu) & disc_mask(radius_mm, view)
     return filled(kept_component(mask, "central", view.image.astype(np.float64)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,10 @@ from ppi_med.segmentation.maps import Method, Normalise, network_maps, normalise
 from ppi_med.segmentation.masking import Mask, MaskRule, Values, map_to_mask
 from ppi_med.segmentation.references import (
     LEVELS_HU,
+    LEVELS_IN_DISC,
     RADII_MM,
     bright_component,
+    bright_component_in_disc,
     disc_mask,
     random_map,
     reader_agreement,
@@ -28,7 +30,7 @@ from ppi_med.segmentation.scores import score_case
 from ppi_med.segmentation.windows import NetworkGrid
 
 CEILING = "readers"
-FLOORS = ("disc", "hu_component", "random_map")
+FLOORS = ("disc", "hu_component", "hu_component_in_disc", "random_map")
 MODES: tuple[CropMode, ...] = ("centred", "shifted")
 BETAS = (130.0, 500.0, 2000.0)
 
@@ -156,18 +158,17 @@ class Study:
         )
 
     def floors(self, mode: CropMode) -> list[Outcome]:
-        """Return what needs no map: disc in the middle, bright component, random map."""
-        choice = self.choice(mode)
+        """Return what needs no map: disc in the middle, bright tissue there, random map."""
+        level = "above {:g} HU"
         return [
+            self._without_map("disc", mode, RADII_MM, disc_mask, "radius {:g} mm"),
+            self._without_map("hu_component", mode, LEVELS_HU, bright_component, level),
             self._without_map(
-                "disc", mode, choice.best_of(RADII_MM, disc_mask), disc_mask, "radius {:g} mm"
-            ),
-            self._without_map(
-                "hu_component",
+                "hu_component_in_disc",
                 mode,
-                choice.best_of(LEVELS_HU, bright_component),
-                bright_component,
-                "above {:g} HU",
+                LEVELS_IN_DISC,
+                bright_component_in_disc,
+                f"{level}, within {{:g}} mm",
             ),
             self._with_maps(
                 "random_map",
@@ -228,12 +229,14 @@ class Study:
         self,
         name: str,
         mode: CropMode,
-        chosen: Chosen[Any],
+        options: Iterable[Any],
         mask_of: Callable[[Any, View], Mask],
         words: str,
     ) -> Outcome:
+        chosen = self.choice(mode).best_of(options, mask_of)
         masks = [mask_of(chosen.option, view) for view in self.views("test", mode)]
-        found = self._outcome(name, mode, chosen, masks, words.format(chosen.option))
+        numbers = chosen.option if isinstance(chosen.option, tuple) else (chosen.option,)
+        found = self._outcome(name, mode, chosen, masks, words.format(*numbers))
         return Outcome(**{**vars(found), "options": {"value": chosen.option}})
 
     def _outcome(

@@ -31,6 +31,9 @@ from tests.segmentation.made import BrightSum, made_case, made_cases
 
 RULES = [MaskRule(smoothing_mm=0.5), MaskRule(smoothing_mm=0.5, threshold="std", level=0.5)]
 
+CENTRED = 1 + len(FLOORS) + 2
+"""Outcomes of the fixture on centred crops: the readers, the floors, two methods."""
+
 
 def made_study(**options: object) -> Study:
     return Study(made_cases(), NetworkGrid(31), rules=RULES, betas=(), **options)  # type: ignore[arg-type]
@@ -44,8 +47,8 @@ def outcomes() -> list[Outcome]:
 
 def test_a_good_map_beats_the_floors(outcomes: list[Outcome]) -> None:
     assert [o.method for o in outcomes] == 2 * ["readers", *FLOORS, "wbp", "gxi"]
-    assert [o.crops for o in outcomes] == 6 * ["centred"] + 6 * ["shifted"]
-    dice = {o.method: np.mean([r["dice_union"] for r in o.rows]) for o in outcomes[:6]}
+    assert [o.crops for o in outcomes] == CENTRED * ["centred"] + CENTRED * ["shifted"]
+    dice = {o.method: np.mean([r["dice_union"] for r in o.rows]) for o in outcomes[:CENTRED]}
     assert dice["wbp"] > 0.7 > 0.4 > dice["random_map"]
     assert dice["wbp"] == pytest.approx(dice["gxi"])
     assert dice["readers"] > 0.8
@@ -114,21 +117,22 @@ def test_one_patient_has_a_mean_and_no_interval() -> None:
 
 
 def test_the_difference_needs_the_same_cases(outcomes: list[Outcome]) -> None:
-    gap = difference_interval("gap", outcomes[4], outcomes[5])
+    wbp, gxi, shifted = outcomes[CENTRED - 2], outcomes[CENTRED - 1], outcomes[-2]
+    gap = difference_interval("gap", wbp, gxi)
     assert (gap.value, gap.low, gap.high) == (0, 0, 0)
     with pytest.raises(ValueError, match="not judged on the same cases"):
-        difference_interval("gap", outcomes[4], outcomes[10])
+        difference_interval("gap", wbp, shifted)
 
 
 def test_single_readers_are_left_to_the_cases(outcomes: list[Outcome]) -> None:
-    assert "dice_reader1" in case_rows(outcomes[4])[0]
-    assert "dice_readers" in intervals(outcomes[4])
-    assert "dice_reader1" not in intervals(outcomes[4])
+    assert "dice_reader1" in case_rows(outcomes[-1])[0]
+    assert "dice_readers" in intervals(outcomes[-1])
+    assert "dice_reader1" not in intervals(outcomes[-1])
 
 
 def test_pictured_cases_do_not_depend_on_the_method(outcomes: list[Outcome]) -> None:
-    assert typical_cases(outcomes[4], 3) == typical_cases(outcomes[1], 3)
-    assert len(segmentation_figure(outcomes[4], 3).axes) == 12
+    assert typical_cases(outcomes[-1], 3) == typical_cases(outcomes[1], 3)
+    assert len(segmentation_figure(outcomes[-1], 3).axes) == 12
     with pytest.raises(ValueError, match="no masks"):
         segmentation_figure(outcomes[0])
 
@@ -151,17 +155,17 @@ class Kept(Tracker):
 
 def test_what_is_written_and_recorded(outcomes: list[Outcome], tmp_path: Path) -> None:
     tracker = Kept()
-    write_outcomes(outcomes[:6], tmp_path, tracker, pictures=2)
+    write_outcomes(outcomes[:CENTRED], tmp_path, tracker, pictures=2)
     with (tmp_path / "cases.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 6 * 5
+    assert len(rows) == CENTRED * 5
     wbp = [row for row in rows if row["method"] == "wbp"]
     mean = np.mean([float(row["dice_union"]) for row in wbp])
     with (tmp_path / "summary.csv").open() as stream:
         summary = {row["method"]: row for row in csv.DictReader(stream)}
     assert float(summary["wbp"]["dice_union"]) == pytest.approx(mean, rel=1e-4)
     rules = json.loads((tmp_path / "rules.json").read_text())
-    assert MaskRule(**rules[4]["options"]) in RULES
+    assert MaskRule(**rules[CENTRED - 2]["options"]) in RULES
     recorded = tracker.metrics["seg/dice_union/centred/wbp", 0]
     assert recorded == pytest.approx(mean, rel=1e-4)
     low = tracker.metrics["seg/dice_union/centred/wbp/low", 0]
