@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.ndimage import binary_erosion
 from ppi_med.segmentation.cases import view_of
 from ppi_med.segmentation.references import (
     bright_component,
+    bright_component_in_disc,
     disc_mask,
     random_map,
     reader_agreement,
@@ -95,6 +97,20 @@ def test_the_disc_is_in_mm_about_the_middle() -> None:
 def test_bright_tissue_is_the_disc() -> None:
     view = view_of(made_case(1, "test"), GRID)
     assert (bright_component(-400.0, view) == view.readers[0]).all()
+
+
+def test_a_vessel_at_the_lesion_ends_where_the_disc_ends() -> None:
+    case = made_case(1, "test")
+    image = case.image.copy()
+    image[15, :] = 0.0  # a vessel through the whole patch
+    view = view_of(replace(case, image=image), GRID)
+    lesion = view.readers[0]
+    assert bright_component(-400.0, view).sum() > lesion.sum() + 10
+    found = bright_component_in_disc((-400.0, 6 * 0.7 + 1e-6), view)
+    wanted = lesion.copy()
+    wanted[15, 9:22] = True
+    assert (found == wanted).all()
+    assert not bright_component_in_disc((300.0, 4.2), view).any()
 
 
 def test_the_random_map_depends_on_seed_and_case_alone() -> None:
