@@ -13,6 +13,7 @@ from pathlib import Path
 from ppi_med.evaluation.figures import save_figure
 from ppi_med.experiments import (
     lidc_benchmark,
+    lidc_benchmark_masks,
     lidc_benchmark_table,
     method_comparison,
     method_comparison_table,
@@ -57,8 +58,12 @@ def lidc_text() -> str:
     for record in found:
         entries.setdefault(record["fold"], set()).add(record["entry"])
     whole = {fold for fold, names in entries.items() if names >= set(lidc_benchmark.ENTRIES)}
-    table = lidc_benchmark_table.rows([one for one in found if one["fold"] in whole])
-    return lidc_benchmark_table.markdown(table)
+    shown = [one for one in found if one["fold"] in whole]
+    if not shown:
+        return "No fold is whole yet."
+    tables = lidc_benchmark_masks.mask_tables(shown)
+    parts = [lidc_benchmark_table.markdown(lidc_benchmark_table.rows(shown))]
+    return "\n".join([*parts, *(table.markdown() for table in tables)])
 
 
 def maps_text() -> str:

@@ -132,8 +132,9 @@ def lidc_benchmark(
     """
     from ppi_med.experiments.cells import Records
     from ppi_med.experiments.lidc_benchmark import ENTRIES, LidcPlan, run_lidc_benchmark
+    from ppi_med.experiments.lidc_benchmark_masks import mask_tables
     from ppi_med.experiments.lidc_benchmark_table import markdown, rows
-    from ppi_med.segmentation import run_figures
+    from ppi_med.segmentation import run_dice
 
     store = Records(records)
     plan = LidcPlan(
@@ -145,9 +146,11 @@ def lidc_benchmark(
         seeds=numbers(seeds, "--seeds"),
         max_epochs=max_epochs or None,
     )
-    measure = run_figures if dice else None
+    measure = run_dice if dice else None
     failed = {} if table_only else _run(lambda: run_lidc_benchmark(plan, store, workers, measure))
     typer.echo(markdown(rows(store.done())))
+    for table in mask_tables(store.done()):
+        typer.echo(table.markdown())
     _leave(failed)
 
 

@@ -65,6 +65,23 @@ class Records:
         """
         return [self._read(path) for path in whole_files(self.folder, ".json")]
 
+    def require_same(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse records that were made of something else: they would stand in for what is asked.
+
+        Args:
+            wanted: cell name -> what its record has to say, such as the data's hash.
+
+        Raises:
+            UsageError: naming the first record that says something else.
+        """
+        for record in self.done():
+            for key, value in wanted.get(str(record["cell"]), {}).items():
+                if record.get(key) != value:
+                    raise UsageError(
+                        f"{self.folder} holds {record['cell']} of other data or settings ({key}: "
+                        f"{record.get(key)}, now {value}): give another --records folder."
+                    )
+
     def _read(self, path: Path) -> dict[str, Any]:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))

@@ -8,10 +8,8 @@ and plain training then get the further seeds.
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ import numpy as np
 from ppi_med.errors import UsageError
 from ppi_med.experiments.bundles import bundle_command, run_bundle
 from ppi_med.experiments.cells import Cell, Records
+from ppi_med.experiments.packing import pack_predictions, pack_values
 from ppi_med.experiments.runner import run_cells, scratch
 from ppi_med.io import write_json
 from ppi_med.naming import VAL_AUC
@@ -50,8 +49,8 @@ ENTRIES: dict[str, dict[str, Any]] = {
 
 PPI_ENTRIES = tuple(name for name in ENTRIES if name.startswith("ppi_"))
 
-Measure = Callable[[Path, Mapping[str, Any]], Mapping[str, float]]
-"""Further figures of a finished run, from its folder and its keys; see `run_lidc_benchmark`."""
+Measure = Callable[[Path, Mapping[str, Any]], Mapping[str, Mapping[str, float]]]
+"""Dice of a finished run's masks by name and case; see `run_lidc_benchmark`."""
 
 
 @dataclass(frozen=True)
@@ -137,18 +136,38 @@ def run_lidc_benchmark(
         records: where finished cells are kept.
         workers: processes.
         measure: called after each run with its folder and its overrides; what it returns is kept
-            in the record under "figures", and has a column in a table of its own. Picklable where
-            there is more than one worker. If it fails, the record says why.
+            in the record under "masks", case by case. Picklable where there is more than one
+            worker. If it fails, the record says why.
 
     Returns:
         Cell name -> reason, of the cells that failed.
+
+    Raises:
+        UsageError: where records are there of other data or settings.
     """
     from ppi_med.data.lidc.cases import require_cases
 
     require_cases(plan.data)
+    records.require_same(_sources(plan, records))
     run = partial(_run_cell, bundle=plan.bundle, work=plan.work, measure=measure)
     failed = run_cells(plan.first(), records, run, workers=workers)
     return failed | run_cells(plan.further(records.done()), records, run, workers=workers)
+
+
+def _sources(plan: LidcPlan, records: Records) -> dict[str, dict[str, Any]]:
+    """Return what the records of each cell have to say of data, folds and command."""
+    from ppi_med.data.lidc.cases import case_hashes
+
+    hashes = {fold: case_hashes(plan.data, fold) for fold in plan.folds}
+    cells = [*plan.first(), *plan.further(records.done())]
+    return {
+        cell.name: {**hashes[cell.keys["fold"]], "command": _command(plan.bundle, cell)}
+        for cell in cells
+    }
+
+
+def _command(bundle: Path, cell: Cell) -> str:
+    return bundle_command([bundle / "train.json"], {**cell.overrides, "dataset_dir": "DATA"})
 
 
 def _run_cell(cell: Cell, bundle: Path, work: Path, measure: Measure | None) -> dict[str, Any]:
@@ -162,7 +181,9 @@ def _run_cell(cell: Cell, bundle: Path, work: Path, measure: Measure | None) -> 
     seconds = round(time.monotonic() - started, 1)
     best = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     test = json.loads((folder / "test.json").read_text(encoding="utf-8"))
-    figures, fault = _measured(measure, folder, overrides)
+    masks, fault = _measured(measure, folder, overrides)
+    predictions = pack_predictions(folder / "test_predictions.csv")
+    cases = predictions["volume_id"].split()
     return {
         **{name: best["trained"][name] for name in ("architecture", "method")},
         VAL_AUC: best["value"],
@@ -170,25 +191,25 @@ def _run_cell(cell: Cell, bundle: Path, work: Path, measure: Measure | None) -> 
         **test,
         # What was computed before a stop is not counted anywhere.
         **({} if begun else {"seconds": seconds}),
-        "command": bundle_command(config, {**cell.overrides, "dataset_dir": "DATA"}),
+        "command": _command(bundle, cell),
         "data_hash": best["trained"]["data_hash"],
         "split_hash": best["trained"]["split_hash"],
-        "figures": figures,
-        **({"figures_failed": fault} if fault else {}),
-        "predictions": pack_predictions(folder / "test_predictions.csv"),
+        "predictions": predictions,
+        "masks": {name: pack_values(values, cases) for name, values in masks.items()},
+        **({"masks_failed": fault} if fault else {}),
     }
 
 
 def _measured(
     measure: Measure | None, folder: Path, overrides: Mapping[str, Any]
-) -> tuple[dict[str, float], str]:
-    """Return the further figures, or why there are none: they must not cost the training."""
+) -> tuple[dict[str, Mapping[str, float]], str]:
+    """Return the Dice of the masks, or why there is none: it must not cost the training."""
     if measure is None:
         return {}, ""
     try:
         return dict(measure(folder, overrides)), ""
     except Exception as error:  # whatever a map or a mask raises belongs into the record
-        logger.exception("%s: no further figures", folder)
+        logger.exception("%s: no masks", folder)
         return {}, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
@@ -200,15 +221,3 @@ def _begun(folder: Path, config: Path, cell: Cell) -> bool:
         return (folder / "checkpoints").is_dir()
     write_json(note, wanted)
     return False
-
-
-def pack_predictions(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return predictions by column, each as one text, so that a record stays a screen long."""
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: row["volume_id"])
-    return {
-        "volume_id": " ".join(row["volume_id"] for row in rows),
-        "subject": " ".join(row["subject"] for row in rows),
-        "label": "".join(str(int(row["label"])) for row in rows),
-        "score": " ".join(f"{float(row['score']):.5f}" for row in rows),
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,6 @@ class Row:
         specificity: there too.
         ece: calibration error.
         minutes: mean of the runs that were not stopped between; NaN where there is none.
-        figures: further figures of the records, mean over folds and seeds.
     """
 
     entry: str
@@ -60,7 +59,6 @@ class Row:
     specificity: float
     ece: float
     minutes: float
-    figures: dict[str, float] = field(default_factory=dict)
 
 
 def rows(records: Iterable[Record], repeats: int = 2000) -> list[Row]:
@@ -110,7 +108,6 @@ def _row(
         specificity=_mean(records, "test/specificity"),
         ece=_mean(records, "test/ece"),
         minutes=_mean(records, "seconds") / 60,
-        figures=_figures(records),
     )
 
 
@@ -178,13 +175,8 @@ def _mean(records: Sequence[Record], name: str) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def _figures(records: Sequence[Record]) -> dict[str, float]:
-    names = sorted({name for record in records for name in record.get("figures", {})})
-    return {name: _mean([r["figures"] for r in records], name) for name in names}
-
-
 def markdown(table: Sequence[Row]) -> str:
-    """Return the rows as a Markdown table, and further figures, if any, as a second one."""
+    """Return the rows as a Markdown table."""
     head = ["method", "runs", "AUC", "by fold", "difference to plain", "DeLong's p"]
     head += ["sensitivity", "specificity", "ECE", "minutes a run"]
     lines = [
@@ -200,26 +192,10 @@ def markdown(table: Sequence[Row]) -> str:
         ]
         for row in table
     ]
-    further = sorted({name for row in table for name in row.figures})
-    text = _lines(head, lines)
-    if further:
-        cells = [
-            [
-                row.entry,
-                *(f"{row.figures[name]:.3f}" if name in row.figures else "" for name in further),
-            ]
-            for row in table
-        ]
-        text += "\n" + _lines(["method", *further], cells)
-    return text
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, ["---"] * len(head), *lines])
 
 
 def _p_value(value: float | None) -> str:
     if value is None:
         return ""
     return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

@@ -110,21 +110,33 @@ def settings_of(plan: ComparisonPlan) -> dict[str, Any]:
         "bundle": plan.bundle.name,
         "overlays": [Path(name).name for name in plan.overlays],
         "overrides": {key: value for key, value in plan.overrides.items() if "weights" not in key},
-        "data": _data_name(plan.data),
+        "data": _data_name(plan),
     }
     return dict(json.loads(json.dumps(common)))
 
 
-def _data_name(data: Path | None) -> str:
+def _data_name(plan: ComparisonPlan) -> str:
     """Return a data set's content in short: a folder's name would be of one machine only."""
-    if data is None:
-        return "the bundle's own"
     from ppi_med.data.natural.convert import DATALIST, photos_hash
 
+    data = plan.data if plan.data is not None else _own_data(plan)
     found = photos_hash(data / DATALIST)
     if found is None:
-        raise MissingFileError(f"There is no {DATALIST} in {data}: convert the data set first.")
+        raise MissingFileError(
+            f"There is no {DATALIST} in {data}: make or convert the data set first, or name its "
+            "folder with --data."
+        )
     return found[:16]
+
+
+def _own_data(plan: ComparisonPlan) -> Path:
+    """Return the folder that the bundle reads where none is named."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in plan.configurations()])
+    parser.update({**plan.overrides, "bundle_root": plan.bundle.as_posix()})
+    return Path(str(parser.get_parsed_content("dataset_dir")))
 
 
 def _run_cell(

@@ -25,7 +25,7 @@ _WHERE = {
     "case_of": "cases",
     "map_to_mask": "masking",
     "rule_grid": "choice",
-    "run_figures": "benchmark",
+    "run_dice": "benchmark",
     "saliency_methods": "methods",
     "score_case": "scores",
 }

@@ -13,18 +13,19 @@ from ppi_med.segmentation.methods import saliency_methods
 from ppi_med.segmentation.study import CEILING, FLOORS, MODES, Outcome, Study
 
 _NETWORK = ("architecture", "architecture_options", "image_size", "field_mm")
+_REFERENCES = ("union", "majority")
 
 
-def run_figures(
+def run_dice(
     folder: str | Path,
     overrides: Mapping[str, Any],
-    methods: str = "wbp",
+    methods: str = "wbp,wbp_symmetric",
     most: int | None = None,
-) -> dict[str, float]:
-    """Return the weak Dice of a run on its own test cases, with ceiling and best floor.
+) -> dict[str, dict[str, float]]:
+    """Return the weak Dice of a run on each of its own test cases, with ceiling and best floor.
 
-    What is chosen (rule, radius, threshold) is chosen on the run's validation cases. The random
-    walker and HD95 are left out, so that it takes a small part of the training's time.
+    What is chosen (rule, radius, threshold, random walker) is chosen on the run's validation cases.
+    HD95 is left out, so that it takes a small part of the training's time.
 
     Args:
         folder: of the run, with `model.pt`.
@@ -34,9 +35,9 @@ def run_figures(
         most: at most so many cases of each part.
 
     Returns:
-        ``seg/dice_union/centred/wbp`` and so on for majority and shifted crops; the same with
-        ``ceiling`` (the readers' mutual Dice, of union only) and ``floor`` (the best of the
-        floors on these cases).
+        ``union/centred/wbp`` and so on for majority and shifted crops, by case; the same with
+        ``ceiling`` (the readers' mutual Dice, with union only; NaN for a nodule of one reader) and
+        ``floor`` (the floor that is best on these very cases).
     """
     own = {key: overrides[key] for key in _NETWORK if key in overrides}
     found = load_network(overrides["bundle_root"], Path(folder) / "model.pt", own)
@@ -46,21 +47,29 @@ def run_figures(
         test_fold=overrides.get("test_fold"),
         most=most,
     )
-    study = Study(cases, found.grid, betas=(), distances=False)
+    study = Study(cases, found.grid, distances=False)
     chosen = saliency_methods(methods, found.grid.size)
     outcomes = study.all(found.network, chosen, MODES, normalise=found.normalise)
-    figures: dict[str, float] = {}
+    figures: dict[str, dict[str, float]] = {}
     for mode in MODES:
         here = {o.method: o for o in outcomes if o.crops == mode and o.rows}
-        figures[f"seg/dice_union/{mode}/ceiling"] = _mean(here[CEILING], "dice_mutual")
-        for reference in ("dice_union", "dice_majority"):
-            floors = [_mean(here[name], reference) for name in FLOORS]
-            figures[f"seg/{reference}/{mode}/floor"] = max(floors)
+        figures[f"union/{mode}/ceiling"] = _by_case(here[CEILING], "dice_mutual")
+        for reference in _REFERENCES:
+            measure = f"dice_{reference}"
+            floors = [_by_case(here[name], measure) for name in FLOORS]
+            figures[f"{reference}/{mode}/floor"] = max(floors, key=_mean)
             for name in chosen:
                 if name in here:
-                    figures[f"seg/{reference}/{mode}/{name}"] = _mean(here[name], reference)
+                    figures[f"{reference}/{mode}/{name}"] = _by_case(here[name], measure)
     return figures
 
 
-def _mean(outcome: Outcome, measure: str) -> float:
-    return float(np.nanmean([row.get(measure, np.nan) for row in outcome.rows]))
+def _by_case(outcome: Outcome, measure: str) -> dict[str, float]:
+    return {
+        view.case.name: row.get(measure, np.nan)
+        for view, row in zip(outcome.views, outcome.rows, strict=True)
+    }
+
+
+def _mean(values: Mapping[str, float]) -> float:
+    return float(np.nanmean(list(values.values())))

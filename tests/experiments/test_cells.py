@@ -78,6 +78,17 @@ def test_a_record_that_a_kill_left_half_written_is_passed_over(tmp_path: Path) -
     assert Records(tmp_path).done() == []
 
 
+def test_a_record_of_other_data_does_not_stand_in_for_what_is_asked(tmp_path: Path) -> None:
+    records, cell = Records(tmp_path / "records"), cells("a")[0]
+    records.write(cell, {"data_hash": "one"})
+    records.require_same({"a": {"data_hash": "one"}, "b": {"data_hash": "two"}})
+    records.require_same({"b": {"data_hash": "two"}})
+    with pytest.raises(UsageError, match=r"holds a of other data .*data_hash: one, now two.*--rec"):
+        records.require_same({"a": {"data_hash": "two"}})
+    with pytest.raises(UsageError, match="weights: None, now w"):
+        records.require_same({"a": {"weights": "w"}})
+
+
 def test_the_command_of_a_cell_can_be_pasted_into_a_shell() -> None:
     import shlex
 

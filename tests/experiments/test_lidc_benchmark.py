@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from ppi_med.experiments.lidc_benchmark import (
     best_ppi,
     run_lidc_benchmark,
 )
+from ppi_med.experiments.lidc_benchmark_masks import mask_tables
 from ppi_med.experiments.lidc_benchmark_table import markdown, rows
 from tests.data.lidc.folders import write_nodules
 
@@ -42,7 +44,6 @@ def record(entry: str, fold: int, seed: int, noise: float, **more: Any) -> dict[
         "test/specificity": 0.6,
         "test/ece": 0.1,
         "seconds": 60.0,
-        "figures": {},
         "predictions": {
             "volume_id": " ".join(f"f{fold}n{k:02}" for k in range(24)),
             "subject": " ".join(f"f{fold}p{k // 2}" for k in range(24)),
@@ -93,21 +94,6 @@ def test_a_p_value_is_never_shown_as_nought() -> None:
     assert "| <0.001 |" in lines[3] and "| 0.000 |" not in lines[3]
 
 
-def test_further_figures_have_a_table() -> None:
-    found = [
-        record("plain", fold, 0, 2.0, figures={"seg/dice_union": 0.6 + fold / 10})
-        for fold in range(2)
-    ]
-    lines = markdown(rows([*found, record("lotenet", 0, 0, 2.0)], repeats=20)).splitlines()
-    assert lines[5:] == [
-        "| method | seg/dice_union |",
-        "| --- | --- |",
-        "| plain | 0.650 |",
-        "| lotenet |  |",
-    ]
-    assert len(markdown(rows([record("plain", 0, 0, 2.0)], repeats=20)).splitlines()) == 3
-
-
 def test_runs_that_were_stopped_between_have_no_time() -> None:
     found = [record("plain", fold, 0, 2.0) for fold in range(2)]
     del found[0]["seconds"]
@@ -117,11 +103,11 @@ def test_runs_that_were_stopped_between_have_no_time() -> None:
     assert markdown(rows(found, repeats=20)).splitlines()[2].endswith("| 0.100 |  |")
 
 
-def no_rule(folder: Path, overrides: Mapping[str, Any]) -> dict[str, float]:
+def no_rule(folder: Path, overrides: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     raise ValueError("no rule for\nthis operation")
 
 
-def test_figures_that_fail_do_not_cost_the_run(tmp_path: Path) -> None:
+def test_masks_that_fail_do_not_cost_the_run(tmp_path: Path) -> None:
     assert _measured(no_rule, tmp_path, {}) == ({}, "ValueError: no rule for this operation")
     assert _measured(None, tmp_path, {}) == ({}, "")
 
@@ -166,9 +152,14 @@ def test_a_run_that_was_stopped_goes_on_where_it_was_with_the_same_settings(
     assert not _begun(tmp_path, config, cell)
 
 
-def weights_size(folder: Path, overrides: Mapping[str, Any]) -> dict[str, float]:
-    assert overrides["seed"] in (0, 1)
-    return {"size": float((folder / "model.pt").stat().st_size)}
+def same_dice(folder: Path, overrides: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    assert overrides["seed"] in (0, 1) and (folder / "model.pt").is_file()
+    with (folder / "test_predictions.csv").open() as file:
+        names = [row["volume_id"] for row in csv.DictReader(file)]
+    return {
+        "union/centred/floor": dict.fromkeys(names, 0.5),
+        "union/centred/wbp": dict.fromkeys(names, 0.625),
+    }
 
 
 @pytest.mark.slow
@@ -191,7 +182,7 @@ def test_a_tiny_benchmark_runs_through_the_bundle_and_goes_on(
         },
     )
     records = Records(tmp_path / "records")
-    assert run_lidc_benchmark(plan(entries=("plain",)), records, measure=weights_size) == {}
+    assert run_lidc_benchmark(plan(entries=("plain",)), records, measure=same_dice) == {}
     assert [r["seed"] for r in records.done()] == [0, 1]
     kept = {path: path.read_bytes() for path in records.folder.glob("*.json")}
     assert run_lidc_benchmark(plan(entries=("plain", "ppi_wbp_shared")), records) == {}
@@ -199,6 +190,10 @@ def test_a_tiny_benchmark_runs_through_the_bundle_and_goes_on(
     found = records.done()
     assert len(found) == 4
     assert all("/" not in r["command"].split("--dataset_dir ")[1].split()[0] for r in found)
+    with pytest.raises(UsageError, match="of other data or settings"):
+        run_lidc_benchmark(plan(entries=("plain",), max_epochs=2), records)
     table = rows(found, repeats=20)
     assert [row.entry for row in table] == ["plain", "ppi_wbp_shared"]
-    assert table[0].figures["size"] > 0 and table[1].seeds == 2 and table[1].gain is not None
+    assert table[1].seeds == 2 and table[1].gain is not None
+    (masks,) = mask_tables(found, repeats=20)
+    assert masks.rows == {"plain": [(0.625, 0.625, 0.625), (0.125, 0.125, 0.125), None]}

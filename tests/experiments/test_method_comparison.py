@@ -179,10 +179,26 @@ def test_cells_and_what_is_refused(tmp_path: Path) -> None:
 
 def test_records_of_other_settings_are_refused(tmp_path: Path) -> None:
     records = Records(tmp_path / "records")
-    made = plan(tmp_path, data=None)
+    made = plan(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "datalist.json").write_text("{}")
     records.write(made.cells()[0], {"settings": {"bundle": "another"}})
     with pytest.raises(UsageError, match="other settings"):
         run_comparison(made, records)
+
+
+def test_the_bundles_own_data_are_told_by_content(tmp_path: Path) -> None:
+    bundle, own = tmp_path / "bundle", tmp_path / "bundle" / "own"
+    own.mkdir(parents=True)
+    (bundle / "train.json").write_text('{"dataset_dir": "$@bundle_root + \'/own\'"}')
+    made = plan(tmp_path, bundle=bundle, data=None)
+    with pytest.raises(MissingFileError, match="own: make or convert"):
+        settings_of(made)
+    (own / "datalist.json").write_text("{}")
+    first = settings_of(made)
+    assert first == settings_of(plan(tmp_path, bundle=bundle, data=own))
+    (own / "datalist.json").write_text('{"test": []}')
+    assert settings_of(made) != first
 
 
 @pytest.mark.slow

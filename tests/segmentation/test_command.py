@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ppi_med.cli import app
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.networks.patch_classifier import patch_classifier
-from ppi_med.segmentation.benchmark import run_figures
+from ppi_med.segmentation.benchmark import run_dice
 from ppi_med.segmentation.bundle import load_network, load_study_cases
 from tests.data.lidc.folders import write_nodules
 
@@ -41,26 +41,30 @@ def test_tables_and_pictures(tmp_path: Path, weights: Path) -> None:
     with (tmp_path / "out" / "cases.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert {row["method"] for row in rows} == {
-        "readers", "disc", "hu_component", "random_map", "wbp",
+        "readers", "disc", "hu_component", "hu_component_in_disc", "random_map", "wbp",
     }  # fmt: skip
     assert {path.stem for path in (tmp_path / "out" / "pictures").iterdir()} == {
-        "disc_shifted", "hu_component_shifted", "random_map_shifted", "wbp_shifted",
+        "disc_shifted", "hu_component_shifted", "hu_component_in_disc_shifted",
+        "random_map_shifted", "wbp_shifted",
     }  # fmt: skip
 
 
-def test_figures_of_a_run(tmp_path: Path, weights: Path) -> None:
+def test_dice_of_a_run(tmp_path: Path, weights: Path) -> None:
     data = write_nodules(tmp_path / "data", patients=20)
     overrides = {
         "bundle_root": BUNDLE.as_posix(), "dataset_dir": data.as_posix(), "test_fold": 1,
         "architecture": "small_cnn", "method": "plain", "seed": 3,
     }  # fmt: skip
-    found = run_figures(weights.parent, overrides, most=3)
-    wanted = {f"seg/dice_{r}/{m}/{w}" for r in ("union", "majority")
-              for m in ("centred", "shifted") for w in ("floor", "wbp")}  # fmt: skip
-    assert set(found) - wanted == {f"seg/dice_union/{m}/ceiling" for m in ("centred", "shifted")}
+    found = run_dice(weights.parent, overrides, most=3)
+    kinds = [f"{r}/{m}" for r in ("union", "majority") for m in ("centred", "shifted")]
+    wanted = {f"{kind}/{name}" for kind in kinds for name in ("floor", "wbp", "wbp_symmetric")}
+    assert set(found) - wanted == {f"union/{m}/ceiling" for m in ("centred", "shifted")}
     assert wanted < set(found)
-    assert all(0 <= value <= 1 for value in found.values())
-    assert found["seg/dice_union/centred/floor"] > 0.8
+    cases = {c.name for c in load_study_cases(data, test_fold=1, most=3) if c.part == "test"}
+    for values in found.values():
+        assert set(values) == cases and len(cases) == 3
+        assert all(0 <= value <= 1 for value in values.values())
+    assert min(found["union/centred/floor"].values()) > 0.8
 
 
 def test_cases_are_those_of_the_networks_test(tmp_path: Path) -> None:

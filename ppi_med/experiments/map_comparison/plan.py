@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,8 +70,7 @@ class ComparisonPlan:
         network = pretrained(self.network, self.weights, self.classes)
         method = map_method(cell.keys["method"], preparation.bounds())
         reference = map_method(REFERENCE, preparation.bounds())
-        first = int(cell.keys["first"])
-        photos = self._photos()[first : first + self.part]
+        photos = self.photos_of(cell, self._photos())
         written: list[str] = []
         for start in range(0, len(photos), _BATCH):
             batch = load_photographs(photos[start : start + _BATCH], self.side)
@@ -78,11 +78,24 @@ class ComparisonPlan:
             found = measure(network, method, reference, image, batch.labels, batch.masks)
             written += lines(found)
         return {
-            "weights": self.weights.name,
-            "images": f"{photos[0].name} .. {photos[-1].name}",
+            **self.source(photos),
             "columns": ",".join(columns(self.side**2)),
             "rows": written,
         }
+
+    def source(self, photos: Sequence[Photo]) -> dict[str, Any]:
+        """Return what a cell with these photographs is made of, as its record says it."""
+        return {"weights": self.weights.name, "images": f"{photos[0].name} .. {photos[-1].name}"}
+
+    def photos_of(self, cell: Cell, photos: Sequence[Photo]) -> Sequence[Photo]:
+        """Return a cell's photographs among all."""
+        first = int(cell.keys["first"])
+        return photos[first : first + self.part]
+
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """Return what each cell is made of, by name; the folder is read once."""
+        photos = self._photos()
+        return {c.name: self.source(self.photos_of(c, photos)) for c in self.cells()}
 
     def _photos(self) -> list[Photo]:
         return read_photos(self.images)[: self.most]
@@ -93,7 +106,11 @@ def run_comparison(plan: ComparisonPlan, records: Records, workers: int = 1) -> 
 
     Returns:
         Cell name -> reason, of the cells that failed.
+
+    Raises:
+        UsageError: where records are there of other photographs or weights.
     """
+    records.require_same(plan.sources())
     return run_cells(plan.cells(), records, partial(_run, plan), workers=workers)
 
 

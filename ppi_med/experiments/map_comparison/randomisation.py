@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ppi_med.data.natural.layouts import read_photos
+from ppi_med.data.natural.photo import Photo
 from ppi_med.evaluation.measures import MapMethod, pixel_values
 from ppi_med.evaluation.sanity import randomised, rank_correlation
 from ppi_med.experiments.cells import Cell, Records
@@ -63,7 +64,8 @@ class RandomisationPlan:
         preparation = preparation_of(self.network)
         network = pretrained(self.network, self.weights, self.classes)
         method = map_method(cell.keys["method"], preparation.bounds())
-        batch = load_photographs(read_photos(self.images)[: self.most], self.side)
+        photos = read_photos(self.images)[: self.most]
+        batch = load_photographs(photos, self.side)
         image = preparation(batch.images).contiguous(memory_format=torch.channels_last)
         chosen = spread(blocks_of(network), self.steps)
         compared = compare(method, network, image, batch.labels, chosen, self.seed)
@@ -71,7 +73,12 @@ class RandomisationPlan:
             {"layer": layer, **{kind: _numbers(values) for kind, values in found.items()}}
             for layer, found in compared
         ]
-        return {"weights": self.weights.name, "seed": self.seed, "steps": steps}
+        return {**self.source(photos), "steps": steps}
+
+    def source(self, photos: Sequence[Photo]) -> dict[str, Any]:
+        """Return what every cell is made of, as its record says it."""
+        names = f"{photos[0].name} .. {photos[-1].name}"
+        return {"weights": self.weights.name, "images": names, "seed": self.seed}
 
 
 def compare(
@@ -138,7 +145,12 @@ def run_randomisation(
 
     Returns:
         Cell name -> reason, of the cells that failed.
+
+    Raises:
+        UsageError: where records are there of other photographs, weights or another seed.
     """
+    source = plan.source(read_photos(plan.images)[: plan.most])
+    records.require_same({cell.name: source for cell in plan.cells()})
     return run_cells(plan.cells(), records, partial(_run, plan), workers=workers)
 
 

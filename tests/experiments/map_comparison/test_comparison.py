@@ -49,6 +49,13 @@ def test_a_comparison_goes_on_and_is_tabled(plan: Any, tmp_path: Path) -> None:
     assert len(comparison_figure(found).axes) == 3
 
 
+def test_other_photographs_are_not_given_the_table_of_these(plan: Any, tmp_path: Path) -> None:
+    store = Records(tmp_path / "records")
+    assert run_comparison(plan("random"), store) == {}
+    with pytest.raises(UsageError, match="small_cnn-random-0000 of other data .*images"):
+        run_comparison(plan("random", most=2), store)
+
+
 def test_a_cell_that_fails_stops_no_other(plan: Any, tmp_path: Path) -> None:
     failed = run_comparison(plan("grdient", "random"), Records(tmp_path / "records"))
     assert list(failed) == ["small_cnn-grdient-0000"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torchvision import models
 
+from ppi_med.errors import UsageError
 from ppi_med.experiments.cells import Records
 from ppi_med.experiments.map_comparison.randomisation import (
     RandomisationPlan,
@@ -35,6 +37,8 @@ def test_an_edge_detector_is_found_out(plan: Any, tmp_path: Path) -> None:
     left = [correlation(step, "signed") for step in wbp["steps"]]
     assert left[-1] < 0.5 and passes(wbp, "signed") is True
     assert all(value < 0.999 for value in left)
+    with pytest.raises(UsageError, match="seed: 0, now 1"):
+        run_randomisation(replace(check, seed=1), store)
     shown = markdown(store.done(), "signed")
     assert shown.startswith("| small_cnn, signed values: random from the output to | wbp | edges |")
     assert shown.rstrip().endswith("| yes | **no** |")
