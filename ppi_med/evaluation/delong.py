@@ -7,6 +7,7 @@ one case a subject use :mod:`ppi_med.evaluation.bootstrap`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,32 @@ def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> 
     areas = [float(_components(y, s)[0].mean()) for s in both]
     difference = areas[0] - areas[1]
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    return _tested(difference, variance)
+
+
+def mean_of_folds(folds: Sequence[DeLong]) -> DeLong:
+    """Return the mean difference over folds whose cases differ, and its test.
+
+    Each fold has its own two networks: their scores have no scale in common with another fold's,
+    so that areas are compared inside each. Variance of the mean: sum of the variances / k^2.
+
+    Args:
+        folds: of each fold the test.
+
+    Raises:
+        ValueError: where there is none.
+
+    Examples:
+        >>> mean_of_folds([DeLong(0.03, 0.0001, 0.0), DeLong(0.01, 0.0003, 0.0)])
+        DeLong(difference=0.02, variance=0.0001, p_value=0.04550026389635839)
+    """
+    if not folds:
+        raise ValueError("Got no fold, expected at least one.")
+    difference = sum(fold.difference for fold in folds) / len(folds)
+    return _tested(difference, sum(fold.variance for fold in folds) / len(folds) ** 2)
+
+
+def _tested(difference: float, variance: float) -> DeLong:
     if variance <= 1e-15:
         return DeLong(difference, 0.0, 1.0 if abs(difference) < 1e-12 else 0.0)
     return DeLong(difference, variance, math.erfc(abs(difference) / math.sqrt(2 * variance)))

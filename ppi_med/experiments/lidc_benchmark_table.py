@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppi_med.evaluation.bootstrap import subject_weights
-from ppi_med.evaluation.delong import delong_test
+from ppi_med.evaluation.delong import delong_test, mean_of_folds
 from ppi_med.evaluation.metrics import AUC
 from ppi_med.experiments.lidc_benchmark import ENTRIES, PLAIN
 
@@ -41,7 +41,8 @@ class Row:
         by_fold: mean over seeds, a fold each.
         gain: AUC minus plain training's on the same folds and seeds, with its interval; None for
             plain training itself or without any in common.
-        p_value: DeLong's for the first common seed, which takes cases as independent.
+        p_value: DeLong's inside each fold, over the mean of the folds, for the first common seed;
+            it takes cases as independent.
         sensitivity: at the validation patients' threshold.
         specificity: there too.
         ece: calibration error.
@@ -89,9 +90,7 @@ def _row(
     gain, p_value = None, None
     if shared:
         gain = _interval([own[s] for s in shared], [plain[s] for s in shared], repeats)
-        first = shared[0]
-        test = delong_test(own[first].labels, own[first].scores, plain[first].scores)
-        p_value = test.p_value
+        p_value = _p_value(own[shared[0]], plain[shared[0]])
     numbers = sorted(set(next(iter(own.values())).folds.tolist()))
     return Row(
         entry=entry,
@@ -160,6 +159,14 @@ def _interval(
     return float(measure(None)), float(low), float(high)
 
 
+def _p_value(ours: Pooled, plain: Pooled) -> float:
+    tests = []
+    for fold in np.unique(ours.folds):
+        inside = ours.folds == fold
+        tests.append(delong_test(ours.labels[inside], ours.scores[inside], plain.scores[inside]))
+    return mean_of_folds(tests).p_value
+
+
 def _fold_aucs(one: Pooled, weights: Floats | None) -> Floats:
     """Return the AUC of each fold: scores of two networks have no common scale."""
     values = []
@@ -186,7 +193,7 @@ def markdown(table: Sequence[Row]) -> str:
             f"{row.auc[0]:.3f} [{row.auc[1]:.3f}, {row.auc[2]:.3f}]",
             " ".join(f"{value:.3f}" for value in row.by_fold),
             "" if row.gain is None else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*row.gain),
-            _p_value(row.p_value),
+            _p_text(row.p_value),
             *(f"{value:.3f}" for value in (row.sensitivity, row.specificity, row.ece)),
             "" if np.isnan(row.minutes) else f"{row.minutes:.1f}",
         ]
@@ -195,7 +202,7 @@ def markdown(table: Sequence[Row]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, ["---"] * len(head), *lines])
 
 
-def _p_value(value: float | None) -> str:
+def _p_text(value: float | None) -> str:
     if value is None:
         return ""
     return "<0.001" if value < 0.001 else f"{value:.3f}"

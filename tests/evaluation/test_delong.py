@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ppi_med.evaluation.bootstrap import paired_bootstrap
-from ppi_med.evaluation.delong import auc_variance, delong_test
+from ppi_med.evaluation.delong import DeLong, auc_variance, delong_test, mean_of_folds
 from ppi_med.evaluation.metrics import AUC
 from tests.evaluation.test_roc import sample
 
@@ -62,3 +62,27 @@ def test_the_same_scores_do_not_differ():
 def test_a_class_of_one_is_refused():
     with pytest.raises(ValueError, match="single case"):
         auc_variance([0, 0, 1], [0.1, 0.2, 0.3])
+
+
+def test_the_mean_of_folds_has_the_error_of_a_mean() -> None:
+    """Drawn again and again, the variance of the mean difference is what the test says."""
+    rng = np.random.default_rng(0)
+    differences, variances = [], []
+    for _ in range(300):
+        folds = []
+        for shift in (0.0, 5.0):  # the second fold's networks have another scale
+            labels = np.repeat([0, 1], 30)
+            signal = labels + shift
+            scores = [signal + rng.normal(0, 1, 60) for _ in range(2)]
+            folds.append(delong_test(labels, *scores))
+        found = mean_of_folds(folds)
+        differences.append(found.difference)
+        variances.append(found.variance)
+    assert np.var(differences) == pytest.approx(np.mean(variances), rel=0.2)
+
+
+def test_one_fold_is_its_own_mean() -> None:
+    one = DeLong(0.02, 0.0004, 0.3)
+    assert mean_of_folds([one]).p_value == pytest.approx(0.31731, abs=1e-4)
+    with pytest.raises(ValueError, match="no fold"):
+        mean_of_folds([])

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,8 @@ from ppi_med.errors import UsageError
 from ppi_med.experiments.bundles import bundle_command
 from ppi_med.experiments.cells import Cell, Records
 from ppi_med.experiments.runner import run_cells
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def cells(*names: str) -> list[Cell]:
@@ -26,7 +32,6 @@ def by_name(cell: Cell) -> Mapping[str, Any]:
 
 
 def killed(cell: Cell) -> Mapping[str, Any]:
-    import os
     import signal
 
     if cell.name == "killer":
@@ -61,9 +66,39 @@ def test_a_failed_cell_stops_no_other_and_leaves_no_record(tmp_path: Path, worke
     assert [r["cell"] for r in records.done()] == ["a", "c"]
 
 
-def test_a_killed_worker_is_reported(tmp_path: Path) -> None:
-    failed = run_cells(cells("killer", "x"), Records(tmp_path), killed, workers=2)
-    assert "killer" in failed
+def test_a_killed_worker_costs_its_own_cell_alone(tmp_path: Path) -> None:
+    failed = run_cells(cells("killer", "x", "y", "z"), Records(tmp_path), killed, workers=2)
+    assert list(failed) == ["killer"] and "lost" in failed["killer"]
+    assert [r["cell"] for r in Records(tmp_path).done()] == ["x", "y", "z"]
+
+
+def slow(cell: Cell) -> Mapping[str, Any]:
+    Path(cell.name).write_text(str(os.getpid()))
+    time.sleep(60)
+    return {}
+
+
+def test_the_workers_of_a_killed_run_end_with_it(tmp_path: Path) -> None:
+    program = (
+        "from tests.experiments.test_cells import *\n"
+        f"names = [{str(tmp_path)!r} + f'/{{k}}' for k in range(2)]\n"
+        f"run_cells([Cell(n, {{}}) for n in names], Records({str(tmp_path)!r}), slow, workers=2)\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    try:
+        wait_for(lambda: all((tmp_path / str(k)).is_file() for k in range(2)), 60)
+        workers = [int((tmp_path / str(k)).read_text()) for k in range(2)]
+    finally:
+        run.kill()
+        run.wait()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 20)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it did not happen in time"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 99}'])

@@ -77,6 +77,19 @@ def test_the_gain_is_paired_by_fold_and_seed() -> None:
     assert second.p_value < 0.05
 
 
+def test_a_folds_own_scale_does_not_move_the_p_value() -> None:
+    """Scores of another fold's network are on another scale: AUC and test look inside folds."""
+    plain = [record("plain", fold, 0, 3.0) for fold in range(2)]
+    better = [record("ppi_wbp_box", fold, 0, 1.5) for fold in range(2)]
+    (_, before) = rows([*plain, *better], repeats=20)
+    scores = better[1]["predictions"]["score"].split()
+    better[1]["predictions"]["score"] = " ".join(f"{float(s) / 100:.7f}" for s in scores)
+    (_, after) = rows([*plain, *better], repeats=20)
+    assert before.p_value is not None and after.p_value is not None
+    assert after.p_value == pytest.approx(before.p_value)
+    assert after.gain == pytest.approx(before.gain)
+
+
 def test_equal_predictions_gain_nothing() -> None:
     found = [record(entry, 0, 0, 2.0) for entry in ("plain", "lotenet")]
     assert rows(found, repeats=20)[1].gain == (0.0, 0.0, 0.0)
