@@ -66,7 +66,10 @@ def compare_methods(
     override: Override = None,
     methods: Annotated[
         str,
-        typer.Option(help="Methods, commas between; default: the paper's six and the context."),
+        typer.Option(
+            help="Methods, commas between; default: the paper's six, random_context and "
+            "ppi_wbp_context."
+        ),
     ] = "",
     seeds: Seeds = "0,1,2",
     records: Annotated[
