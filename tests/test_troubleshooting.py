@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "troubleshooting.md"
 # Other libraries' texts stand under these names; they are theirs to change.
-LIBRARIES = {"MLflow", "MONAI", "pip", "torch", "torchvision"}
+LIBRARIES = {"MLflow", "MONAI", "pip", "Python", "torch", "torchvision"}
 VARIES = "\0"
 # Names of things and no texts: kinds of errors, keys, packages.
 NAME = re.compile(r"[A-Z]\w*Error|ppi-med|nvidia-\.\.\.|_target_|\$|\+")
