@@ -77,17 +77,21 @@ def refuse_unknown_keys(bundle_root: str | os.PathLike[str]) -> None:
     """Refuse a key of the running configuration that nothing knows: a misspelt override.
 
     MONAI takes ``--max_epoch 3`` and trains as long as ``max_epochs`` says. A key is known where
-    a configuration of the bundle has it, or another key refers to it.
+    a configuration of the bundle has it, or another key refers to it. The text ``false`` is
+    refused too: MONAI's command line knows ``False``, and every other text counts as yes.
 
     Args:
         bundle_root: the bundle's folder.
 
     Raises:
-        UsageError: naming the key and the nearest known one.
+        UsageError: naming the key and the nearest known one, or what to write.
     """
     parser = running_parser()
     if parser is None:
         return
+    for key, value in parser.get().items():
+        if isinstance(value, str) and value.lower() == "false":
+            raise UsageError(f"{key} is the text {value!r}, which counts as yes: write False.")
     keys = set(parser.get()) - _ENTRIES
     known = _keys_of_bundle(Path(bundle_root))
     for key in sorted(keys - known):

@@ -102,6 +102,16 @@ def test_an_unknown_key_like_no_other(small: Path) -> None:
     assert "docs/README.md" in str(preflight.root_cause(caught.value))
 
 
+@pytest.mark.parametrize("text", ["false", "FALSE"])
+def test_a_text_for_no_is_refused(small: Path, text: str) -> None:
+    """MONAI's command line leaves 'false' a text, which counts as yes."""
+    with pytest.raises(RuntimeError) as caught:
+        run(small, epochs=text)
+    cause = str(preflight.root_cause(caught.value))
+    assert cause == f"epochs is the text {text!r}, which counts as yes: write False."
+    run(small, epochs="true")
+
+
 def test_where_nothing_is_running() -> None:
     preflight.refuse_unknown_keys("no/such/folder")
     assert running_parser() is None and config_folder() is None
