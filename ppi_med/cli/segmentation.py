@@ -42,7 +42,7 @@ def weak_segmentation(
 
     Thresholds are chosen on the validation patients and used unchanged on those of the test.
     """
-    from ppi_med.segmentation.bundle import load_network, load_study_cases
+    from ppi_med.segmentation.bundle import load_network, load_study_cases, require_unseen_cases
     from ppi_med.segmentation.methods import saliency_methods
     from ppi_med.segmentation.outputs import write_outcomes
     from ppi_med.segmentation.study import BETAS, Study, modes_of
@@ -52,12 +52,9 @@ def weak_segmentation(
     log_to_screen()
     chosen = load_network(bundle, checkpoint, overrides(override))
     wanted = saliency_methods(methods, chosen.grid.size)
-    cases = load_study_cases(
-        data if data is not None else chosen.dataset_dir,
-        fold=fold,
-        test_fold=test_fold,
-        most=most or None,
-    )
+    folder = data if data is not None else chosen.dataset_dir
+    require_unseen_cases(chosen.trained, folder, fold=fold, test_fold=test_fold)
+    cases = load_study_cases(folder, fold=fold, test_fold=test_fold, most=most or None)
     study = Study(
         cases,
         chosen.grid,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,14 @@ class BundleNetwork:
         grid: size in pixels and in mm.
         normalise: from HU to the network's values.
         dataset_dir: the bundle's own data.
+        trained: what the JSON file beside the weights says of their training.
     """
 
     network: nn.Module
     grid: NetworkGrid
     normalise: Normalise
     dataset_dir: str
+    trained: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_network(
@@ -53,6 +55,7 @@ def load_network(
     """
     from monai.bundle import ConfigParser
 
+    from ppi_med.handlers.publish_weights import weights_facts
     from ppi_med.inference.checkpoint import load_weights
 
     folder = Path(bundle)
@@ -65,14 +68,46 @@ def load_network(
         raise UsageError(f"{folder / CONFIG} has no {missing[0]}, expected it: see lidc_ppi.")
     parser.update({key: value for key, value in (overrides or {}).items()})
     network: nn.Module = parser.get_parsed_content("network_def")
-    load_weights(network, checkpoint if checkpoint is not None else folder / "models" / "model.pt")
-    field = parser.get_parsed_content("field_mm") if "field_mm" in known else None
+    weights = checkpoint if checkpoint is not None else folder / "models" / "model.pt"
+    load_weights(network, weights)
+    field_mm = parser.get_parsed_content("field_mm") if "field_mm" in known else None
     return BundleNetwork(
         network.eval(),
-        NetworkGrid(int(parser.get_parsed_content("image_size")), field),
+        NetworkGrid(int(parser.get_parsed_content("image_size")), field_mm),
         _normalise(parser) if "preprocessing" in known else normalised_ct,
         str(folder.parent.parent / "data" / "lidc_phantom"),
+        weights_facts(weights).get("trained", {}),
     )
+
+
+def require_unseen_cases(
+    trained: Mapping[str, Any],
+    dataset_dir: str | Path,
+    *,
+    fold: int | None = None,
+    test_fold: int | None = None,
+) -> None:
+    """Refuse to choose or to judge on patients that the network was trained on.
+
+    Args:
+        trained: of :class:`BundleNetwork`.
+        dataset_dir: as of :func:`load_study_cases`.
+        fold: as there.
+        test_fold: as there.
+
+    Raises:
+        MissingFileError: if the folder is no data set.
+        UsageError: where the folds are not those of the training.
+    """
+    from ppi_med.data.lidc.cases import case_hashes, require_cases
+    from ppi_med.data.trained_folds import require_folds_of_training
+
+    require_cases(dataset_dir)
+    hashes = case_hashes(dataset_dir, test_fold)
+    for part in ("validation", "test"):
+        require_folds_of_training(
+            trained, hashes, part=part, fold=fold, test_fold=test_fold, option="--test-fold"
+        )
 
 
 def load_study_cases(

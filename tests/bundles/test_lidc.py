@@ -43,8 +43,8 @@ def read(path: Path) -> dict[str, Any]:
 def test_what_a_training_leaves(trained: Path) -> None:
     folder = trained
     facts = read(folder / "models" / "model.json")["trained"]
-    assert (facts["method"], facts["architecture"], facts["fold"]) == (
-        "ppi_wbp_context", "small_cnn", 1
+    assert (facts["method"], facts["architecture"], facts["fold"], facts["test_fold"]) == (
+        "ppi_wbp_context", "small_cnn", 1, 1
     )  # fmt: skip
     summary = read(folder / "run" / "test.json")
     tested = rows(folder / "run" / "test_predictions.csv")
@@ -65,6 +65,19 @@ def test_evaluation_repeats_the_test(trained: Path, nodules: Path, tmp_path: Pat
     overrides = settings(nodules, folder, output_dir=str(tmp_path), test_fold=1)
     run_bundle(["train.json", "evaluate.json"], overrides)
     assert read(tmp_path / "test.json") == read(folder / "run" / "test.json")
+
+
+def test_patients_of_the_training_are_no_test(trained: Path, nodules: Path, tmp_path: Path) -> None:
+    for asked in ({}, {"test_fold": 0}):
+        overrides = settings(nodules, trained, output_dir=str(tmp_path / "out"), **asked)
+        error = fault(["train.json", "evaluate.json"], overrides)
+        assert isinstance(error, UsageError) and "--test_fold 1" in str(error)
+    # Weights without model.json stay usable.
+    (tmp_path / "models").mkdir()
+    for name in ("model.pt", "validation_predictions.csv"):
+        shutil.copy(trained / "models" / name, tmp_path / "models" / name)
+    run_bundle(["train.json", "evaluate.json"], settings(nodules, tmp_path, test_fold=0))
+    assert (tmp_path / "run" / "test.json").is_file()
 
 
 def test_inference_writes_probabilities_and_maps(
@@ -148,12 +161,18 @@ def test_metadata(tmp_path: Path) -> None:
     verify_metadata(meta_file=str(BUNDLE / "metadata.json"), filepath=str(schema))
 
 
-def test_without_data_the_command_that_makes_it_is_named(tmp_path: Path) -> None:
+def fault(files: str | list[str], overrides: dict[str, Any]) -> BaseException | None:
+    """Return the error under those that MONAI wraps it in."""
     with pytest.raises(RuntimeError) as caught:
-        run_bundle("train.json", settings(tmp_path / "none", tmp_path))
+        run_bundle(files, overrides)
     error: BaseException | None = caught.value
     while error is not None and not isinstance(error, UsageError):
         error = error.__cause__
+    return error
+
+
+def test_without_data_the_command_that_makes_it_is_named(tmp_path: Path) -> None:
+    error = fault("train.json", settings(tmp_path / "none", tmp_path))
     assert "make_phantom.py lidc --output" in str(error)
 
 

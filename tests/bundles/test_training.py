@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ppi_med import naming
+from ppi_med.bundle_tools.preflight import root_cause
 from tests.bundles.tiny import run_bundle, settings
 from tests.tracking.stores import all_runs, client_of, history, new_store
 
@@ -114,6 +115,13 @@ def test_evaluation_of_one_site(trained, phantom: Path, tmp_path: Path) -> None:
     with (tmp_path / "test_predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 and {row["site"] for row in rows} == {"site_b"}
+
+
+def test_evaluation_of_patients_that_were_trained_on(trained, phantom: Path) -> None:
+    folder, _ = trained
+    with pytest.raises(RuntimeError) as caught:
+        run_bundle(["train.json", "evaluate.json"], settings(phantom, folder, test_fold=0))
+    assert "Leave --test_fold and --fold out" in str(root_cause(caught.value))
 
 
 def test_resuming_a_finished_training_changes_nothing(trained, phantom: Path) -> None:

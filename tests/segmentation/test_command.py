@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import torch
 from typer.testing import CliRunner
 
 from ppi_med.cli import app
+from ppi_med.data.lidc.cases import case_hashes
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.networks.patch_classifier import patch_classifier
 from ppi_med.segmentation.benchmark import run_dice
-from ppi_med.segmentation.bundle import load_network, load_study_cases
+from ppi_med.segmentation.bundle import load_network, load_study_cases, require_unseen_cases
 from tests.data.lidc.folders import write_nodules
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "lidc_ppi"
@@ -47,6 +49,18 @@ def test_tables_and_pictures(tmp_path: Path, weights: Path) -> None:
         "disc_shifted", "hu_component_shifted", "hu_component_in_disc_shifted",
         "random_map_shifted", "wbp_shifted",
     }  # fmt: skip
+
+
+def test_patients_of_the_training_are_no_test(tmp_path: Path, weights: Path) -> None:
+    data = write_nodules(tmp_path / "data", patients=20)
+    trained = {"fold": 1, "test_fold": 1, **case_hashes(data, 1)}
+    weights.with_suffix(".json").write_text(json.dumps({"trained": trained}))
+    command = ["weak-segmentation", "--bundle", BUNDLE, "--checkpoint", weights, "--data", data]
+    for asked in ([], ["--test-fold", 0]):
+        result = CliRunner().invoke(app, [str(word) for word in [*command, *asked]])
+        assert isinstance(result.exception, UsageError)
+        assert "--test-fold 1" in str(result.exception)
+    require_unseen_cases(trained, data, test_fold=1)
 
 
 def test_dice_of_a_run(tmp_path: Path, weights: Path) -> None:
