@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
+from ppi_med.data.dicom.deflated import InflatedSizeError, check_inflated_size
 from ppi_med.data.dicom.pixel_element import pixel_problem
 from ppi_med.data.dicom.quiet import quiet
 from ppi_med.data.dicom.tree import HEAD_BYTES, ArchiveError, DicomFile, FileProblem, Opener
@@ -148,12 +149,15 @@ def read_header(opener: Opener, file: DicomFile) -> Header | FileProblem:
             stream.seek(0)
             if not looks_like_dicom(head):
                 return FileProblem(file, "not_dicom", "not a DICOM file: passed over.")
+            check_inflated_size(stream)
             return _read(stream, opener, file)
     except OSError as error:
         reason = f"{type(error).__name__}: {error.strerror or 'cannot be read'}."
         return FileProblem(file, "unreadable", reason)
     except ArchiveError as error:
         return FileProblem(file, "archive", str(error))
+    except InflatedSizeError as error:
+        return FileProblem(file, "unreadable", f"{error}.")
     except MemoryError:
         return FileProblem(file, "unreadable", "not enough memory to read it.")
     except Exception as error:  # whatever a damaged file makes the parser raise: reported by name

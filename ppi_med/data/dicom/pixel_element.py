@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 from typing import Any, BinaryIO
 
+from ppi_med.data.dicom.deflated import DEFLATED
+
 NO_PIXELS = "no pixel data"
 CUT_OFF = "pixel data cut off: the file ends inside the last frame"
 
 _IMPLICIT, _BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 _PIXEL_BITS = {0x0008: 32, 0x0009: 64, 0x0010: None}
 _LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"UN", b"OL", b"OV")
 _ITEM, _END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
@@ -28,7 +29,7 @@ def pixel_problem(stream: BinaryIO, header: Any, syntax: str, size: int) -> str:
     Returns:
         A reason in words, naming bytes; "" if nothing is wrong as far as can be seen.
     """
-    if syntax == _DEFLATED:
+    if syntax == DEFLATED:
         return _deflated_problem(stream, header)
     order = ">" if syntax == _BIG else "<"
     head = stream.read(12)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ppi_med.data.dicom.deflated import InflatedSizeError, check_inflated_size
 from ppi_med.data.dicom.pixel_element import pixel_problem
 from ppi_med.data.dicom.quiet import quiet
 from ppi_med.data.dicom.tree import ArchiveError, DicomFile, Opener
@@ -69,6 +70,7 @@ def read_slice(base: str | Path, file: DicomFile) -> Slice:
         with Opener(base) as opener, opener.open(file) as source, quiet():
             content = source.read()
             stream = io.BytesIO(content)
+            check_inflated_size(stream)
             head = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
             syntax = str(getattr(head, "file_meta", {}).get("TransferSyntaxUID", ""))
             no_rows = "no pixel data"
@@ -82,6 +84,8 @@ def read_slice(base: str | Path, file: DicomFile) -> Slice:
             return Slice(stored, dataset, hashlib.sha256(content).hexdigest())
     except PixelError:
         raise
+    except InflatedSizeError as error:
+        raise PixelError(file.name, str(error)) from error
     except (OSError, ArchiveError) as error:
         raise PixelError(file.name, f"cannot be read ({type(error).__name__})") from error
     except Exception as error:  # decoders and parsers raise all sorts of errors on damaged files
