@@ -65,7 +65,8 @@ def walk_tree(
 
     Links to folders are followed, each folder once, so that a loop of links ends. A link to a file
     of the tree itself is passed over: the file is there already. Names that begin with a dot are
-    passed over. The entries of a `.zip` are files like others; nothing is extracted.
+    passed over. The entries of a `.zip` are files like others; nothing is extracted. A name that is
+    not UTF-8 is a problem, named by an escaped name: no table could hold it.
 
     Args:
         root: a folder, a `.zip`, or a DICOMDIR, which stands for its folder.
@@ -86,7 +87,7 @@ def walk_tree(
         raise FileNotFoundError(f"No file or folder {root}.")
     base = tree_root(root)
     if root.is_file() and not _is_dicomdir(root.name):
-        yield from _file(root, root.name)
+        yield from [_misnamed(root.name)] if _is_misnamed(root.name) else _file(root, root.name)
         return
     skipped = {Path(path).resolve() for path in skip}
     yield from _Walk(base, skipped).run()
@@ -200,6 +201,9 @@ class _Walk:
     def _entry(
         self, entry: os.DirEntry[str], path: str, below: list[str], links: list[str]
     ) -> Iterator[DicomFile | FileProblem]:
+        if _is_misnamed(entry.name):
+            yield _misnamed(path)
+            return
         try:
             if entry.is_dir():
                 (links if entry.is_symlink() else below).append(path)
@@ -289,6 +293,21 @@ def _entry_bytes(
     if len(content) > MAX_ENTRY_BYTES:
         raise ArchiveError(f"more than {MAX_ENTRY_BYTES} bytes unpacked: refused.")
     return content
+
+
+def _is_misnamed(name: str) -> bool:
+    """Tell whether a name holds bytes that are not UTF-8, which Python keeps as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _misnamed(path: str) -> FileProblem:
+    escaped = os.fsencode(path).decode("utf-8", "backslashreplace")
+    text = "its name is not UTF-8: rename it; with a folder all that is in it is left out."
+    return FileProblem(DicomFile(escaped), "unreadable", text)
 
 
 def _is_dicomdir(name: str) -> bool:

@@ -165,6 +165,35 @@ def test_links_out_of_the_tree_are_followed_once(tmp_path: Path) -> None:
     assert [f.kind for f in found if isinstance(f, FileProblem)] == ["link"]
 
 
+def odd_name(folder: Path, name: bytes) -> Path:
+    """Return a path with a name that is not UTF-8, if the file system takes such names."""
+    path = Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+    try:
+        path.mkdir(parents=True)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    path.rmdir()
+    return path
+
+
+def test_names_that_are_not_utf8_stop_nothing(tmp_path: Path) -> None:
+    tree = tmp_path / "t"
+    write_series(tree / "a", [0, 2.5, 5])
+    odd_name(tree, b"note\xe9.txt").write_text("no image")
+    write_slice(odd_name(tree, b"folder\xff") / "1.dcm", 1, 0)
+    for identified in (True, False):
+        out = tmp_path / str(identified)
+        summary = index_tree(tree, out, scheduler="serial", identified=identified)
+        assert summary.series == {"volume": 1} and summary.exit_code == 1
+        lines = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
+        assert [line["kind"] for line in lines] == ["unreadable"] * 2
+        assert all("not UTF-8" in line["reason"] for line in lines)
+    names = {find_file(out, line["file"]) for line in lines}
+    assert names == {"folder\\xff", "note\\xe9.txt"}
+    (problem,) = walk_tree(os.fsdecode(os.fsencode(tree) + b"/note\xe9.txt"))
+    assert isinstance(problem, FileProblem) and problem.file.path == "note\\xe9.txt"
+
+
 def test_malformed_elements_are_unknown_not_fatal(tmp_path: Path) -> None:
     for k in range(3):
         path = write_slice(tmp_path / "t" / f"{k}.dcm", k, 2.5 * k)
