@@ -227,8 +227,14 @@ def _chunks(things: Iterable[Thing], size: int) -> Iterator[list[Thing]]:
 
 
 def _died(chunk: Chunk) -> list[tuple[DicomFile, Header | FileProblem]]:
-    reason = "the process that read it, or a file beside it, died."
-    return [(file, FileProblem(file, "unreadable", reason)) for file in chunk.files]
+    """Read the files of a chunk that a process died of one by one: only one of them is to blame."""
+    if len(chunk.files) == 1:
+        problem = FileProblem(chunk.files[0], "unreadable", "the process that read it died.")
+        return [(chunk.files[0], problem)]
+    single = [Chunk(chunk.base, (file,)) for file in chunk.files]
+    # Two workers: a single one would be this process.
+    found = run_tasks(read_chunk, single, scheduler="processes", workers=2, on_death=_died)
+    return [pair for pairs in found for pair in pairs]
 
 
 def _rows(

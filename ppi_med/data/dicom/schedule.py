@@ -107,29 +107,33 @@ def _on_processes(
 ) -> Iterator[Result]:
     """Run on processes; after a death go on one item to a process, so that it can be named."""
     source = iter(items)
-    pending: deque[tuple[Item, Future[Result]]] = deque()
+    waiting: deque[Item] = deque()
+    futures: deque[Future[Result]] = deque()
     pool = _pool(count)
     try:
         while True:
-            while (
-                len(pending) < count * _AHEAD and (item := next(source, _NOTHING)) is not _NOTHING
-            ):
-                pending.append((item, pool.submit(function, item)))
-            if not pending:
-                return
             try:
-                result = pending[0][1].result()
+                while (
+                    len(waiting) < count * _AHEAD
+                    and (item := next(source, _NOTHING)) is not _NOTHING
+                ):
+                    # Noted first: a pool that breaks at the submit must not lose it.
+                    waiting.append(item)
+                    futures.append(pool.submit(function, item))
+                if not waiting:
+                    return
+                result = futures[0].result()
             except BrokenProcessPool:
                 if on_death is None:
                     raise
                 pool.shutdown(wait=True)
-                items_left = [item for item, _ in pending]
-                pending.clear()
-                for item in items_left:
-                    yield _alone(function, item, on_death)
+                futures.clear()
+                while waiting:
+                    yield _alone(function, waiting.popleft(), on_death)
                 pool = _pool(count)
                 continue
-            pending.popleft()
+            waiting.popleft()
+            futures.popleft()
             yield result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

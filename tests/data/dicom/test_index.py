@@ -7,13 +7,17 @@ import io
 import json
 import os
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from ppi_med.data.dicom import index, schedule
 from ppi_med.data.dicom.command import main
-from ppi_med.data.dicom.index import find_file, index_tree
+from ppi_med.data.dicom.index import Chunk, find_file, index_tree
 from ppi_med.data.dicom.pseudonyms import Pseudonyms, load_key
 from ppi_med.data.dicom.schedule import run_tasks
 from ppi_med.data.dicom.store import HeaderStore
@@ -258,6 +262,54 @@ def test_a_dying_worker_is_named_and_the_rest_goes_on() -> None:
         run_tasks(die_at_three, range(8), scheduler="processes", workers=2, on_death=lambda n: -n)
     )
     assert found == [0, 1, 2, -3, 4, 5, 6, 7]
+
+
+def test_a_pool_that_breaks_at_a_submit_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Breaks(ThreadPoolExecutor):
+        submits = 0
+
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            Breaks.submits += 1
+            if Breaks.submits == 10:
+                raise BrokenProcessPool("died")
+            return super().submit(*arguments, **options)
+
+    monkeypatch.setattr(schedule, "_pool", Breaks)
+    found = run_tasks(abs, range(-12, 0), workers=2, on_death=lambda _: -1)
+    assert list(found) == list(range(12, 0, -1))
+    Breaks.submits = 0
+    with pytest.raises(BrokenProcessPool):
+        list(run_tasks(abs, range(-12, 0), workers=2))
+
+
+def die_at_b(chunk: Chunk) -> list[tuple[DicomFile, str]]:
+    if any(file.path == "b" for file in chunk.files):
+        os._exit(9)
+    return [(file, "read") for file in chunk.files]
+
+
+@pytest.mark.slow
+def test_of_the_files_beside_a_deadly_one_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "read_chunk", die_at_b)
+    files = tuple(DicomFile(name) for name in "abc")
+    found = index._died(Chunk(Path(), files))
+    assert [file.path for file, _ in found] == ["a", "b", "c"]
+    assert (found[0][1], found[2][1]) == ("read", "read")
+    problem = found[1][1]
+    assert isinstance(problem, FileProblem) and problem.reason == "the process that read it died."
+
+
+def test_a_deadly_chunk_is_read_file_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tasks(_: Any, items: list[Chunk], **options: Any) -> Any:
+        assert (options["scheduler"], options["workers"]) == ("processes", 2)
+        return [options["on_death"](item) for item in items]
+
+    monkeypatch.setattr(index, "run_tasks", tasks)
+    files = tuple(DicomFile(name) for name in "ab")
+    found = index._died(Chunk(Path(), files))
+    assert found == [
+        (file, FileProblem(file, "unreadable", "the process that read it died.")) for file in files
+    ]
 
 
 def test_unknown_scheduler() -> None:
