@@ -8,9 +8,10 @@ from typing import Any, BinaryIO
 from ppi_med.data.dicom.deflated import InflatedSizeError, check_inflated_size
 from ppi_med.data.dicom.pixel_element import pixel_problem
 from ppi_med.data.dicom.quiet import quiet
+from ppi_med.data.dicom.rescale import INTERCEPT, SLOPE, rescale_holders
 from ppi_med.data.dicom.tree import HEAD_BYTES, ArchiveError, DicomFile, FileProblem, Opener
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Counted up whenever the same file would give another header."""
 
 _TEXT = {
@@ -36,9 +37,8 @@ _REAL = {
     "thickness": "SliceThickness",
     "between": "SpacingBetweenSlices",
     "tilt": "GantryDetectorTilt",
-    "slope": "RescaleSlope",
-    "intercept": "RescaleIntercept",
 }
+_RESCALE = {"slope": SLOPE, "intercept": INTERCEPT}
 _VECTORS = {
     "position": ("ImagePositionPatient", 3),
     "orientation": ("ImageOrientationPatient", 6),
@@ -48,6 +48,7 @@ _TAGS = [
     *_TEXT.values(),
     *_WHOLE.values(),
     *_REAL.values(),
+    *_RESCALE.values(),
     *(name for name, _ in _VECTORS.values()),
     "ContrastBolusAgent",
     "BitsAllocated",
@@ -78,6 +79,7 @@ class Header:
 
     Text that is missing is "", a number that is missing `None`. `contrast` is `None` without the
     contrast tag. `places` has one entry a frame, none if a file of many frames tells of none.
+    `slope` and `intercept` are `None` too where the frames of a file differ in them.
     `pixel_problem` says why the pixels cannot be had, as far as the file shows without decoding.
     """
 
@@ -191,7 +193,9 @@ def _read(stream: BinaryIO, opener: Opener, file: DicomFile) -> Header | FilePro
     if not (header.sop_class or header.rows):
         return FileProblem(file, "not_dicom", "no SOP class and no rows: no DICOM object.")
     problem = pixel_problem(stream, dataset, syntax, file.size) if header.rows else "no pixel data"
-    return Header(**vars(header) | {"pixel_problem": problem, "warnings": tuple(notes.lines)})
+    return Header(
+        **vars(header) | {"pixel_problem": problem, "warnings": tuple(dict.fromkeys(notes.lines))}
+    )
 
 
 def _directory(stream: BinaryIO, opener: Opener, file: DicomFile) -> str:
@@ -217,9 +221,22 @@ def _header(dataset: Any, syntax: str, notes: _Notes) -> Header:
     for key, word in _REAL.items():
         number = _numbers(dataset, word, 1, notes)
         values[key] = None if number is None else number[0]
+    values |= _rescale(dataset, notes)
     contrast = _text(dataset, "ContrastBolusAgent") if "ContrastBolusAgent" in dataset else None
     places = _places(dataset, values["frames"], notes)
     return Header(**values, transfer_syntax=syntax, contrast=contrast, places=places)
+
+
+def _rescale(dataset: Any, notes: _Notes) -> dict[str, float | None]:
+    """Return slope and intercept; where the frames' differ, none, and a note."""
+    found: dict[str, float | None] = {}
+    for key, word in _RESCALE.items():
+        numbers = [_numbers(item, word, 1, notes) for item in rescale_holders(dataset, word)]
+        same = len(set(numbers)) == 1
+        found[key] = numbers[0][0] if same and numbers[0] is not None else None
+        if not same:
+            notes.lines.append(f"{word} differs between the frames: each keeps its own.")
+    return found
 
 
 def _places(dataset: Any, frames: int | None, notes: _Notes) -> tuple[Place, ...]:

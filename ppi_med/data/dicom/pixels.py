@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ppi_med.data.dicom.deflated import InflatedSizeError, check_inflated_size
 from ppi_med.data.dicom.pixel_element import pixel_problem
 from ppi_med.data.dicom.quiet import quiet
+from ppi_med.data.dicom.rescale import INTERCEPT, SLOPE, rescale_holders
 from ppi_med.data.dicom.tree import ArchiveError, DicomFile, Opener
 
 _ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -96,11 +97,25 @@ def read_slice(base: str | Path, file: DicomFile) -> Slice:
 def to_hounsfield(stored: NDArray[Any], dataset: Any) -> NDArray[Any]:
     """Return stored value x slope + intercept: whole numbers where both are, else float64.
 
+    Args:
+        stored: as decoded; where frames are rescaled each in its own way, they are the first axis.
+        dataset: of the file. Slope and intercept are a frame's own, those all frames share, or the
+            file's, in this order.
+
     Raises:
-        ValueError: if slope or intercept are no numbers.
+        ValueError: if slope or intercept are no numbers, or not one a frame.
     """
-    slope = float(dataset.get("RescaleSlope", 1) or 1)
-    intercept = float(dataset.get("RescaleIntercept", 0) or 0)
+    slopes = [float(holder.get(SLOPE, 1) or 1) for holder in rescale_holders(dataset, SLOPE)]
+    intercepts = [
+        float(holder.get(INTERCEPT, 0) or 0) for holder in rescale_holders(dataset, INTERCEPT)
+    ]
+    pairs = list(zip(slopes, intercepts, strict=True))
+    if len(set(pairs)) == 1:
+        return _rescaled(stored, *pairs[0])
+    return np.stack([_rescaled(frame, *pair) for frame, pair in zip(stored, pairs, strict=True)])
+
+
+def _rescaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
     if slope == 1 and intercept.is_integer() and stored.dtype.kind in "iu":
         return np.asarray(stored.astype(np.int32) + np.int32(intercept))
     return np.asarray(stored.astype(np.float64) * slope + intercept)

@@ -16,6 +16,8 @@ from ppi_med.data.dicom.pixels import PixelError, read_slice, to_hounsfield
 from ppi_med.data.dicom.tree import DicomFile
 from ppi_med.data.dicom.verdict import Policy, Verdict, judge
 
+_NO_RESCALE = "rescale slope and intercept are no numbers, or not one a frame"
+
 
 class GeometryError(ValueError):
     """A series that is no volume; the message names the reasons."""
@@ -26,7 +28,8 @@ class DicomVolume:
     """A series as it lies in the patient.
 
     Attributes:
-        values: `(slices, rows, columns)`, rescaled slice by slice: float32, or int16 where all
+        values: `(slices, rows, columns)`, rescaled slice by slice, in a file of many frames by the
+            frames' own slope and intercept: float32, or int16 where all
             values are whole and fit.
         affine: 4 x 4, from (column, row, slice) to mm in DICOM's coordinates (x to the patient's
             left, y to the back, z to the head). Multiply the first two rows by -1 for NIfTI's.
@@ -73,7 +76,8 @@ def read_volume(
     order = verdict.stack.order
     if len(kept) == 1:
         frames = _values(base, kept[0][0])
-        values = frames[order]
+        # A file of one frame has no axis of frames.
+        values = (frames[None] if frames.ndim == 2 else frames)[order]
         ordered: tuple[DicomFile, ...] = (kept[0][0],)
     else:
         ordered = tuple(kept[index][0] for index in order)
@@ -99,7 +103,7 @@ def _values(base: str | Path, file: DicomFile) -> NDArray[Any]:
     try:
         return to_hounsfield(found.stored, found.dataset)
     except ValueError as error:
-        raise PixelError(file.name, "rescale slope and intercept are no numbers") from error
+        raise PixelError(file.name, _NO_RESCALE) from error
 
 
 def _compact(values: NDArray[Any]) -> NDArray[Any]:

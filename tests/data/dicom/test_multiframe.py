@@ -1,0 +1,106 @@
+"""A file of many frames: slope and intercept of each frame, its volume, its header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from ppi_med.data.dicom.header import Header, read_header
+from ppi_med.data.dicom.tree import DicomFile, Opener
+from ppi_med.data.dicom.verdict import Policy
+from ppi_med.data.dicom.volume import DicomVolume, read_volume
+
+from .files import FLAT, slice_dataset
+
+Pair = tuple[float, float] | None
+
+
+def item(**values: Any) -> Dataset:
+    dataset = Dataset()
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def group(pair: Pair, **values: Any) -> Dataset:
+    if pair is not None:
+        inside = item(RescaleSlope=pair[0], RescaleIntercept=pair[1], RescaleType="HU")
+        values["PixelValueTransformationSequence"] = [inside]
+    return item(**values)
+
+
+def write_frames(path: Path, own: list[Pair], shared: Pair = None, file: Pair = None) -> DicomFile:
+    """Frames of the values 0 to 47, 100 more each, from the top down."""
+    dataset = slice_dataset(1, 0.0, NumberOfFrames=len(own), ImagePositionPatient=None,
+                            ImageOrientationPatient=None, PixelSpacing=None,
+                            RescaleSlope=file and file[0],
+                            RescaleIntercept=file and file[1])  # fmt: skip
+    plane = item(ImageOrientationPatient=FLAT)
+    dataset.SharedFunctionalGroupsSequence = [
+        group(shared, PlaneOrientationSequence=[plane],
+              PixelMeasuresSequence=[item(PixelSpacing=[0.7, 0.5])])
+    ]  # fmt: skip
+    dataset.PerFrameFunctionalGroupsSequence = [
+        group(pair, PlanePositionSequence=[item(ImagePositionPatient=[0.0, 0.0, -2.5 * k])])
+        for k, pair in enumerate(own)
+    ]
+    pixels = np.arange(48, dtype="<i2") + 100 * np.arange(len(own), dtype="<i2")[:, None]
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(path, enforce_file_format=True)
+    return DicomFile(path.name, "", path.stat().st_size)
+
+
+def header_of(folder: Path, file: DicomFile) -> Header:
+    with Opener(folder) as opener:
+        header = read_header(opener, file)
+    assert isinstance(header, Header)
+    return header
+
+
+def volume_of(folder: Path, file: DicomFile, *allow: str) -> DicomVolume:
+    policy = Policy(allow=allow)
+    return read_volume(folder, [file], [header_of(folder, file)], policy=policy)
+
+
+NONE: list[Pair] = [None, None, None]
+DIFFERENT: list[Pair] = [(1, -1024), (2, -1000), (1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("own", "shared", "file", "first"),
+    [
+        (NONE, (1, -1024), None, [-1024, -924, -824]),
+        (NONE, (1, -1024), (1, 0), [-1024, -924, -824]),
+        (NONE, None, (2, -1024), [-1024, -824, -624]),
+        (DIFFERENT, (1, 7), (1, 8), [-1024, -800, 200]),
+        ([(1, 5), None, (1, 6)], (1, -1024), None, [5, -924, 206]),
+    ],
+)
+def test_the_nearest_slope_and_intercept_count(
+    tmp_path: Path, own: list[Pair], shared: Pair, file: Pair, first: list[int]
+) -> None:
+    volume = volume_of(tmp_path, write_frames(tmp_path / "a.dcm", own, shared, file))
+    # The frames run downwards, the volume upwards.
+    assert volume.values[:, 0, 0].tolist() == first[::-1]
+    assert volume.values.shape == (3, 8, 6)
+
+
+def test_the_header_tells_what_all_frames_share(tmp_path: Path) -> None:
+    header = header_of(tmp_path, write_frames(tmp_path / "a.dcm", NONE, (1, -1024)))
+    assert (header.slope, header.intercept, header.warnings) == (1, -1024, ())
+    header = header_of(tmp_path, write_frames(tmp_path / "b.dcm", DIFFERENT))
+    assert (header.slope, header.intercept) == (None, None)
+    assert header.warnings == (
+        "RescaleSlope differs between the frames: each keeps its own.",
+        "RescaleIntercept differs between the frames: each keeps its own.",
+    )
+
+
+def test_a_single_frame_that_is_allowed_is_a_volume_of_one(tmp_path: Path) -> None:
+    file = write_frames(tmp_path / "a.dcm", [(1, -1024)])
+    volume = volume_of(tmp_path, file, "single_slice")
+    assert volume.values.shape == (1, 8, 6) and volume.values[0, 7, 5] == 47 - 1024
