@@ -146,8 +146,8 @@ def require_cases(dataset_dir: str | Path, workspace: str = ".") -> None:
     script = Path(workspace) / "data_prep" / "make_phantom.py"
     raise MissingFileError(
         f"There is no data set in {folder} (neither datalist.json nor nodules.csv): make the "
-        f"phantom with `python {script} lidc --output {folder}`, or name your own with "
-        "--dataset_dir."
+        f"phantom with `python {script} lidc --output {folder} --count 240 --variant nodule`, or "
+        "name your own with --dataset_dir."
     )
 
 
