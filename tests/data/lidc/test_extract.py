@@ -248,6 +248,18 @@ def test_a_store_of_fsspec(source: Path, done: Path, tmp_path: Path) -> None:
     assert (item["image"] == same["image"]).all()
 
 
+def test_a_relative_store_is_found_again(
+    source: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(source, tmp_path / "out", store="big/p.zarr")
+    assert (tmp_path / "big" / "p.zarr").is_dir() and not (tmp_path / "out" / "big").exists()
+    monkeypatch.chdir(source)
+    item = LidcPatches(tmp_path / "out" / "datalist.json", ["training", "validation"])[0]
+    same = LidcPatches(done / "datalist.json", ["training", "validation"])[0]
+    assert (item["image"] == same["image"]).all()
+
+
 def test_dataset(done: Path) -> None:
     both = LidcPatches(done / "datalist.json", ["training", "validation"], crop=40)
     assert len(both) == 5
@@ -271,6 +283,28 @@ def test_an_output_of_another_tree_is_refused(source: Path, tmp_path: Path) -> N
     assert [p.name for p in (out / "patches.zarr").iterdir() if p.is_dir()] == [
         "LIDC-IDRI-9001_s0001"
     ]
+
+
+def test_patients_that_come_later_are_told(source: Path, tmp_path: Path) -> None:
+    half, out = tmp_path / "half", tmp_path / "out"
+    half.mkdir()
+    (half / "a").symlink_to(source / "dicom" / "hospital-0")
+    run(source, out, tree=half, fractions=(1.0, 0.0, 0.0), folds=0)
+    note = "1 patients are not in splits.json"
+    result = run(source, out)
+    assert any(note in line and "new_splits" in line for line in result.notes)
+    items = json.loads((out / "datalist.json").read_text())
+    assert PATIENTS[1] in {item["subject"] for item in items["unassigned"]}
+    assert not any(note in line for line in run(source, out, new_splits=True).notes)
+
+
+def test_what_is_gone_is_no_longer_named(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    run(source, tmp_path / "out")
+    run(source, tmp_path / "out", tree=tmp_path / "empty", prune=True)
+    assert not (tmp_path / "out" / "manifest.csv").exists()
+    assert not (tmp_path / "out" / "datalist.json").exists()
+    assert (tmp_path / "out" / "splits.json").exists()
 
 
 def test_a_tree_without_lidc(source: Path, tmp_path: Path) -> None:
