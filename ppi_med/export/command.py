@@ -101,8 +101,10 @@ def _asked(
     """Have the network look at the points."""
     from ppi_med.export.series import explain_series, read_points
     from ppi_med.segmentation.bundle import load_network
-    from ppi_med.segmentation.methods import saliency_methods
+    from ppi_med.segmentation.methods import METHODS, saliency_methods
 
+    if options.method not in METHODS:
+        raise UsageError(f"method is {options.method!r}, expected one of {', '.join(METHODS)}.")
     points = read_points(options.points, source)
     found = load_network(options.bundle, options.checkpoint)
     method = saliency_methods(options.method, found.grid.size)[options.method]

@@ -297,3 +297,14 @@ def test_the_command_asks_a_network(tmp_path: Path, wide: Source) -> None:
     assert volume_of(highdicom.seg.segread(tmp_path / "out" / "mask.seg.dcm"))[0].sum() > 0
     options["--rules"] = tmp_path / "points.csv"
     assert main([str(part) for pair in options.items() for part in pair]) == 2
+
+
+@pytest.mark.parametrize("method", ["all", "wbp,gradcam", "xyz"])
+def test_a_map_is_of_one_method(
+    tmp_path: Path, source: Source, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    (tmp_path / "points.csv").write_text("z_mm,row,column\n-7.5,4,3\n")
+    words = ["--series", tmp_path / "ct", "--points", tmp_path / "points.csv",
+             "--output", tmp_path / "out", "--method", method]  # fmt: skip
+    assert main([str(word) for word in words]) == 2
+    assert f"method is {method!r}, expected one of wbp, " in capsys.readouterr().err
