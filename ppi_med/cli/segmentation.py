@@ -45,11 +45,12 @@ def weak_segmentation(
     from ppi_med.segmentation.bundle import load_network, load_study_cases, require_unseen_cases
     from ppi_med.segmentation.methods import saliency_methods
     from ppi_med.segmentation.outputs import write_outcomes
-    from ppi_med.segmentation.study import BETAS, Study, modes_of
+    from ppi_med.segmentation.study import BETAS, Study, modes_of, reference_of
     from ppi_med.segmentation.tables import markdown
     from ppi_med.tracking import create_tracker
 
     log_to_screen()
+    modes, reference = modes_of(crops), reference_of(reference)
     chosen = load_network(bundle, checkpoint, overrides(override))
     wanted = saliency_methods(methods, chosen.grid.size)
     folder = data if data is not None else chosen.dataset_dir
@@ -75,7 +76,7 @@ def weak_segmentation(
     )
     tracker.start()
     try:
-        outcomes = study.all(chosen.network, wanted, modes_of(crops), normalise=chosen.normalise)
+        outcomes = study.all(chosen.network, wanted, modes, normalise=chosen.normalise)
         write_outcomes(outcomes, output, tracker, pictures=pictures)
     except BaseException:
         tracker.finish("FAILED")

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ppi_med.segmentation.bundle import load_network, load_study_cases
+from ppi_med.segmentation.choice import REFERENCES
 from ppi_med.segmentation.methods import saliency_methods
 from ppi_med.segmentation.study import CEILING, FLOORS, MODES, Outcome, Study
 
 _NETWORK = ("architecture", "architecture_options", "image_size", "field_mm")
-_REFERENCES = ("union", "majority")
 
 
 def run_dice(
@@ -54,7 +54,7 @@ def run_dice(
     for mode in MODES:
         here = {o.method: o for o in outcomes if o.crops == mode and o.rows}
         figures[f"union/{mode}/ceiling"] = _by_case(here[CEILING], "dice_mutual")
-        for reference in _REFERENCES:
+        for reference in REFERENCES:
             measure = f"dice_{reference}"
             floors = [_by_case(here[name], measure) for name in FLOORS]
             figures[f"{reference}/{mode}/floor"] = max(floors, key=_mean)

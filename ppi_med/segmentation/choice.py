@@ -25,6 +25,8 @@ from ppi_med.segmentation.masking import (
 from ppi_med.segmentation.scores import quick_dice
 
 Option = TypeVar("Option")
+REFERENCES = ("union", "majority")
+"""What a rule may be chosen for."""
 
 
 class TestCaseError(ValueError):
@@ -92,7 +94,7 @@ class RuleChoice:
     ) -> None:
         if not views:
             raise ValueError("no validation case was given, expected some: nothing can be chosen.")
-        if reference not in ("union", "majority"):
+        if reference not in REFERENCES:
             raise ValueError(f"reference is {reference!r}, expected union or majority.")
         for view in views:
             if view.case.part != "validation":

@@ -13,7 +13,7 @@ from torch import nn
 from ppi_med.data.lidc.items import CropMode
 from ppi_med.errors import UsageError
 from ppi_med.segmentation.cases import Case, View, views_of
-from ppi_med.segmentation.choice import Chosen, RuleChoice, rule_grid
+from ppi_med.segmentation.choice import REFERENCES, Chosen, RuleChoice, rule_grid
 from ppi_med.segmentation.maps import Method, Normalise, network_maps, normalised_ct
 from ppi_med.segmentation.masking import Mask, MaskRule, Values, map_to_mask
 from ppi_med.segmentation.references import (
@@ -247,7 +247,8 @@ class Study:
             score_case(mask, view, distances=self.distances)
             for mask, view in zip(masks, views, strict=True)
         ]
-        mean = float(np.nanmean([row[f"dice_{self.reference}"] for row in rows]))
+        # A case whose majority is empty has no Dice against it.
+        mean = float(np.nanmean([row.get(f"dice_{self.reference}", np.nan) for row in rows]))
         logger.info("%s, %s: Dice %.3f (%s)", name, mode, mean, rule)
         return Outcome(
             name,
@@ -276,6 +277,21 @@ def modes_of(text: str) -> list[CropMode]:
     if not names or len(found) != len(names):
         raise UsageError(f"crops is {text!r}, expected centred, shifted or both.")
     return found
+
+
+def reference_of(text: str) -> str:
+    """Return what a rule may be chosen for, as it was given.
+
+    Raises:
+        UsageError: for another name.
+
+    Examples:
+        >>> reference_of("majority")
+        'majority'
+    """
+    if text not in REFERENCES:
+        raise UsageError(f"reference is {text!r}, expected {' or '.join(REFERENCES)}.")
+    return text
 
 
 def picture(view: View) -> Values:

@@ -51,6 +51,18 @@ def test_tables_and_pictures(tmp_path: Path, weights: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--reference", "foo"], "reference is 'foo', expected union or majority"),
+        (["--crops", "middle"], "crops is 'middle'"),
+    ],
+)
+def test_wrong_words_are_refused_before_anything_is_loaded(words: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["weak-segmentation", "--bundle", "nowhere", *words])
+    assert isinstance(result.exception, UsageError) and message in str(result.exception)
+
+
 def test_patients_of_the_training_are_no_test(tmp_path: Path, weights: Path) -> None:
     data = write_nodules(tmp_path / "data", patients=20)
     trained = {"fold": 1, "test_fold": 1, **case_hashes(data, 1)}

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from ppi_med.segmentation.masking import MaskRule
 from ppi_med.segmentation.methods import METHODS, saliency_methods
 from ppi_med.segmentation.outputs import write_outcomes
 from ppi_med.segmentation.pictures import segmentation_figure, typical_cases
-from ppi_med.segmentation.study import FLOORS, Outcome, Study, modes_of
+from ppi_med.segmentation.study import FLOORS, Outcome, Study, modes_of, reference_of
 from ppi_med.segmentation.tables import (
     case_rows,
     difference_interval,
@@ -63,6 +65,19 @@ def test_rules_come_from_validation_alone() -> None:
     study = Study(more, NetworkGrid(31), rules=RULES, betas=())
     for one, other in zip(made_study().floors("centred"), study.floors("centred"), strict=True):
         assert (one.rule, one.validation_dice) == (other.rule, other.validation_dice)
+
+
+def test_a_test_case_with_an_empty_majority_is_left_out_of_the_mean(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cases = made_cases(2, 2)
+    cases[-1] = replace(cases[-1], majority=np.zeros_like(cases[-1].majority))
+    study = Study(cases, NetworkGrid(31), rules=RULES, betas=(), reference="majority",
+                  distances=False)  # fmt: skip
+    with caplog.at_level(logging.INFO):
+        found = study.method("gxi", BrightSum(), GradientTimesInput(), "centred")
+    assert ["dice_majority" in row for row in found.rows] == [True, False]
+    assert f"Dice {found.rows[0]['dice_majority']:.3f}" in caplog.text
 
 
 def test_a_patient_in_both_parts_is_refused() -> None:
@@ -179,6 +194,9 @@ def test_names() -> None:
     assert modes_of("centred,shifted") == ["centred", "shifted"]
     with pytest.raises(UsageError, match="expected centred"):
         modes_of("middle")
+    assert reference_of("majority") == "majority"
+    with pytest.raises(UsageError, match="expected union or majority"):
+        reference_of("readers")
     with pytest.raises(UsageError, match="no method 'xyz'"):
         saliency_methods("wbp,xyz")
     assert set(saliency_methods()) == set(METHODS)
