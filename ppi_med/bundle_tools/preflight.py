@@ -101,6 +101,30 @@ def refuse_unknown_keys(bundle_root: str | os.PathLike[str]) -> None:
             raise UsageError(f"There is no key {key!r} in this bundle: {hint}")
 
 
+def require_as_trained(trained: Mapping[str, Any], **asked: Any) -> None:
+    """Refuse weights on images of another size than they were trained on: nothing else would.
+
+    Args:
+        trained: what the JSON file beside the weights says under `trained`; what it does not say
+            is not checked, as in older files.
+        asked: values of the running configuration by key; None asks for nothing.
+
+    Raises:
+        UsageError: naming the key and the value of the training.
+
+    Examples:
+        >>> require_as_trained({"image_size": [64, 80]}, image_size=(64, 80), field_mm=32.0)
+    """
+    for key, value in asked.items():
+        wanted = trained.get(key)
+        plain = list(value) if isinstance(value, tuple) else value
+        if None not in (wanted, plain) and plain != wanted:
+            raise UsageError(
+                f"The weights were trained with {key} {wanted}, and {plain} is asked for: give "
+                f"--{key} '{wanted}'."
+            )
+
+
 def require_image_size(image_size: Any) -> None:
     """Refuse a size of B-scans that is none.
 

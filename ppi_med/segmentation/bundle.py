@@ -51,10 +51,12 @@ def load_network(
 
     Raises:
         MissingFileError: if there is no such bundle or no weights.
-        UsageError: for a configuration without the keys, or weights that do not fit.
+        UsageError: for a configuration without the keys, weights that do not fit, or images of
+            another size than theirs.
     """
     from monai.bundle import ConfigParser
 
+    from ppi_med.bundle_tools.preflight import require_as_trained
     from ppi_med.handlers.publish_weights import weights_facts
     from ppi_med.inference.checkpoint import load_weights
 
@@ -70,13 +72,16 @@ def load_network(
     network: nn.Module = parser.get_parsed_content("network_def")
     weights = checkpoint if checkpoint is not None else folder / "models" / "model.pt"
     load_weights(network, weights)
+    trained = weights_facts(weights).get("trained", {})
+    size = int(parser.get_parsed_content("image_size"))
     field_mm = parser.get_parsed_content("field_mm") if "field_mm" in known else None
+    require_as_trained(trained, image_size=size, field_mm=field_mm)
     return BundleNetwork(
         network.eval(),
-        NetworkGrid(int(parser.get_parsed_content("image_size")), field_mm),
+        NetworkGrid(size, field_mm),
         _normalise(parser) if "preprocessing" in known else normalised_ct,
         str(folder.parent.parent / "data" / "lidc_phantom"),
-        weights_facts(weights).get("trained", {}),
+        trained,
     )
 
 

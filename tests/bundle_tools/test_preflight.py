@@ -112,6 +112,17 @@ def test_a_text_for_no_is_refused(small: Path, text: str) -> None:
     run(small, epochs="true")
 
 
+def test_images_of_another_size_than_the_trainings_are_refused() -> None:
+    trained = {"image_size": [64, 80], "field_mm": 32.0}
+    preflight.require_as_trained(trained, image_size=[64, 80], field_mm=32)
+    preflight.require_as_trained(trained, image_size=None)  # each volume's own size
+    preflight.require_as_trained({}, image_size=[1, 2])  # weights of before this was noted
+    with pytest.raises(UsageError, match=r"image_size \[64, 80\], and \[256, 384\] is asked for"):
+        preflight.require_as_trained(trained, image_size=(256, 384))
+    with pytest.raises(UsageError, match=r"give --field_mm '32\.0'"):
+        preflight.require_as_trained(trained, image_size=[64, 80], field_mm=64.0)
+
+
 def test_where_nothing_is_running() -> None:
     preflight.refuse_unknown_keys("no/such/folder")
     assert running_parser() is None and config_folder() is None
