@@ -1,4 +1,4 @@
-"""From the workers' results to manifest rows: labels, sides, duplicates."""
+"""From the workers' results to manifest rows: labels, subjects, sides, duplicates."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from ppi_med.data.manifest import ManifestRow
 from ppi_med.data.oct.labels import Facts, Labels, facts_from_pattern, merge
 from ppi_med.data.oct.options import Policy
+from ppi_med.data.oct.patients import Patients
 from ppi_med.data.oct.report import Outcome
 from ppi_med.data.oct.volume import FROM_FILE, normal_laterality
 from ppi_med.data.oct.worker import RECORDS, Result, VolumeRecord
@@ -25,6 +26,9 @@ class _Seen:
 
 @dataclass
 class _State:
+    patients: Patients
+    eye_policy: Policy
+    subject_policy: Policy
     ordered: dict[str, _Seen] = field(default_factory=dict)
     unordered: dict[str, _Seen] = field(default_factory=dict)
     rows: list[ManifestRow] = field(default_factory=list)
@@ -43,24 +47,33 @@ def assemble(
     pattern: re.Pattern[str] | None,
     *,
     laterality_policy: Policy = "refuse",
+    subject_policy: Policy = "refuse",
 ) -> tuple[list[ManifestRow], list[Outcome]]:
     """Join the results with the labels, in the order of the sources.
 
     A volume with the pixels of an earlier one is a duplicate and its files are removed; if subject,
     eye or label differ between the two it is a contradiction and fails.
 
+    A source without a subject gets that of another one with the same patient's id. An id with two
+    subjects is a contradiction: its volumes fail, or with `subject_policy="warn"` keep what the
+    user says of each.
+
     Returns:
         The manifest's rows and the outcomes.
     """
     extra = labels.extra_columns if labels is not None else ()
-    state = _State()
-    for result in results:
-        facts = merge(
-            labels.find(result.relative) if labels is not None else None,
-            facts_from_pattern(pattern, result.relative) if pattern is not None else None,
-        )
-        _add(state, result, facts, extra, output, laterality_policy)
+    told = [(result, _facts(result, labels, pattern)) for result in results]
+    state = _State(Patients(told), laterality_policy, subject_policy)
+    for result, facts in told:
+        _add(state, result, facts, extra, output)
     return state.rows, state.outcomes
+
+
+def _facts(result: Result, labels: Labels | None, pattern: re.Pattern[str] | None) -> Facts:
+    return merge(
+        labels.find(result.relative) if labels is not None else None,
+        facts_from_pattern(pattern, result.relative) if pattern is not None else None,
+    )
 
 
 def _add(
@@ -69,7 +82,6 @@ def _add(
     facts: Facts,
     extra: Sequence[str],
     output: Path,
-    policy: Policy,
 ) -> None:
     if result.status in ("failed", "ignored"):
         state.outcomes.append(Outcome(result.relative, result.status, result.reason))
@@ -81,7 +93,7 @@ def _add(
     duplicates = 0
     for record in result.volumes:
         try:
-            row = _row(result, record, facts, extra, policy)
+            row = _row(state, result, record, facts, extra)
             duplicate = _duplicate(state, result.relative, record, row)
         except _RefusedError as refusal:
             reasons.append(str(refusal))
@@ -120,20 +132,17 @@ def _add(
 
 
 def _row(
+    state: _State,
     result: Result,
     record: VolumeRecord,
     facts: Facts,
     extra: Sequence[str],
-    policy: Policy,
 ) -> ManifestRow:
     provenance = {k: v for k, v in record.provenance.items() if not v.startswith(FROM_FILE)}
     provenance |= {name: facts.origin[name] for name in facts.origin if name != "eye"}
     warnings = list(record.warnings)
-    eye = _eye(result.relative, record, facts, policy, provenance, warnings)
-    subject = facts.subject
-    if not subject and record.subject_key:
-        subject = f"id-{record.subject_key}"
-        provenance["subject"] = "rule: hash of the patient's id in the file"
+    eye = _eye(result.relative, record, facts, state.eye_policy, provenance, warnings)
+    subject = _subject(state, record, facts, provenance, warnings)
     lateral, axial, between = record.spacing
     for name, value in (("subject", subject), ("eye", eye), ("label", facts.label)):
         if value in ("", None):
@@ -159,6 +168,38 @@ def _row(
         warnings=tuple(warnings),
         extra={name: facts.extra.get(name, "") for name in extra},
     )
+
+
+def _subject(
+    state: _State,
+    record: VolumeRecord,
+    facts: Facts,
+    provenance: dict[str, str],
+    warnings: list[str],
+) -> str:
+    """Return whose volume it is: by the user, else by the patient's id; "" where left open."""
+    key = record.subject_key
+    told = state.patients.subjects(key)
+    if len(told) > 1:
+        # first what is said of this volume, then the first that contradicts it
+        told.sort(key=lambda statement: statement.subject != facts.subject)
+        text = f"the files have one patient's id, but {told[0]} and {told[1]}"
+        if state.subject_policy == "refuse":
+            raise _RefusedError(
+                f"{text}: whose is it? Correct one of them, or give --subject-policy warn if the "
+                "id in the files stands for several patients."
+            )
+        warnings.append(f"{text}: {'kept as said' if facts.subject else 'subject left unknown'}.")
+    if facts.subject or not key:
+        return facts.subject
+    if len(told) > 1:
+        provenance["subject"] = "rule: contradiction, left unknown"
+        return ""
+    if told:
+        provenance["subject"] = f"rule: that of {told[0].relative}, with the same patient's id"
+        return told[0].subject
+    provenance["subject"] = "rule: hash of the patient's id in the file"
+    return f"id-{key}"
 
 
 def _eye(

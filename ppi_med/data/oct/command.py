@@ -138,6 +138,7 @@ def _add_checks(group: Any) -> None:
     for name, what in (
         ("--slices-policy", "another number of B-scans"),
         ("--laterality-policy", "file and table contradict each other on the eye"),
+        ("--subject-policy", "one patient's id in the files, two subjects told"),
         ("--colour", "pictures with something drawn into them"),
     ):
         group.add_argument(name, choices=("refuse", "warn"), default="refuse", help=what)

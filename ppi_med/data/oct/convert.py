@@ -81,6 +81,7 @@ def convert_folder(
     expect_slices: int | None = None,
     slices_policy: Policy = "refuse",
     laterality_policy: Policy = "refuse",
+    subject_policy: Policy = "refuse",
     splits: SplitOptions | None = None,
     workers: int | None = None,
     overwrite: bool = False,
@@ -116,6 +117,8 @@ def convert_folder(
         slices_policy: refuse another number, or warn.
         laterality_policy: refuse a volume whose file contradicts the table on the side, or warn
             and leave the side unknown.
+        subject_policy: refuse volumes whose files have one patient's id where table or pattern
+            tell two subjects, or warn and keep what they tell.
         splits: how subjects are parted.
         workers: processes; default one a core. 1 runs in this process.
         overwrite: convert again what is already there.
@@ -174,7 +177,13 @@ def convert_folder(
     _remove_leftovers(output)
     results, interrupted = run_all(tasks, workers or os.cpu_count() or 1, progress)
     rows, outcomes = assemble(
-        results, root, output, table, compiled, laterality_policy=laterality_policy
+        results,
+        root,
+        output,
+        table,
+        compiled,
+        laterality_policy=laterality_policy,
+        subject_policy=subject_policy,
     )
     if not interrupted:
         if table is not None and table.unused():

@@ -205,6 +205,44 @@ def test_patients_ids_do_not_leave_the_file(tmp_path: Path) -> None:
             assert "P-3" not in path.read_text() and "Doe" not in path.read_text()
 
 
+def _subjects(output: Path) -> dict[str, str]:
+    return {row.volume_id: row.subject for row in read_manifest(output / "manifest.csv")}
+
+
+def test_a_blank_subject_is_that_of_the_patients_other_file(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw.mkdir()
+    for number, name in enumerate("abc"):
+        changes = {"PatientID": "P-4"} if name == "c" else {}
+        writers.write_dicom(raw / f"{name}.dcm", writers.volume(seed=number), changes=changes)
+    (raw / "labels.csv").write_text("file,subject\na.dcm,\nb.dcm,s1\nc.dcm,\n")
+    assert convert(raw, out, labels=raw / "labels.csv").exit_code == 0
+    subjects = _subjects(out)
+    assert subjects["a"] == subjects["b"] == "s1" and subjects["c"].startswith("id-")
+    row = read_manifest(out / "manifest.csv")[0]
+    assert row.provenance["subject"] == "rule: that of b.dcm, with the same patient's id"
+
+
+def test_one_patient_under_two_subjects(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw.mkdir()
+    for number, name in enumerate("abcd"):
+        changes = {"PatientID": "P-4"} if name == "d" else {}
+        writers.write_dicom(raw / f"{name}.dcm", writers.volume(seed=number), changes=changes)
+    (raw / "labels.csv").write_text("file,subject\na.dcm,s1\nb.dcm,S-1\nd.dcm,s1\n")
+    report = convert(raw, out, labels=raw / "labels.csv")
+    outcomes = {outcome.source: outcome for outcome in report.outcomes}
+    assert [outcomes[f"{name}.dcm"].status for name in "abcd"] == ["failed"] * 3 + ["ok"]
+    assert (
+        "user: labels.csv says 'S-1' of b.dcm and user: labels.csv says 's1' of a.dcm"
+        in outcomes["b.dcm"].reason
+    )
+    assert "--subject-policy warn" in outcomes["a.dcm"].reason and _subjects(out) == {"d": "s1"}
+    report = convert(raw, out, labels=raw / "labels.csv", subject_policy="warn")
+    assert report.exit_code == 0 and "subject left unknown" in report.table()
+    assert _subjects(out) == {"a": "s1", "b": "S-1", "c": "", "d": "s1"}
+
+
 def test_output_inside_source_and_names(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     (raw / "a b").mkdir(parents=True)
