@@ -119,6 +119,10 @@ class GaOutputs:
     def _add(self, source: str, result: GaResult) -> None:
         volume = result.volume
         folder = self.output_dir / volume.volume_id
+        for row in self.rows:
+            if row.volume_id.casefold() == volume.volume_id.casefold():
+                self._fail(source, f"its outputs would replace those of {row.source} in {folder}.")
+                return
         write_outputs(
             result, folder, report=self.report, notes=self.notes, checkpoint=self.checkpoint
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ppi_med.data.oct.names import numbered_name, unique_names, volume_name
 from ppi_med.data.oct.nifti import read_nifti
 from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.prepare import prepare_volume
@@ -16,7 +17,6 @@ from ppi_med.data.oct.registry import READERS, reader_for
 from ppi_med.data.oct.sources import Source, find_sources, natural_key
 from ppi_med.data.oct.stack import read_pictures
 from ppi_med.data.oct.volume import Laterality, OctReadError, OctVolume, Spacing
-from ppi_med.data.oct.worker import volume_name
 
 NIFTI = "nifti"
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -98,20 +98,10 @@ def _is_aside(relative: Path) -> bool:
 def output_names(sources: Iterable[Source]) -> list[str]:
     """Return one name a source for its outputs, as the conversion would call its volume.
 
-    Where two would share one, the later takes its suffix along.
+    Where two would share one, the later takes its suffix along; what a further volume of another
+    file may be called is taken too.
     """
-    names: list[str] = []
-    taken: set[str] = set()
-    for source in sources:
-        name = _name(source)
-        if name.casefold() in taken:
-            name = volume_name(source.relative.replace(".", "-"), folder=True)
-        stem, number = name, 2
-        while name.casefold() in taken:
-            name, number = f"{stem}-{number}", number + 1
-        taken.add(name.casefold())
-        names.append(name)
-    return names
+    return unique_names(sources, _name)
 
 
 def read_volumes(
@@ -146,7 +136,7 @@ def read_volumes(
     return [
         replace(
             volume,
-            volume_id=name if number == 0 else f"{name}_{number + 1}",
+            volume_id=numbered_name(name, number),
             source=source.relative,
             source_sha256=sha256,
         )

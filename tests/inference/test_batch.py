@@ -91,6 +91,19 @@ def test_bad_files_are_named_and_the_others_go_on(
     assert len(outputs.failures) == 4
 
 
+def test_no_result_replaces_another(
+    tmp_path: Path, network: MultiViewClassifier, write_mat: Writer
+) -> None:
+    for number, name in enumerate(("a", "b")):
+        write_mat(tmp_path / "in" / f"{name}.mat", retina(4, 16, 24, seed=number))
+    engine = evaluator(network, tmp_path / "in", outputs := GaOutputs(tmp_path / "out"))
+    engine.data_loader.dataset.names = ["same", "Same"]
+    engine.run()
+    assert [row.status for row in outputs.rows] == ["ok", "failed"]
+    assert "would replace those of a.mat" in outputs.rows[1].reason
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["same"]
+
+
 def test_all_good(tmp_path: Path, write_mat: Writer, network: MultiViewClassifier) -> None:
     path = write_mat(tmp_path / "a.mat", retina(3, 16, 24))
     outputs = GaOutputs(tmp_path / "out", report=False)

@@ -61,6 +61,12 @@ def test_names_never_collide(tmp_path: Path, write_mat: Writer) -> None:
     assert len({name.casefold() for name in names}) == len(both) == 4
 
 
+def test_a_further_volume_keeps_its_name(tmp_path: Path) -> None:
+    for name in ("scan.e2e", "scan_2.e2e"):
+        (tmp_path / name).write_text("holds two, it says")
+    assert output_names(find_inputs(tmp_path)) == ["scan", "scan_2-e2e"]
+
+
 def test_nifti_comes_back_as_it_was_converted(tmp_path: Path) -> None:
     pixels = retina(3, 8, 9)
     path = write_nifti(tmp_path / "a.nii.gz", pixels, KNOWN)

@@ -12,13 +12,14 @@ from ppi_med.data.datalist import make_datalist, write_datalist
 from ppi_med.data.manifest import ManifestRow, read_manifest, write_manifest
 from ppi_med.data.oct.assemble import assemble
 from ppi_med.data.oct.labels import Labels, compile_pattern
+from ppi_med.data.oct.names import unique_names, volume_name
 from ppi_med.data.oct.options import Policy, ReadOptions, parse_spacing
 from ppi_med.data.oct.pool import run_all
 from ppi_med.data.oct.report import FILE_NAME as REPORT_NAME
 from ppi_med.data.oct.report import ConversionReport, Outcome
 from ppi_med.data.oct.sources import ImageMode, Source, find_sources
 from ppi_med.data.oct.volume import Laterality, Spacing
-from ppi_med.data.oct.worker import RECORDS, Task, volume_name
+from ppi_med.data.oct.worker import RECORDS, Task
 from ppi_med.data.splits import FILE_NAME as SPLITS_NAME
 from ppi_med.data.splits import Splits, make_splits, read_splits, write_splits
 from ppi_med.io import remove_left_overs
@@ -162,7 +163,7 @@ def convert_folder(
         overwrite,
         salt,
     )
-    names = _volume_names(found.sources)
+    names = unique_names(found.sources, _plain_name)
     tasks = [
         replace(base, source=item, base_id=name)
         for item, name in zip(found.sources, names, strict=True)
@@ -207,23 +208,8 @@ def _spacing(value: Any) -> Spacing:
     return Spacing(*value)
 
 
-def _volume_names(sources: Sequence[Source]) -> list[str]:
-    """Return one name a source; where two would share one, the later takes its suffix along."""
-    names: list[str] = []
-    taken: set[str] = set()
-    for source in sources:
-        folder = source.path.is_dir()
-        name = volume_name(source.relative, folder=folder)
-        if name.casefold() in taken:
-            name = volume_name(source.relative.replace(".", "-"), folder=True)
-        number = 2
-        stem = name
-        while name.casefold() in taken:
-            name = f"{stem}-{number}"
-            number += 1
-        taken.add(name.casefold())
-        names.append(name)
-    return names
+def _plain_name(source: Source) -> str:
+    return volume_name(source.relative, folder=source.path.is_dir())
 
 
 def _check_output(run: _Run, prune: bool) -> None:

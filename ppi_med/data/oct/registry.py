@@ -22,11 +22,13 @@ class ReaderEntry:
         module: below `ppi_med.data.oct`; it has `read(path, options) -> list[OctVolume]`.
         suffixes: lower case, with the dot.
         what: for messages and help texts.
+        several: whether one source may give more than one volume.
     """
 
     module: str
     suffixes: tuple[str, ...]
     what: str
+    several: bool = False
 
     def load(self) -> Reader:
         """Import the reader; formats that are not used cost nothing."""
@@ -37,8 +39,12 @@ READERS: dict[str, ReaderEntry] = {
     "matlab": ReaderEntry("matlab", (".mat",), "MATLAB, Duke's form (v5 to v7.3)"),
     "bioptigen": ReaderEntry("bioptigen", (".oct",), "Bioptigen .OCT"),
     "heidelberg-vol": ReaderEntry("heidelberg_vol", (".vol",), "Heidelberg .vol (HEYEX raw)"),
-    "heidelberg-e2e": ReaderEntry("heidelberg_e2e", (".e2e",), "Heidelberg .e2e, extra 'oct'"),
-    "heidelberg-xml": ReaderEntry("heidelberg_xml", (".xml",), "Heidelberg XML export"),
+    "heidelberg-e2e": ReaderEntry(
+        "heidelberg_e2e", (".e2e",), "Heidelberg .e2e, extra 'oct'", several=True
+    ),
+    "heidelberg-xml": ReaderEntry(
+        "heidelberg_xml", (".xml",), "Heidelberg XML export", several=True
+    ),
     "zeiss-img": ReaderEntry("zeiss_img", (".img",), "Zeiss Cirrus .img"),
     "topcon-fda": ReaderEntry("topcon_fda", (".fda",), "Topcon .fda"),
     "dicom": ReaderEntry("dicom_opt", (".dcm", ".dicom"), "DICOM ophthalmic tomography"),

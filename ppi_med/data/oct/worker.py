@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import signal
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
+from ppi_med.data.oct.names import numbered_name, volume_name
 from ppi_med.data.oct.nifti import write_nifti
 from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.prepare import PreparedVolume, prepare_volume
@@ -20,8 +20,6 @@ from ppi_med.io import write_json
 
 RECORDS = ".conversion"
 """Folder of the records by which a re-run knows what is done."""
-
-_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -108,28 +106,6 @@ class Task:
         """Hash of everything that shapes the result."""
         text = f"{self.options.hash}|{self.expect_slices}|{self.slices_policy}|{self.salt}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def volume_name(relative: str, *, folder: bool = False) -> str:
-    """Return a file name for a source: its path with everything unusual replaced.
-
-    A name that had to be changed or cut gets eight digits of the path's hash, so that two
-    sources never share one.
-
-    Examples:
-        >>> volume_name("site1/p01_OD_v1.mat")
-        'site1__p01_OD_v1'
-        >>> volume_name("../Müller.vol")
-        'M_ller-1cfbfb67'
-    """
-    path = PurePosixPath(relative)
-    stem = path.as_posix() if folder else path.with_suffix("").as_posix()
-    parts = [part for part in stem.split("/") if part not in ("", ".", "..")]
-    plain = "__".join(parts)
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", plain).strip(".")[:_LONGEST_NAME]
-    if name == plain and "/".join(parts) == stem and plain.count("__") == len(parts) - 1:
-        return name
-    return f"{name or 'volume'}-{hashlib.sha256(relative.encode()).hexdigest()[:8]}"
 
 
 def ignore_interrupt() -> None:
@@ -249,7 +225,7 @@ def _write(task: Task, volume: OctVolume, number: int) -> VolumeRecord:
             raise OctReadError(task.source.path, text)
         volume.warnings.append(text)
     prepared = prepare_volume(volume, task.options)
-    volume_id = task.base_id if number == 0 else f"{task.base_id}_{number + 1}"
+    volume_id = numbered_name(task.base_id, number)
     sizes = _write_files(task, prepared, volume_id)
     key = volume.subject_key
     hashed = hashlib.sha256(f"{task.salt}|{key}".encode()).hexdigest()[:12] if key else ""

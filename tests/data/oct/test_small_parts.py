@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from ppi_med.data.oct.geometry import between_bscans
 from ppi_med.data.oct.labels import Facts, Labels, merge
+from ppi_med.data.oct.names import volume_name
 from ppi_med.data.oct.options import ReadOptions, parse_spacing
 from ppi_med.data.oct.pixels import pad_width, pixel_hash, to_uint8, to_unsigned
 from ppi_med.data.oct.sources import find_sources, natural_key
 from ppi_med.data.oct.volume import OctReadError, OctVolume, Spacing, check_size
-from ppi_med.data.oct.worker import volume_name
 from tests.data.oct import writers
 
 
