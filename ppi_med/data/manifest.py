@@ -84,7 +84,7 @@ class ManifestRow:
         row = {name: _cell(getattr(self, name)) for name in COLUMNS}
         row["provenance"] = json.dumps(self.provenance, ensure_ascii=False, sort_keys=True)
         row["warnings"] = json.dumps(list(self.warnings), ensure_ascii=False)
-        return row | self.extra
+        return self.extra | row
 
     @classmethod
     def from_cells(cls, cells: dict[str, str], where: str = "manifest") -> ManifestRow:
@@ -114,17 +114,17 @@ class ManifestRow:
 def write_manifest(path: str | Path, rows: Iterable[ManifestRow]) -> Path:
     """Write rows to `.csv` or `.parquet`, one after the other, atomically.
 
-    CSV takes its columns from the first row; a later row with a further column is refused.
+    The columns are those of the first row; a later row with a further column is refused.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: for a row whose extra columns are not those of the first one, or a volume_id
-            that comes twice.
+        ValueError: for a row whose extra columns are not those of the first one or have the name
+            of one of `COLUMNS`, or a volume_id that comes twice.
         ImportError: for Parquet without pyarrow.
     """
-    path = Path(path)
+    path, rows = Path(path), _checked(rows)
     with atomic_path(path) as temporary:
         if path.suffix == ".parquet":
             _write_parquet(temporary, rows)
@@ -134,21 +134,33 @@ def write_manifest(path: str | Path, rows: Iterable[ManifestRow]) -> Path:
     return path
 
 
-def _write_csv(stream: Any, rows: Iterable[ManifestRow]) -> None:
-    writer: csv.DictWriter[str] | None = None
+def _checked(rows: Iterable[ManifestRow]) -> Iterator[ManifestRow]:
+    """Yield the rows; raise where a file could not tell them apart or hold their columns."""
     seen: set[str] = set()
+    extra: list[str] | None = None
     for row in rows:
         if row.volume_id in seen:
             raise ValueError(f"volume_id {row.volume_id!r} comes twice, expected it once.")
         seen.add(row.volume_id)
+        if extra is None:
+            extra = list(row.extra)
+            for name in extra:
+                if name in COLUMNS:
+                    raise ValueError(f"the extra column {name!r} is one of the manifest's own.")
+        elif list(row.extra) != extra:
+            raise ValueError(
+                f"{row.volume_id} has the extra columns {list(row.extra)}, expected those of the "
+                f"first row: {extra}."
+            )
+        yield row
+
+
+def _write_csv(stream: Any, rows: Iterable[ManifestRow]) -> None:
+    writer: csv.DictWriter[str] | None = None
+    for row in rows:
         if writer is None:
             writer = csv.DictWriter(stream, [*COLUMNS, *row.extra], lineterminator="\n")
             writer.writeheader()
-        elif [*COLUMNS, *row.extra] != list(writer.fieldnames):
-            raise ValueError(
-                f"{row.volume_id} has the extra columns {list(row.extra)}, expected those of the "
-                f"first row: {list(writer.fieldnames)[len(COLUMNS) :]}."
-            )
         writer.writerow(row.cells())
     if writer is None:
         csv.DictWriter(stream, COLUMNS, lineterminator="\n").writeheader()

@@ -90,13 +90,19 @@ def test_errors_name_the_place(text: str, reason: str, tmp_path: Path) -> None:
         read_manifest(tmp_path / "m.csv")
 
 
-def test_writing_refuses_and_leaves_the_old_file(tmp_path: Path) -> None:
-    path = write_manifest(tmp_path / "m.csv", ROWS)
+@pytest.mark.parametrize("name", ["m.csv", "m.parquet"])
+def test_writing_refuses_and_leaves_the_old_file(name: str, tmp_path: Path) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    path = write_manifest(tmp_path / name, ROWS)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="'a' comes twice"):
         write_manifest(path, [ROWS[0], ROWS[0]])
     with pytest.raises(ValueError, match="extra columns"):
         write_manifest(path, [ROWS[0], ManifestRow("b")])
+    with pytest.raises(ValueError, match="'reader' is one of the manifest's own"):
+        write_manifest(path, [ManifestRow("b", extra={"reader": "AB"})])
+    assert ManifestRow("b", extra={"volume_id": "c"}).cells()["volume_id"] == "b"
     assert path.read_bytes() == before
     with pytest.raises(FileNotFoundError):
         read_manifest(tmp_path / "gone.csv")

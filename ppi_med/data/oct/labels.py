@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from ppi_med.data.manifest import COLUMNS
 from ppi_med.data.oct.volume import Laterality, normal_laterality
 
 FIELDS = ("subject", "eye", "visit", "site", "label")
 RESERVED = ("file", *FIELDS, "label_rule")
+_TAKEN = {*COLUMNS, "image", "lesion"} - {*RESERVED}
+"""Names that the conversion itself writes to the manifest or the datalist."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,17 @@ class Labels:
     """A table with a column `file` and any of subject, eye, visit, site, label, label_rule.
 
     `file` is a path relative to the converted folder; a bare file name is enough where it is
-    unique. Columns of other names are kept.
+    unique. Columns of other names are kept; one that the conversion itself writes, such as
+    `volume_id`, is refused.
 
     Args:
         path: CSV, UTF-8.
 
     Raises:
         FileNotFoundError: if there is no such table.
-        ValueError: naming table and line: no column `file`, a file that comes twice, a label that
-            is no whole number, an eye that is neither OD nor OS.
+        ValueError: naming table and line: no column `file`, a column of a name that is taken or
+            comes twice, a file that comes twice, a label that is no whole number, an eye that is
+            neither OD nor OS.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -111,6 +116,7 @@ class Labels:
                 raise ValueError(
                     f"{self.path.name}: columns {list(self.columns)}, expected one named 'file'."
                 )
+            self._check_columns()
             for cells in reader:
                 where = f"{self.path.name}, line {reader.line_num}"
                 if None in cells or None in cells.values():
@@ -119,6 +125,16 @@ class Labels:
                 if name in self._rows:
                     raise ValueError(f"{where}: {name!r} comes twice, expected it once.")
                 self._rows[name] = _facts(cells, where, self.path.name, self.extra_columns)
+
+    def _check_columns(self) -> None:
+        for name in self.columns:
+            if name in _TAKEN:
+                raise ValueError(
+                    f"{self.path.name}: the conversion writes a column {name!r} of its own; give "
+                    "that of the table another name."
+                )
+            if self.columns.count(name) > 1:
+                raise ValueError(f"{self.path.name}: two columns are named {name!r}, expected one.")
 
 
 def _facts(cells: dict[str, str], where: str, table: str, extra: tuple[str, ...]) -> Facts:
