@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from ppi_med.data.oct.nifti import read_nifti
 from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.prepare import prepare_volume
 from ppi_med.data.oct.registry import READERS, reader_for
-from ppi_med.data.oct.sources import Source, find_sources, natural_key
+from ppi_med.data.oct.sources import Source, find_sources, make_source, natural_key
 from ppi_med.data.oct.stack import read_pictures
 from ppi_med.data.oct.volume import Laterality, OctReadError, OctVolume, Spacing
 
@@ -72,13 +73,13 @@ def find_inputs(paths: str | Path | Sequence[str | Path]) -> list[Source]:
 
 def _sources(path: Path) -> list[Source]:
     if _is_nifti(path) and path.is_file():
-        return [Source(path, path.name, NIFTI, (path,))]
+        return [make_source(path, path.name, NIFTI, (path,))]
     if not path.is_dir():
         reader = (reader_for(path) or "") if path.exists() else ""
-        return [Source(path, path.name or str(path), reader, (path,))]
+        return [make_source(path, path.name or str(path), reader, (path,))]
     found = find_sources(path).sources
     found += [
-        Source(file, file.relative_to(path).as_posix(), NIFTI, (file,))
+        make_source(file, file.relative_to(path).as_posix(), NIFTI, (file,))
         for file in path.rglob("*.nii*")
         if _is_nifti(file) and not _is_aside(file.relative_to(path))
     ]
@@ -122,7 +123,7 @@ def read_volumes(
         OSError: if the system refuses the file.
     """
     options = options or ReadOptions()
-    if not source.reader:
+    if not source.reader or source.fault:
         raise OctReadError(source.path, _why_no_reader(source))
     if source.reader == NIFTI:
         read = [_read_nifti(source.path)]
@@ -172,6 +173,8 @@ def load_volume(
 
 
 def _why_no_reader(source: Source) -> str:
+    if source.fault:
+        return source.fault
     if source.path.is_dir():
         return "no OCT file was found in this folder."
     if not source.path.exists():
@@ -205,4 +208,4 @@ def _name(source: Source) -> str:
     relative = source.relative
     if source.reader == NIFTI and relative.lower().endswith(".gz"):
         relative = relative[: -len(".gz")]
-    return volume_name(relative, folder=source.path.is_dir())
+    return volume_name(relative, folder=os.path.isdir(source.path))

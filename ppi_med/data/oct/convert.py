@@ -209,7 +209,7 @@ def _spacing(value: Any) -> Spacing:
 
 
 def _plain_name(source: Source) -> str:
-    return volume_name(source.relative, folder=source.path.is_dir())
+    return volume_name(source.relative, folder=os.path.isdir(source.path))
 
 
 def _check_output(run: _Run, prune: bool) -> None:

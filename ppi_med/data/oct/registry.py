@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -67,7 +68,7 @@ def reader_for(path: str | Path) -> str | None:
         ('matlab', None)
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, False where the system refuses to tell
         return "images"
     name = _BY_SUFFIX.get(path.suffix.lower())
     if name is None and is_dicom(path):

@@ -25,12 +25,14 @@ class Source:
         relative: `path` relative to the converted folder, with forward slashes.
         reader: name of the reader; "" for an empty folder.
         files: all files it is read from, in natural order.
+        fault: why it cannot be read, where the search has found that out already.
     """
 
     path: Path
     relative: str
     reader: str
     files: tuple[Path, ...]
+    fault: str = ""
 
     def sha256(self) -> str:
         """Return the hash of the file, or of the names and hashes of several files."""
@@ -54,6 +56,27 @@ class Found:
     ignored: Counter[str] = field(default_factory=Counter)
 
 
+def make_source(
+    path: Path, relative: str, reader: str, files: tuple[Path, ...], fault: str = ""
+) -> Source:
+    """Return a source; one with a name that is no UTF-8 has it escaped, and a fault."""
+    base = path if os.path.isdir(path) else path.parent
+    for name in (relative, *(_relative(file, base) for file in files)):
+        if (shown := escaped(name)) != name and not fault:
+            fault = f"the name {shown} is not UTF-8: rename it and run again."
+    return Source(path, escaped(relative), reader, files, fault)
+
+
+def escaped(name: str) -> str:
+    r"""Return a name with the bytes that are no UTF-8 written out.
+
+    Examples:
+        >>> escaped("M\udcfcller.vol")
+        'M\\udcfcller.vol'
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key that counts numbers as numbers: B2 comes before B10.
 
@@ -62,7 +85,7 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
         ['b1', 'B2', 'B10']
     """
     pieces = re.split(r"(\d+)", text)
-    key = [(0, int(p), "") if p.isdigit() else (1, 0, p.casefold()) for p in pieces if p]
+    key = [(0, int(p), "") if p.isdecimal() else (1, 0, p.casefold()) for p in pieces if p]
     return [*key, (2, 0, text)]
 
 
@@ -75,7 +98,8 @@ def find_sources(
     - A Heidelberg XML takes the pictures of its folder and of the folders right below it.
     - A TIFF of several pages is a source. The other pictures of a folder are one stack, or one
       source each with `images="single"`.
-    - A folder without anything in it is a source without a reader, so that it is reported.
+    - A folder without anything in it is a source without a reader, so that it is reported; so is
+      a folder or an XML that the system refuses, with a fault.
 
     Hidden files and folders, and the folders in `skip`, are passed over.
 
@@ -86,17 +110,21 @@ def find_sources(
     if not root.exists():
         raise FileNotFoundError(f"No file or folder {root}.")
     if root.is_file():
-        return Found([Source(root, root.name, reader_for(root) or "", (root,))])
+        return Found([make_source(root, root.name, reader_for(root) or "", (root,))])
     skipped = {Path(path).resolve() for path in skip}
     found = Found()
     claimed: set[Path] = set()
-    for folder, names, files in os.walk(root):
+
+    def report(error: OSError) -> None:
+        found.sources.append(_refused(Path(error.filename), root, error))
+
+    for folder, names, files in os.walk(root, onerror=report):
         here = Path(folder)
         names[:] = sorted((n for n in names if not n.startswith(".")), key=natural_key)
         names[:] = [name for name in names if (here / name).resolve() not in skipped]
         visible = sorted((n for n in files if not n.startswith(".")), key=natural_key)
         if not files and not names and here != root:
-            found.sources.append(Source(here, _relative(here, root), "", ()))
+            found.sources.append(make_source(here, _relative(here, root), "", ()))
         _add_folder(found, claimed, root, here, visible, images)
     found.sources.sort(key=lambda source: natural_key(source.relative))
     return found
@@ -106,43 +134,59 @@ def _add_folder(
     found: Found, claimed: set[Path], root: Path, here: Path, names: list[str], images: ImageMode
 ) -> None:
     pictures = [here / name for name in names if (here / name).suffix.lower() in IMAGE_SUFFIXES]
-    exports = [here / n for n in names if n.lower().endswith(".xml") and _is_export(here / n)]
+    exports: list[Path] = []
+    refused: list[Path] = []
+    for path in (here / name for name in names if name.lower().endswith(".xml")):
+        try:
+            exports += [path] * _is_export(path)
+        except OSError as error:
+            refused.append(path)
+            found.sources.append(_refused(path, root, error))
     if exports:
         below = [path for path in _pictures_below(here) if path not in claimed]
         claimed.update(pictures, below)
         for path in exports:
             files = (path, *pictures, *below)
-            found.sources.append(Source(path, _relative(path, root), "heidelberg-xml", files))
+            found.sources.append(make_source(path, _relative(path, root), "heidelberg-xml", files))
     loose: list[Path] = []
     for path in pictures:
         if path in claimed:
             continue
         if images == "single" or _is_multipage(path):
-            found.sources.append(Source(path, _relative(path, root), "images", (path,)))
+            found.sources.append(make_source(path, _relative(path, root), "images", (path,)))
         else:
             loose.append(path)
     if loose:
-        relative = _relative(here, root) if here != root else here.resolve().name
-        found.sources.append(Source(here, relative, "images", tuple(loose)))
+        found.sources.append(make_source(here, _folder_name(here, root), "images", tuple(loose)))
     for name in names:
         path = here / name
-        if path in pictures or path in exports:
+        if path in pictures or path in exports or path in refused:
             continue
         reader = reader_for(path)
         if reader in (None, "heidelberg-xml"):
-            found.ignored[path.suffix.lower() or path.name] += 1
+            found.ignored[escaped(path.suffix.lower() or path.name)] += 1
         else:
-            found.sources.append(Source(path, _relative(path, root), reader or "", (path,)))
+            found.sources.append(make_source(path, _relative(path, root), reader or "", (path,)))
+
+
+def _refused(path: Path, root: Path, error: OSError) -> Source:
+    """Return the source that says why the system does not let a file or folder be read."""
+    fault = f"{type(error).__name__}: {error.strerror or error}."
+    return make_source(path, _folder_name(path, root), "", (), fault)
 
 
 def _pictures_below(folder: Path) -> list[Path]:
     """Return the pictures in the folders right below, but for those with an export of their own."""
     result: list[Path] = []
     for child in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
-        if child.name.startswith(".") or not child.is_dir():
+        if child.name.startswith(".") or not os.path.isdir(child):
             continue
-        inside = sorted(child.iterdir(), key=lambda path: natural_key(path.name))
-        if not any(path.suffix.lower() == ".xml" and _is_export(path) for path in inside):
+        try:
+            inside = sorted(child.iterdir(), key=lambda path: natural_key(path.name))
+            own = any(path.suffix.lower() == ".xml" and _is_export(path) for path in inside)
+        except OSError:  # reported when the search comes there
+            continue
+        if not own:
             result += [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
     return result
 
@@ -165,6 +209,10 @@ def _is_multipage(path: Path) -> bool:
             return True
     except Exception:  # a damaged picture is reported by the reader, by name
         return False
+
+
+def _folder_name(path: Path, root: Path) -> str:
+    return _relative(path, root) if path != root else path.resolve().name
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -120,6 +120,8 @@ def convert_source(task: Task) -> Result:
     that was killed repeats exactly the sources without one.
     """
     source = task.source
+    if source.fault:
+        return Result(source.relative, "failed", source.fault)
     if not source.reader:
         reason = "the folder is empty." if source.path.is_dir() else "no reader for this file."
         return Result(source.relative, "failed", reason)
