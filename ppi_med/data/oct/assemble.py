@@ -89,7 +89,7 @@ def _add(
     kept: list[ManifestRow] = []
     warnings: list[str] = []
     provenance: dict[str, str] = {}
-    reasons: list[str] = []
+    reasons = list(result.refused)
     duplicates = 0
     for record in result.volumes:
         try:
@@ -114,7 +114,7 @@ def _add(
         provenance |= record.provenance | row.provenance
     if len(kept) < len(result.volumes):
         # the record would let a re-run keep files that were removed here
-        (output / RECORDS / f"{result.volumes[0].volume_id}.json").unlink(missing_ok=True)
+        (output / RECORDS / f"{result.base_id}.json").unlink(missing_ok=True)
     status = result.status
     if reasons:
         status = "duplicate" if duplicates == len(reasons) else "failed"  # type: ignore[assignment]

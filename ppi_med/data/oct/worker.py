@@ -63,6 +63,8 @@ class Result:
         reason: why it failed or is no OCT.
         sha256: of the source.
         volumes: the volumes written or kept.
+        refused: why further volumes of the source were refused.
+        base_id: as in `Task`.
     """
 
     relative: str
@@ -70,6 +72,8 @@ class Result:
     reason: str = ""
     sha256: str = ""
     volumes: tuple[VolumeRecord, ...] = ()
+    refused: tuple[str, ...] = ()
+    base_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,8 +136,7 @@ def convert_source(task: Task) -> Result:
         if kept is not None:
             return kept
         _forget(task)
-        volumes = _read(task)
-        records = tuple(_write(task, volume, number) for number, volume in enumerate(volumes))
+        records, refused = _write_all(task, _read(task))
     except NotOctError as error:
         return Result(source.relative, "ignored", error.reason, sha256)
     except OctReadError as error:
@@ -150,8 +153,9 @@ def convert_source(task: Task) -> Result:
         reason = f"unexpected {type(error).__name__}: {text} (please report it)."
         return Result(source.relative, "failed", reason, sha256)
     body = {"sha256": sha256, "options": task.options_hash, "source": source.relative}
-    write_json(task.record_path, body | {"volumes": [asdict(record) for record in records]})
-    return Result(source.relative, "ok", "", sha256, records)
+    done = {"volumes": [asdict(record) for record in records], "refused": refused}
+    write_json(task.record_path, body | done)
+    return Result(source.relative, "ok", "", sha256, records, refused, task.base_id)
 
 
 def _forget(task: Task) -> None:
@@ -187,7 +191,8 @@ def read_record(task: Task, sha256: str) -> Result | None:
                     return None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # no record, or not a whole one: convert again
-    return Result(task.source.relative, "kept", "", sha256, records)
+    refused = tuple(body.get("refused", ()))
+    return Result(task.source.relative, "kept", "", sha256, records, refused, task.base_id)
 
 
 def _record(item: dict[str, Any]) -> VolumeRecord:
@@ -219,6 +224,33 @@ def _mention_unused(source: Source, volumes: list[OctVolume]) -> None:
         )
 
 
+def _write_all(
+    task: Task, volumes: list[OctVolume]
+) -> tuple[tuple[VolumeRecord, ...], tuple[str, ...]]:
+    """Write the volumes of a source; return their records and why others were refused.
+
+    Raises:
+        OctReadError: if none is left.
+    """
+    records: list[VolumeRecord] = []
+    refused: list[str] = []
+    try:
+        for number, volume in enumerate(volumes):
+            try:
+                records.append(_write(task, volume, number))
+            except OctReadError as error:
+                which = f"volume {number + 1} of {len(volumes)}: " if len(volumes) > 1 else ""
+                refused.append(f"{which}{error.reason}")
+        if not records:
+            raise OctReadError(task.source.path, " ".join(refused))
+    except Exception:  # a failed source leaves no volume behind
+        for number in range(len(volumes)):
+            for name in _file_names(numbered_name(task.base_id, number)):
+                (task.output / name).unlink(missing_ok=True)
+        raise
+    return tuple(records), tuple(refused)
+
+
 def _write(task: Task, volume: OctVolume, number: int) -> VolumeRecord:
     n_slices = volume.shape[0]
     if task.expect_slices not in (None, n_slices):
@@ -246,9 +278,13 @@ def _write(task: Task, volume: OctVolume, number: int) -> VolumeRecord:
     )
 
 
+def _file_names(volume_id: str) -> tuple[str, str]:
+    """Return the paths of a volume and of its mask below the data set."""
+    return f"volumes/{volume_id}.nii.gz", f"masks/{volume_id}.nii.gz"
+
+
 def _write_files(task: Task, prepared: PreparedVolume, volume_id: str) -> dict[str, int]:
-    name = f"volumes/{volume_id}.nii.gz"
-    mask_name = f"masks/{volume_id}.nii.gz"
+    name, mask_name = _file_names(volume_id)
     sizes = {}
     if prepared.mask is not None:
         write_nifti(task.output / mask_name, prepared.mask, prepared.spacing)
