@@ -12,22 +12,25 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from numpy.typing import NDArray
 
 from ppi_med.data.oct.intensity import intensity_levels
 from ppi_med.data.oct.nifti import read_nifti
 from ppi_med.data.oct.options import ReadOptions, parse_spacing
+from ppi_med.data.oct.pixels import to_uint8
 from ppi_med.data.oct.prepare import prepare_volume
 from ppi_med.data.oct.registry import read_oct
-from ppi_med.data.oct.volume import Spacing
+from ppi_med.data.oct.volume import OctReadError, Spacing
 
 
 class LoadOctVolumed(MapTransform):
     """Load OCT volumes as `(1, S, H, W)` tensors.
 
     NIfTI as written by the conversion, or a file of any supported format, which is then prepared
-    like a converted one. The meta data hold `filename_or_obj`, `spacing_mm` (between, axial,
-    lateral; NaN where unknown), and `background` and `bright` of the whole volume for
-    `NormalizeOctd`.
+    like a converted one. In other NIfTI 16 bits are shifted to 8, and whole numbers up to 255 are
+    kept in whatever type they are stored. The meta data hold `filename_or_obj`, `spacing_mm`
+    (between, axial, lateral; NaN where unknown), and `background` and `bright` of the whole volume
+    for `NormalizeOctd`.
 
     Args:
         keys: items with a path.
@@ -37,7 +40,7 @@ class LoadOctVolumed(MapTransform):
 
     Raises:
         FileNotFoundError: if a file is missing.
-        OctReadError: if it cannot be read.
+        OctReadError: if it cannot be read, or its pixels do not fit into 8 bits.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class LoadOctVolumed(MapTransform):
         meta: dict[str, Any] = {"filename_or_obj": str(path)}
         if path.name.lower().endswith((".nii", ".nii.gz")):
             pixels, spacing = read_nifti(path)
+            pixels = _eight_bits(path, pixels)
         else:
             volume = prepare_volume(read_oct(path, self.options), self.options)
             pixels, spacing = volume.pixels, volume.spacing
@@ -76,6 +80,19 @@ class LoadOctVolumed(MapTransform):
         meta["spacing_mm"] = [_or_nan(spacing[i]) for i in (2, 1, 0)]
         array = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.dtype)
         return MetaTensor(array[None], affine=_affine(spacing), meta=meta)
+
+
+def _eight_bits(path: Path, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    if pixels.dtype in (np.dtype(np.uint8), np.dtype(np.uint16)):
+        return to_uint8(pixels)[0]
+    low, high = pixels.min(), pixels.max()
+    if low >= 0 and high <= 255 and bool((pixels % 1 == 0).all()):  # a mask of another tool
+        return pixels.astype(np.uint8)
+    raise OctReadError(
+        path,
+        f"the pixels are {pixels.dtype} from {low:g} to {high:g}, expected uint8 as the conversion "
+        "writes them; convert the original file.",
+    )
 
 
 def read_options(options: ReadOptions | Mapping[str, Any] | None) -> ReadOptions:

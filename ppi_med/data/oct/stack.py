@@ -71,9 +71,9 @@ def read_pictures(source: Path, files: Sequence[Path], *, colour: Policy = "refu
                 f"picture's {planes[0].shape[0]} x {planes[0].shape[1]}; if these pictures are no "
                 "volume, convert them with --images single.",
             )
-        if not planes:
-            count = max(len(files), 1)
-            check_size(source, (count, *plane.shape), plane.dtype.itemsize)
+        # a file may hold many pages: their number is only known when they have come
+        count = max(len(files), len(planes) + 1)
+        check_size(source, (count, *plane.shape), plane.dtype.itemsize)
         planes.append(plane)
     kinds = {plane.dtype for plane in planes}
     if len(kinds) > 1:

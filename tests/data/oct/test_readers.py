@@ -133,3 +133,16 @@ def test_the_stack_of_a_folder_sorts_by_number(tmp_path: Path) -> None:
     folder.mkdir()
     with pytest.raises(OctReadError, match="no pictures"):
         read_oct(folder)
+
+
+def test_the_pages_of_a_picture_count_for_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ppi_med.data.oct import volume
+
+    path = writers.write_multipage(tmp_path / "a.tif", PIXELS)
+    page = 4 * PIXELS[0].size  # a page alone is checked with 4 bytes a pixel
+    monkeypatch.setattr(volume, "MAX_BYTES", page)
+    assert PIXELS.nbytes > page
+    with pytest.raises(OctReadError, match="the limit is"):
+        read_oct(path)

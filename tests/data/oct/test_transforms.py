@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,7 @@ from ppi_med.data.oct.transforms import (
     oct_augmentations,
     position_ids,
 )
-from ppi_med.data.oct.volume import Spacing
+from ppi_med.data.oct.volume import OctReadError, Spacing
 from tests.data.oct import writers
 
 PIXELS = writers.volume((100, 12, 9))
@@ -52,6 +53,25 @@ def test_load(item: dict) -> None:
     assert LoadOctVolumed("image", dtype="float32")(item)["image"].dtype == torch.float32
     missing = LoadOctVolumed(["image", "other"], allow_missing_keys=True)(item)
     assert "other" not in missing
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.float32])
+def test_pixels_of_other_types_are_never_wrapped(tmp_path: Path, kind: type) -> None:
+    path = tmp_path / "a.nii"
+
+    def load(array: np.ndarray) -> np.ndarray:
+        nib.save(nib.Nifti1Image(array.astype(kind), np.eye(4)), path)
+        return LoadOctVolumed("image")({"image": path})["image"][0].numpy()
+
+    mask = (PIXELS > 128).transpose(2, 1, 0)
+    np.testing.assert_array_equal(load(mask), PIXELS > 128)
+    wide = PIXELS.transpose(2, 1, 0).astype(np.uint16) * 16
+    if kind is np.uint16:
+        np.testing.assert_array_equal(load(wide), PIXELS)
+        return
+    for array in (wide, -1 * mask):
+        with pytest.raises(OctReadError, match="expected uint8"):
+            load(array)
 
 
 def test_load_unknown_spacing_and_vendor_files(tmp_path: Path) -> None:
