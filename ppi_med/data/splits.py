@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ppi_med.data.manifest import ManifestRow
+from ppi_med.data.manifest import COLUMNS, ManifestRow
 from ppi_med.errors import UsageError
 from ppi_med.io import write_json
 
@@ -127,7 +127,7 @@ def make_splits(
 
     Raises:
         ValueError: for fractions that are not three shares, a bad number of folds, a fraction
-            that gets no subject, or fewer subjects than folds.
+            that gets no subject, fewer subjects than folds, or an unknown row field.
 
     Examples:
         >>> rows = [ManifestRow(f"v{i}", subject=f"s{i}", label=i % 2) for i in range(10)]
@@ -214,6 +214,22 @@ def read_splits(path: str | Path) -> Splits:
     return splits
 
 
+def check_stratify(names: Iterable[str], extra: Iterable[str] = ()) -> None:
+    """Check the names of the row fields that are to make the strata.
+
+    Args:
+        names: asked for.
+        extra: further columns that the rows have.
+
+    Raises:
+        UsageError: for a name that no row has.
+    """
+    known = [*COLUMNS, *extra]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"stratify is {name!r}, expected some of {known}.")
+
+
 def _shares(fractions: Sequence[float]) -> list[float]:
     values = [float(f) for f in fractions]
     if len(values) != len(PARTS) or min(values) < 0 or values[0] <= 0:
@@ -232,6 +248,7 @@ def _strata(
     for row in rows:
         if not row.subject or row.label is None:
             continue
+        check_stratify(stratify, row.extra)
         found = values.setdefault(row.subject, [set() for _ in stratify])
         for kept, name in zip(found, stratify, strict=True):
             kept.add(str(row.extra[name] if name in row.extra else getattr(row, name)))

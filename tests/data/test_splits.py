@@ -113,6 +113,7 @@ def test_a_subject_with_two_labels_or_sites_stays_whole() -> None:
         ({"fractions": (0.5, -0.1, 0.6)}, "none negative"),
         ({"folds": 1}, "folds is 1"),
         ({"folds": 99}, "expected 0 or 2 to"),
+        ({"stratify": ("site", "vendor")}, "stratify is 'vendor', expected some of"),
     ],
 )
 def test_nonsense_is_refused(options: dict, reason: str) -> None:

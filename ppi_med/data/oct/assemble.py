@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ppi_med.data.manifest import ManifestRow
-from ppi_med.data.oct.labels import Facts, Labels, facts_from_pattern, merge
+from ppi_med.data.oct.labels import Facts
 from ppi_med.data.oct.options import Policy
 from ppi_med.data.oct.patients import Patients
 from ppi_med.data.oct.report import Outcome
@@ -41,15 +41,14 @@ class _RefusedError(Exception):
 
 def assemble(
     results: Sequence[Result],
-    root: Path,
+    facts: Iterable[Facts],
     output: Path,
-    labels: Labels | None,
-    pattern: re.Pattern[str] | None,
+    extra: Sequence[str] = (),
     *,
     laterality_policy: Policy = "refuse",
     subject_policy: Policy = "refuse",
 ) -> tuple[list[ManifestRow], list[Outcome]]:
-    """Join the results with the labels, in the order of the sources.
+    """Join the results with the facts of the same sources, in their order.
 
     A volume with the pixels of an earlier one is a duplicate and its files are removed; if subject,
     eye or label differ between the two it is a contradiction and fails.
@@ -61,19 +60,11 @@ def assemble(
     Returns:
         The manifest's rows and the outcomes.
     """
-    extra = labels.extra_columns if labels is not None else ()
-    told = [(result, _facts(result, labels, pattern)) for result in results]
+    told = list(zip(results, facts, strict=False))  # fewer results where the run was stopped
     state = _State(Patients(told), laterality_policy, subject_policy)
-    for result, facts in told:
-        _add(state, result, facts, extra, output)
+    for result, known in told:
+        _add(state, result, known, extra, output)
     return state.rows, state.outcomes
-
-
-def _facts(result: Result, labels: Labels | None, pattern: re.Pattern[str] | None) -> Facts:
-    return merge(
-        labels.find(result.relative) if labels is not None else None,
-        facts_from_pattern(pattern, result.relative) if pattern is not None else None,
-    )
 
 
 def _add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from ppi_med.data.datalist import make_datalist, write_datalist
 from ppi_med.data.manifest import ManifestRow, read_manifest, write_manifest
 from ppi_med.data.oct.assemble import assemble
-from ppi_med.data.oct.labels import Labels, compile_pattern
+from ppi_med.data.oct.labels import Facts, Labels, compile_pattern, told_facts
 from ppi_med.data.oct.names import unique_names, volume_name
 from ppi_med.data.oct.options import Policy, ReadOptions, parse_spacing
 from ppi_med.data.oct.pool import run_all
@@ -21,7 +22,7 @@ from ppi_med.data.oct.sources import ImageMode, Source, find_sources
 from ppi_med.data.oct.volume import Laterality, Spacing
 from ppi_med.data.oct.worker import RECORDS, Task
 from ppi_med.data.splits import FILE_NAME as SPLITS_NAME
-from ppi_med.data.splits import Splits, make_splits, read_splits, write_splits
+from ppi_med.data.splits import Splits, check_stratify, make_splits, read_splits, write_splits
 from ppi_med.io import remove_left_overs
 
 MANIFEST_NAME = "manifest.csv"
@@ -150,6 +151,8 @@ def convert_folder(
     root, output = Path(source), Path(output)
     table = Labels(labels) if labels is not None else None
     compiled = compile_pattern(pattern) if pattern is not None else None
+    splits = splits or SplitOptions()
+    check_stratify(splits.stratify, table.extra_columns if table is not None else ())
     found = find_sources(root, images=images, skip=[output])
     if table is not None:
         table.check_bare_names(item.relative for item in found.sources)
@@ -163,10 +166,10 @@ def convert_folder(
         overwrite,
         salt,
     )
-    names = unique_names(found.sources, _plain_name)
+    sources, facts = _with_facts(found.sources, table, compiled)
+    names = unique_names(sources, _plain_name)
     tasks = [
-        replace(base, source=item, base_id=name)
-        for item, name in zip(found.sources, names, strict=True)
+        replace(base, source=item, base_id=name) for item, name in zip(sources, names, strict=True)
     ]
     run = _Run(root, output, tasks, table)
     if found.ignored:
@@ -179,10 +182,9 @@ def convert_folder(
     results, interrupted = run_all(tasks, workers or os.cpu_count() or 1, progress)
     rows, outcomes = assemble(
         results,
-        root,
+        facts,
         output,
-        table,
-        compiled,
+        table.extra_columns if table is not None else (),
         laterality_policy=laterality_policy,
         subject_policy=subject_policy,
     )
@@ -192,7 +194,7 @@ def convert_folder(
             run.notes.append(
                 f"{table.path.name}: {len(names)} rows fit no source, first {names[0]!r}."
             )
-        _finish(run, rows, splits or SplitOptions())
+        _finish(run, rows, splits)
     report = ConversionReport(tuple(outcomes), tuple(run.notes), interrupted, output)
     report.write(output / REPORT_NAME)
     return report
@@ -206,6 +208,30 @@ def _spacing(value: Any) -> Spacing:
     if len(value) != 3:
         raise ValueError(f"spacing is {value!r}, expected (lateral, axial, between) in mm.")
     return Spacing(*value)
+
+
+def _with_facts(
+    sources: Sequence[Source], table: Labels | None, pattern: re.Pattern[str] | None
+) -> tuple[list[Source], list[Facts]]:
+    """Return what the user tells of each source; one in which the pattern finds nonsense fails.
+
+    Raises:
+        ValueError: if it does so in all of them: then the pattern is wrong.
+    """
+    checked: list[Source] = []
+    facts: list[Facts] = []
+    errors: list[ValueError] = []
+    for source in sources:
+        try:
+            facts.append(told_facts(table, pattern, source.relative))
+            checked.append(source)
+        except ValueError as error:
+            facts.append(Facts())
+            checked.append(replace(source, fault=source.fault or str(error)))
+            errors.append(error)
+    if errors and len(errors) == len(sources):
+        raise errors[0]
+    return checked, facts
 
 
 def _plain_name(source: Source) -> str:
@@ -241,8 +267,15 @@ def _remove_leftovers(output: Path) -> None:
 
 
 def _finish(run: _Run, rows: list[ManifestRow], options: SplitOptions) -> None:
-    """Write manifest, splits and datalist."""
+    """Write manifest, splits and datalist; without a volume, remove those of an earlier run."""
     if not rows:
+        old = [run.output / name for name in (MANIFEST_NAME, DATALIST_NAME)]
+        old = [path for path in old if path.exists()]
+        for path in old:
+            path.unlink()
+        if old:
+            names = " and ".join(path.name for path in old)
+            run.notes.append(f"no volume is left: {names} of the earlier run removed.")
         return
     write_manifest(run.output / MANIFEST_NAME, rows)
     splits = _splits(run, rows, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -198,6 +199,18 @@ def facts_from_pattern(pattern: re.Pattern[str], relative: str) -> Facts | None:
     )
 
 
+def told_facts(labels: Labels | None, pattern: re.Pattern[str] | None, relative: str) -> Facts:
+    """Return what table and pattern tell of a source; the table wins.
+
+    Raises:
+        ValueError: if the pattern finds a label or an eye that is none.
+    """
+    return merge(
+        labels.find(relative) if labels is not None else None,
+        facts_from_pattern(pattern, relative) if pattern is not None else None,
+    )
+
+
 def merge(first: Facts | None, second: Facts | None) -> Facts:
     """Return the facts of `first`, with gaps filled from `second`."""
     a, b = first or Facts(), second or Facts()
@@ -221,7 +234,7 @@ def _label(text: str, where: str) -> int | None:
         value = float(text)
     except ValueError:
         value = -1.0
-    if value < 0 or value != int(value):
+    if not math.isfinite(value) or value < 0 or value != int(value):
         raise ValueError(f"{where}: label is {text!r}, expected a class number 0, 1, ... or none.")
     return int(value)
 

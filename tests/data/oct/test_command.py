@@ -43,6 +43,17 @@ def test_exit_codes(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert error.startswith("convert_oct.py: bad.csv, line 2: label is 'GA', expected a class")
 
 
+def test_an_unknown_column_is_told_before_the_work(
+    raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (raw / "labels.csv").write_text("file,grader\na.mat,AB\n")
+    labels = ["--labels", str(raw / "labels.csv")]
+    assert main(_run(raw, *labels, "--stratify", "site,vendor")) == 2
+    assert "stratify is 'vendor', expected some of" in capsys.readouterr().err
+    assert not (raw.parent / "out").exists()
+    assert main(_run(raw, *labels, "--stratify", "site,grader")) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -280,3 +280,18 @@ def test_a_single_file_and_a_pattern(tmp_path: Path) -> None:
         convert(raw, tmp_path / "x", pattern="(")
     with pytest.raises(ValueError, match="expected some of"):
         convert(raw, tmp_path / "x", pattern="(?P<who>x)")
+
+
+def test_a_path_in_which_the_pattern_finds_nonsense(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for number, name in enumerate(("s1_0", "s2_GA")):
+        writers.write_mat(raw / f"{name}.mat", writers.volume(seed=number))
+    pattern = r"(?P<subject>s\d)_(?P<label>\w+)"
+    report = convert(raw, tmp_path / "out", pattern=pattern)
+    (outcome,) = report.failed
+    assert outcome.source == "s2_GA.mat" and "label is 'GA', expected a class" in outcome.reason
+    assert [path.name for path in (tmp_path / "out" / "volumes").iterdir()] == ["s1_0.nii.gz"]
+    (raw / "s1_0.mat").unlink()
+    with pytest.raises(ValueError, match="label is 'GA'"):
+        convert(raw, tmp_path / "all", pattern=pattern)

@@ -69,6 +69,17 @@ def test_a_source_that_went_bad_leaves_no_old_volume(tmp_path: Path) -> None:
     assert [row.volume_id for row in read_manifest(out / "manifest.csv")] == ["b"]
 
 
+def test_nothing_names_volumes_that_are_gone(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw.mkdir()
+    writers.write_mat(raw / "a.mat", writers.volume())
+    convert(raw, out)
+    report = convert(raw, out, expect_slices=9)
+    assert not list((out / "volumes").iterdir())
+    assert not (out / "manifest.csv").exists() and not (out / "datalist.json").exists()
+    assert "no volume is left: manifest.csv and datalist.json of the earlier" in report.table()
+
+
 @pytest.mark.slow
 def test_killed_and_run_again(tmp_path: Path) -> None:
     """Kill -9 in the middle; the next run gives the bytes of an undisturbed one."""

@@ -166,6 +166,8 @@ def test_labels(tmp_path: Path) -> None:
         ("file,label\na,GA\n", "line 2: label is 'GA'"),
         ("file,label\na,-1\n", "label is '-1'"),
         ("file,label\na,0.5\n", "label is '0.5'"),
+        ("file,label\na,inf\n", "labels.csv, line 2: label is 'inf'"),
+        ("file,label\na,nan\n", "labels.csv, line 2: label is 'nan'"),
         ("file,eye\na,both\n", "eye is 'both'"),
         ("file,label\na,1\na,1\n", "line 3: 'a' comes twice"),
         ("file,reader\na,AB\n", "labels.csv: the conversion writes a column 'reader'"),
