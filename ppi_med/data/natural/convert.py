@@ -74,11 +74,13 @@ def part_photos(
             shuffled.setdefault(photo.label, []).append(photo)
     held: set[str] = set()
     kept: set[str] = set()
-    for label, own in shuffled.items():
+    for rank, (label, own) in enumerate(sorted(shuffled.items())):
         random.Random(f"photos-{seed}-{label}").shuffle(own)
         cut = round(validation * len(own))
         held.update(photo.name for photo in own[:cut])
-        most = len(own) if training is None else -(-training // len(shuffled))
+        most = len(own)
+        if training is not None:  # what does not go round evenly falls to the first classes
+            most = training // len(shuffled) + (rank < training % len(shuffled))
         kept.update(photo.name for photo in own[cut:][:most])
     return {
         TRAINING: [p for p in photos if p.name in kept],

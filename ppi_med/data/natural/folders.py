@@ -9,6 +9,9 @@ from ppi_med.data.natural.photo import TEST, TRAINING, Photo, inside
 from ppi_med.data.natural.pixels import MEMBER, SUFFIXES, archive
 from ppi_med.errors import UsageError
 
+_MACOS = "__MACOSX"
+"""Folder that macOS adds to its archives; like hidden files it holds no pictures."""
+
 _TRAINING, _TEST = ("train", "training"), ("test", "val", "validation")
 
 
@@ -61,13 +64,19 @@ def read_folders(source: str | Path) -> list[Photo]:
 
 
 def _listed(path: Path) -> Iterable[tuple[str, str]]:
-    """Yield reference and `<class>/<file>` of each picture, sorted."""
+    """Yield reference and `<class>/<file>` of each picture that is not hidden, sorted."""
     if path.is_dir():
         for file in sorted(path.glob("*/**/*")):
-            if file.suffix.lower() in SUFFIXES and file.is_file():
-                yield str(file), file.relative_to(path).as_posix()
+            name = PurePosixPath(file.relative_to(path).as_posix())
+            if _is_picture(name) and file.is_file():
+                yield str(file), str(name)
         return
     for member in sorted(archive(str(path)).namelist()):
         name = PurePosixPath(inside(member, path.name))
-        if name.suffix.lower() in SUFFIXES and len(name.parts) >= 2:
+        if _is_picture(name) and len(name.parts) >= 2:
             yield f"{path}{MEMBER}{member}", str(name)
+
+
+def _is_picture(name: PurePosixPath) -> bool:
+    hidden = any(part.startswith(".") or part == _MACOS for part in name.parts)
+    return name.suffix.lower() in SUFFIXES and not hidden

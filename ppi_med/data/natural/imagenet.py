@@ -72,6 +72,8 @@ def read_boxes(annotation: Path, image: str) -> tuple[Box, ...]:
     try:
         root = ElementTree.parse(annotation).getroot()
         width, height = (float(root.findtext(f"size/{name}")) for name in ("width", "height"))
+        if not (width > 0 and height > 0):
+            raise ValueError(f"its size is {width:g} x {height:g}")
         corners = [_corners(node) for node in root.iter("bndbox")]
     except Exception as error:  # the parser raises kinds of its own for each attack
         raise UsageError(

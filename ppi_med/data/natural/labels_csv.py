@@ -26,7 +26,7 @@ def read_labels_csv(source: str | Path) -> list[Photo]:
     """
     path = Path(source) / LABELS
     found: dict[str, Photo] = {}
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         missing = [name for name in _REQUIRED if name not in (reader.fieldnames or ())]
         if missing:
@@ -47,6 +47,8 @@ def read_labels_csv(source: str | Path) -> list[Photo]:
 
 
 def _photo(path: Path, row: dict[str, str]) -> Photo:
+    if any(row[name] is None for name in _REQUIRED):
+        raise ValueError(f"too few cells, expected at least those of {list(_REQUIRED)}.")
     # The paths are those in the folder, or those in its images/.
     file = inside(row["file"], path.name).removeprefix(f"{_IMAGES}/")
     boxes: tuple[Box, ...] = ()

@@ -12,6 +12,7 @@ A reference is a path, or a path and a member behind ``::`` where one file holds
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from functools import lru_cache
 from pathlib import Path
@@ -85,13 +86,17 @@ def batch_images(path: str) -> Pixels:
     return np.ascontiguousarray(data.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1))
 
 
-@lru_cache(maxsize=8)
 def archive(path: str) -> zipfile.ZipFile:
-    """Return an archive, opened once.
+    """Return an archive, opened once in a process: a forked one would share the place in the file.
 
     Raises:
         UsageError: where it cannot be read.
     """
+    return _opened(path, os.getpid())
+
+
+@lru_cache(maxsize=8)
+def _opened(path: str, process: int) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:

@@ -57,6 +57,8 @@ def test_fewer_training_images_leave_the_validation_as_it_is() -> None:
     few = part_photos(photos({0: 40, 1: 40}), validation=0.25, seed=0, training=10)
     assert few["validation"] == whole["validation"]
     assert Counter(p.label for p in few["training"]) == {0: 5, 1: 5}
+    odd = part_photos(photos({2: 40, 1: 40, 0: 40}), validation=0.25, seed=0, training=11)
+    assert Counter(p.label for p in odd["training"]) == {0: 4, 1: 4, 2: 3}
 
 
 @pytest.mark.parametrize("wrong", [{"validation": 1.0}, {"validation": -0.1}, {"training": 0}])

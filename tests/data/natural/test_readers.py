@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from ppi_med.data.natural.cub import read_cub
 from ppi_med.data.natural.imagenet import read_boxes
 from ppi_med.data.natural.layouts import find_layout, read_photos
 from ppi_med.data.natural.photo import inside
-from ppi_med.data.natural.pixels import read_pixels
+from ppi_med.data.natural.pixels import archive, read_pixels
 from ppi_med.errors import MissingFileError, UsageError
 from tests.data.natural import made
 
@@ -80,6 +82,27 @@ def test_image_folders(tmp_path: Path, archives: bool) -> None:
     assert np.array_equal(read_pixels(photos[3].image), made.picture(0))
 
 
+@pytest.mark.parametrize("archives", [False, True])
+def test_what_macos_adds_is_no_class(tmp_path: Path, archives: bool) -> None:
+    made.make_folders(tmp_path, archives)
+    for name in ("__MACOSX/cat/._1.png", "__MACOSX/a.png", "cat/._2.png", ".trash/a.png"):
+        if archives:
+            with zipfile.ZipFile(tmp_path / "pets_train.zip", "a") as archive:
+                archive.writestr(name, b"")
+        else:
+            made.write(tmp_path / "train" / name, b"")
+    photos = read_photos(tmp_path)
+    assert {photo.class_name for photo in photos} == {"cat", "dog"} and len(photos) == 4
+
+
+def test_each_process_opens_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(made.make_folders(tmp_path, archives=True) / "pets_train.zip")
+    first = archive(path)
+    assert archive(path) is first
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert archive(path) is not first
+
+
 def test_imagenet(tmp_path: Path) -> None:
     photos = read_photos(made.make_imagenet(tmp_path))
     assert [(p.label, p.class_name, p.part) for p in photos] == [
@@ -118,6 +141,14 @@ def test_an_entity_in_the_xml_is_refused(tmp_path: Path) -> None:
         read_boxes(made.write(tmp_path / "a.xml", evil), str(image))
 
 
+@pytest.mark.parametrize("size", ["0", "-60", "nan"])
+def test_an_annotation_without_a_size(tmp_path: Path, size: str) -> None:
+    image = made.write(tmp_path / "a.png", made.png(1))
+    annotation = made.write(tmp_path / "a.xml", made.XML.replace("60", size))
+    with pytest.raises(UsageError, match=rf"a\.xml is no annotation.*{size} x 40"):
+        read_boxes(annotation, str(image))
+
+
 def test_labels_csv(tmp_path: Path) -> None:
     first, second = read_photos(made.make_labels_csv(tmp_path))
     assert first.label == 7 and first.boxes == ((2.0, 1.0, 12.0, 11.0), (0.0, 20.0, 5.0, 30.0))
@@ -129,6 +160,13 @@ def test_labels_csv_with_paths_in_the_folder(tmp_path: Path) -> None:
     table.write_text(table.read_text().replace("b.png", "images/b.png"))
     _, second = read_photos(tmp_path)
     assert second.name == "b" and np.array_equal(read_pixels(second.image), made.picture(2))
+
+
+def test_labels_csv_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    table = made.make_labels_csv(tmp_path) / "labels.csv"
+    table.write_text("\ufeff" + table.read_text().replace("b.png,3,auk,,,,", "b.png,3"))
+    _, second = read_photos(tmp_path)
+    assert (second.label, second.class_name, second.boxes) == (3, "3", ())
 
 
 @pytest.mark.data
@@ -144,6 +182,7 @@ def test_labels_csv_of_imagenet(data_root: Path) -> None:
     [
         ("a.png,8,tench,1,2,3,4", "two classes"),
         ("c.png,tench,,,,,", "line 5"),
+        ("c.png", "line 5: too few cells"),
         ("../c,1,,,,,", "line 5"),
     ],
 )
