@@ -63,6 +63,7 @@ class RunTracker(Tracker):
             Journal(self.directory / PENDING_FILE), self.store.send, self._open, retry_after
         )
         self._wanted: str | None = None
+        self._has_begun = False
         self._started = _now()
         self._is_open = False
         self._watch = EndingWatch(self.finish)
@@ -86,8 +87,11 @@ class RunTracker(Tracker):
         self._started = _now()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._watch.install()
-        if not (self.directory / RUN_FILE).exists():
+        if not self.resume and not self._has_begun:
+            self._begin_anew()
+        elif not (self.directory / RUN_FILE).exists():
             self._remember(self.run_name)
+        self._has_begun = True
         config = read_config(self.config)
         self.set_tags(self._own_tags())
         self.log_params({**flatten(config), **self.params})
@@ -220,15 +224,18 @@ class RunTracker(Tracker):
 
     def _earlier(self) -> str | None:
         """Return the id of the run that this folder belongs to, or the checkpoint's."""
+        if not self.resume:
+            return None
         known = read_run_file(self.directory)
         earlier = known.get("run_id") if known.get("tracking_uri") == self._uri else None
-        if self.resume:
-            return earlier or self._wanted
-        if earlier and self.store.enter(earlier) is not None:
-            # Nobody will go on with it.
-            self.store.send({"kind": "status", "status": "KILLED", "time": _now()})
-            self.store.leave()
-        return None
+        return earlier or self._wanted
+
+    def _begin_anew(self) -> None:
+        """Part with the run that this folder belonged to, and close it where it was left open."""
+        known = read_run_file(self.directory)
+        self._remember(self.run_name)
+        if known.get("run_id") and known.get("tracking_uri") == self._uri:
+            self.outbox.put({"kind": "abandon", "run_id": known["run_id"], "time": _now()})
 
     def _own_tags(self) -> dict[str, Any]:
         made_with = {f"version.{name}": number for name, number in versions().items()}

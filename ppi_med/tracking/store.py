@@ -8,6 +8,7 @@ A record is a plain dict, so that one which cannot be sent now is written down a
 - ``{"kind": "dataset", "dataset": MLflow's description, "context": part}``
 - ``{"kind": "model", "path": folder in MLflow's format, "name": ..., "registered_name": ...}``
 - ``{"kind": "status", "status": ..., "time": milliseconds}``
+- ``{"kind": "abandon", "run_id": an earlier run, "time": milliseconds}``
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 # Most that one request may hold.
 _METRICS, _OTHERS = 1000, 100
 _ATTEMPTS = 5
+_OPEN = ("RUNNING", "SCHEDULED")
 
 # Errors that sending again would not mend.
 _PERMANENT = {
@@ -108,10 +110,6 @@ class Store:
             raise
         self.run_id, self._entered_again = run_id, True
         return str(run.info.run_name)
-
-    def leave(self) -> None:
-        """Forget the open run."""
-        self.run_id, self._entered_again = None, False
 
     def create(self, name: str, started: int) -> str:
         """Begin a run under a name that no other run of the experiment has.
@@ -204,6 +202,18 @@ class Store:
 
     def _send_status(self, record: Record) -> None:
         self.client.set_terminated(self.run_id, record["status"], record["time"])
+
+    def _send_abandon(self, record: Record) -> None:
+        """Close an earlier run that nobody will go on with; one that has ended stays as it is."""
+        mlflow = import_mlflow()
+        try:
+            run = self.client.get_run(record["run_id"])
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return
+            raise
+        if run.info.lifecycle_stage == "active" and run.info.status in _OPEN:
+            self.client.set_terminated(record["run_id"], "KILLED", record["time"])
 
     def _is_new(self, item: Sequence[Any]) -> bool:
         """Say whether a metric's step is not recorded yet.

@@ -113,6 +113,35 @@ def test_without_resume_the_abandoned_run_is_closed(location, tmp_path):
     assert {info.run_name for info in found.values()} == {"x", "x-2"}
 
 
+def test_without_resume_a_run_that_has_ended_stays_as_it_is(location, tmp_path):
+    statuses = ("FINISHED", "FAILED", "FINISHED")
+    trackers = [tracker_in(location, tmp_path / "run", resume=False) for _ in statuses]
+    for tracker, status in zip(trackers, statuses, strict=True):
+        tracker.start()
+        tracker.finish(status)
+    found = {run.info.run_id: run.info.status for run in all_runs(location)}
+    assert [found[tracker.run_id] for tracker in trackers] == list(statuses)
+
+
+def test_without_resume_an_earlier_run_that_is_gone_is_no_error(location, tmp_path):
+    first = tracker_in(location, tmp_path / "run")
+    first.start()
+    first.finish()
+    client = client_of(location)
+    client.delete_run(first.run_id)
+    second = tracker_in(location, tmp_path / "run", resume=False)
+    second.start()
+    second.finish()
+    assert [run.info.run_id for run in all_runs(location)] == [second.run_id]
+    (tmp_path / "run" / "mlflow_run.json").write_text(
+        json.dumps({"run_id": "0" * 32, "tracking_uri": location.uri})
+    )
+    third = tracker_in(location, tmp_path / "run", resume=False)
+    third.start()
+    third.finish()
+    assert {run.info.status for run in all_runs(location)} == {"FINISHED"}
+
+
 def test_a_failed_run_of_the_same_name_is_never_joined(location, tmp_path):
     for folder in ("a", "b", "c"):
         tracker = tracker_in(location, tmp_path / folder, run_name="same")
