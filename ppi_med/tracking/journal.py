@@ -54,6 +54,13 @@ class Journal:
                     raise
         return records
 
+    def move(self, path: str | os.PathLike[str]) -> None:
+        """Move the records to another file, behind those that are there."""
+        other = Journal(path)
+        for record in self.read():
+            other.append(record)
+        self.replace([])
+
     def replace(self, records: list[Record]) -> None:
         """Keep only these records; none removes the file."""
         if not records:

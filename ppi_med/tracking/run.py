@@ -34,7 +34,8 @@ class RunTracker(Tracker):
     """Records one run; see :func:`ppi_med.tracking.create_tracker` for the arguments.
 
     While the store cannot be reached, records wait in ``mlflow_pending.jsonl`` of the run's folder
-    and are sent as soon as it can; training does not stop.
+    and are sent as soon as it can; training does not stop. What still waits from an earlier run
+    when another begins in its folder goes to that run, or waits on in ``mlflow_pending-RUN``.
     """
 
     def __init__(
@@ -59,9 +60,8 @@ class RunTracker(Tracker):
         self.system_metrics = system_metrics
         self.resume = resume
         self.store = Store(location, experiment)
-        self.outbox = Outbox(
-            Journal(self.directory / PENDING_FILE), self.store.send, self._open, retry_after
-        )
+        self.retry_after = retry_after
+        self.outbox = self._new_outbox()
         self._wanted: str | None = None
         self._has_begun = False
         self._started = _now()
@@ -232,10 +232,19 @@ class RunTracker(Tracker):
 
     def _begin_anew(self) -> None:
         """Part with the run that this folder belonged to, and close it where it was left open."""
+        from ppi_med.tracking.pending import part_with_earlier
+
+        if len(self.outbox.journal):
+            part_with_earlier(self.directory, self.store.location)
+            self.outbox = self._new_outbox()
         known = read_run_file(self.directory)
         self._remember(self.run_name)
         if known.get("run_id") and known.get("tracking_uri") == self._uri:
             self.outbox.put({"kind": "abandon", "run_id": known["run_id"], "time": _now()})
+
+    def _new_outbox(self) -> Outbox:
+        journal = Journal(self.directory / PENDING_FILE)
+        return Outbox(journal, self.store.send, self._open, self.retry_after)
 
     def _own_tags(self) -> dict[str, Any]:
         made_with = {f"version.{name}": number for name, number in versions().items()}

@@ -11,6 +11,7 @@ import time
 import urllib.request
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from ppi_med.tracking.journal import Journal
@@ -19,7 +20,7 @@ from ppi_med.tracking.outbox import Outbox
 from ppi_med.tracking.pending import send_pending
 from ppi_med.tracking.run import RunTracker
 from ppi_med.tracking.store import UnreachableError
-from tests.tracking.stores import history, only_run
+from tests.tracking.stores import all_runs, client_of, history, new_store, only_run
 
 QUIET = {"system_metrics": False, "config": {}, "retry_after": 0.0}
 
@@ -41,6 +42,24 @@ class Fragile:
             return call(*args, **kwargs)
 
         return attempt
+
+
+@pytest.fixture
+def outage(monkeypatch):
+    """Every client of the store fails while its one item is True."""
+    away = [False]
+
+    def failing(call):
+        def attempt(*args, **kwargs):
+            if away[0]:
+                raise MlflowException("API request to store failed with exception: refused")
+            return call(*args, **kwargs)
+
+        return attempt
+
+    for name in ("log_batch", "create_run", "get_run", "set_terminated"):
+        monkeypatch.setattr(MlflowClient, name, failing(getattr(MlflowClient, name)))
+    return away
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +130,66 @@ def test_the_next_process_in_the_folder_sends_it_too(location, tmp_path):
     again.log_metrics({"val/auc": 0.9}, 1)  # the epoch is repeated
     again.log_metrics({"val/auc": 0.2}, 2)
     again.finish()
+    client, run = only_run(location)
+    assert history(client, run, "val/auc") == [(1, 0.1), (2, 0.2)]
+
+
+def killed_while_away(location, folder, outage, **options):
+    """Return a tracker whose last metric, of step 2, waits in the folder."""
+    tracker = RunTracker(location, folder, **QUIET, **options)
+    tracker.start()
+    tracker.log_metrics({"val/auc": 0.1}, 1)
+    outage[0] = True
+    tracker.log_metrics({"val/auc": 0.2}, 2)
+    tracker._watch.remove()  # killed
+    return tracker
+
+
+def test_another_run_in_the_folder_sends_what_waits_to_the_earlier_one(location, tmp_path, outage):
+    earlier = killed_while_away(location, tmp_path / "run", outage)
+    outage[0] = False
+    later = RunTracker(location, tmp_path / "run", resume=False, **QUIET)
+    later.start()
+    later.log_metrics({"val/auc": 0.9}, 1)
+    later.finish()
+    runs = {run.info.run_id: run for run in all_runs(location)}
+    client = client_of(location)
+    assert history(client, runs[earlier.run_id], "val/auc") == [(1, 0.1), (2, 0.2)]
+    assert history(client, runs[later.run_id], "val/auc") == [(1, 0.9)]
+    assert runs[earlier.run_id].info.status == "KILLED"
+    assert runs[later.run_id].info.status == "FINISHED"
+
+
+def test_while_the_store_is_away_it_is_set_aside(location, tmp_path, outage, caplog):
+    earlier = killed_while_away(location, tmp_path / "run", outage, experiment="mine")
+    later = RunTracker(location, tmp_path / "run", resume=False, **QUIET)
+    later.start()
+    later.log_metrics({"val/auc": 0.9}, 1)
+    later.finish()
+    aside = tmp_path / "run" / f"mlflow_pending-{earlier.run_id}"
+    assert len(Journal(aside / "mlflow_pending.jsonl")) == 1 and str(aside) in caplog.text
+    outage[0] = False
+    # That the earlier run is abandoned, tags, the metric, that it is finished; and the metric.
+    assert send_pending(tmp_path / "run", location) == 4 + 1
+    assert send_pending(tmp_path / "run", location) == 0
+    runs = all_runs(location)
+    client = client_of(location)
+    found = {run.info.run_id: history(client, run, "val/auc") for run in runs}
+    assert found.pop(earlier.run_id) == [(1, 0.1), (2, 0.2)]
+    assert list(found.values()) == [[(1, 0.9)]]
+    assert {run.info.status for run in runs} == {"KILLED", "FINISHED"}
+
+
+def test_what_waits_for_another_store_is_not_sent_to_this_one(location, tmp_path, outage):
+    killed_while_away(location, tmp_path / "run", outage)
+    outage[0] = False
+    other = new_store(tmp_path / "other")
+    later = RunTracker(other, tmp_path / "run", resume=False, **QUIET)
+    later.start()
+    later.finish()
+    assert only_run(other)[1].data.metrics == {}
+    assert send_pending(tmp_path / "run", other) == 0
+    assert send_pending(tmp_path / "run", location) == 1
     client, run = only_run(location)
     assert history(client, run, "val/auc") == [(1, 0.1), (2, 0.2)]
 
