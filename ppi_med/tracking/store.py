@@ -144,9 +144,12 @@ class Store:
     def _send_metrics(self, record: Record) -> None:
         from mlflow.entities import Metric
 
-        items = [Metric(*item) for item in record["items"] if self._is_new(item)]
+        items = [item for item in record["items"] if self._is_new(item)]
         for part in _parts(items, _METRICS):
-            self.client.log_batch(self.run_id, metrics=part)
+            self.client.log_batch(self.run_id, metrics=[Metric(*item) for item in part])
+            for name, _, _, step in part:
+                # Only now: a record that could not be sent is still new the next time.
+                self._recorded.get(name, set()).add(step)
 
     def _send_params(self, record: Record) -> None:
         from mlflow.entities import Param
@@ -226,10 +229,7 @@ class Store:
         if name not in self._recorded:
             history = self.client.get_metric_history(self.run_id, name)
             self._recorded[name] = {point.step for point in history}
-        if step in self._recorded[name]:
-            return False
-        self._recorded[name].add(step)
-        return True
+        return step not in self._recorded[name]
 
     def _experiment_id(self) -> str:
         mlflow = import_mlflow()

@@ -134,6 +134,23 @@ def test_the_next_process_in_the_folder_sends_it_too(location, tmp_path):
     assert history(client, run, "val/auc") == [(1, 0.1), (2, 0.2)]
 
 
+def test_a_resumed_run_sends_what_could_not_be_sent_at_first(location, tmp_path):
+    first = RunTracker(location, tmp_path / "run", **QUIET)
+    first.start()
+    first.log_metrics({"val/auc": 0.1}, 1)
+    first._watch.remove()  # killed
+    fragile = Fragile(location, tmp_path / "run")
+    fragile.tracker.start()
+    fragile.tracker.log_metrics({"val/auc": 0.1}, 1)
+    fragile.away = True
+    fragile.tracker.log_metrics({"val/auc": 0.2}, 2)
+    fragile.away = False
+    fragile.tracker.log_metrics({"val/auc": 0.3}, 3)
+    fragile.tracker.finish()
+    client, run = only_run(location)
+    assert history(client, run, "val/auc") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+
+
 def killed_while_away(location, folder, outage, **options):
     """Return a tracker whose last metric, of step 2, waits in the folder."""
     tracker = RunTracker(location, folder, **QUIET, **options)
