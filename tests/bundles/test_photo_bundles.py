@@ -141,6 +141,25 @@ def test_the_curves_bundle_documents_its_keys() -> None:
             assert rows[key][0] == f"`{json.dumps(value)}`", key
 
 
+@pytest.mark.parametrize(
+    ("overlays", "name"),
+    [
+        ([], "curves_test_small_vgg"),
+        (["paper.json"], "curves_test_vgg11"),
+        (["squeezenet.json"], "curves_test_squeezenet1_1"),
+        (["efficientnet_lite0.json"], "curves_test_efficientnet_lite0"),
+    ],
+)
+def test_each_network_has_a_run_of_its_own(overlays: list[str], name: str) -> None:
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config([str(CURVES / file) for file in ("evaluate.json", *overlays)])
+    parser["bundle_root"] = "here"
+    assert parser.get_parsed_content("output_dir") == f"here/runs/{name}"
+    assert parser["tracker"]["run_name"] == "@run_name" and parser["tracker"]["resume"] is False
+
+
 def test_curves_of_the_phantoms_network(birds: Path, tmp_path: Path) -> None:
     from monai.bundle import run
 
