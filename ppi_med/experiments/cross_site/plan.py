@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,12 @@ class SweepPlan:
                 f"dataset_dir has {PLACE}: each site has a data set of its own, so that training "
                 "on several is not possible; use --train each."
             )
+        twice = [name for name, n in Counter(one.name for one in self.cells()).items() if n > 1]
+        if twice:
+            raise UsageError(
+                f"Two cells would both be named {twice[0]!r}, and share its folder: give sites and "
+                "settings names that differ in letters, digits or any of _-.=,+"
+            )
 
     def cells(self) -> list[Cell]:
         """Return the cells, seed by seed, so that an early stop leaves whole tables."""
@@ -92,6 +99,11 @@ class SweepPlan:
             else:
                 found.append(self.sites)
         return list(dict.fromkeys(found))
+
+    def label(self, train: tuple[str, ...]) -> str:
+        """Return the sites of a training as one word."""
+        everywhere = train == self.sites and len(self.sites) > 1
+        return "all" if everywhere else sites_tag(train)
 
     def files_of(self, method: str) -> tuple[Path, ...]:
         """Return configuration and overlays of a method."""
@@ -125,8 +137,7 @@ class SweepPlan:
         seed: int,
         fold: int | None,
     ) -> Cell:
-        everywhere = train == self.sites and len(self.sites) > 1
-        label = "all" if everywhere else sites_tag(train)
+        label = self.label(train)
         overrides: dict[str, Any] = {
             "dataset_dir": self.dataset_dir.replace(PLACE, label),
             "sites": list(train),
@@ -140,7 +151,8 @@ class SweepPlan:
         if fold is not None:
             overrides["test_fold"] = fold
         settings = ",".join(f"{name}={candidate[name]}" for name in sorted(candidate))
-        parts = [label, method, settings, "" if fold is None else f"fold{fold}", f"seed{seed}"]
+        left_out = "" if fold is None else f"fold{fold}"
+        parts = [label, self._apart(label), method, settings, left_out, f"seed{seed}"]
         keys = {
             "train_site": label,
             "train_sites": list(train),
@@ -150,6 +162,13 @@ class SweepPlan:
             "fold": fold,
         }
         return Cell(_safe("-".join(part for part in parts if part)), keys, overrides)
+
+    def _apart(self, label: str) -> str:
+        """Return a short hash for a label that would be another's once it is safe."""
+        others = {self.label(train) for train in self.train_sites()} - {label}
+        if _safe(label) == label or _safe(label) not in map(_safe, others):
+            return ""
+        return hashlib.sha256(label.encode()).hexdigest()[:8]
 
 
 def parse_candidates(texts: Sequence[str]) -> tuple[dict[str, Any], ...]:

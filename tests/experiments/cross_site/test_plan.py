@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,31 @@ def test_names_can_be_folders() -> None:
     cells = plan(sites=("GE MEDICAL/x", "b")).cells()
     assert cells[0].name == "GE_MEDICAL_x-plain-seed0"
     assert cells[0].overrides["sites"] == ["GE MEDICAL/x"]
+
+
+@pytest.mark.parametrize(
+    "sites", [("GE 1", "GE_1", "GE/1"), ("北京", "上海"), ("北京", "上海", "a")]
+)
+def test_sites_that_look_alike_as_folders_have_cells_of_their_own(sites: tuple[str, ...]) -> None:
+    found = plan(sites=sites, trainings=("each", "all-but-one", "pooled")).cells()
+    assert len({cell.name for cell in found}) == len(found)
+    assert all(re.fullmatch(r"[\w\-.=,+]+", cell.name, flags=re.ASCII) for cell in found)
+    kept = {str(cell.keys["train_site"]): cell.name for cell in found[::-1]}
+    for site in {"GE_1", "a"} & set(sites):
+        assert kept[site].startswith(f"{site}-plain-")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"candidates": ({"mask": "a b"}, {"mask": "a/b"})},
+        {"sites": ("all", "b"), "trainings": ("each", "pooled")},
+        {"sites": ("a-plain", "a"), "methods": ("plain", "plain-plain")},
+    ],
+)
+def test_two_cells_of_one_name_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="Two cells would both be named"):
+        plan(**changes)
 
 
 def test_the_key_changes_with_settings_and_not_with_what_is_added() -> None:
