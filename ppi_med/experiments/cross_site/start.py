@@ -158,7 +158,7 @@ def _data(
 
 
 def _site_of(folder: Path, dataset_dir: str) -> str:
-    before, _, after = dataset_dir.partition(PLACE)
+    before, _, after = dataset_dir.rstrip("/").partition(PLACE)
     return str(folder.as_posix())[len(Path(f"{before}x").as_posix()) - 1 : -len(after) or None]
 
 

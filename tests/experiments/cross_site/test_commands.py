@@ -59,6 +59,7 @@ def test_a_site_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "of").mkdir()
     for site in plan.sites:
         (tmp_path / "of" / site).symlink_to(data)
-    own = Request(bundle=request.bundle, dataset_dir=str(tmp_path / "of" / "{train_site}"))
-    plan, facts = make_plan(own)
-    assert plan.sites == ("site_a", "site_b") and set(facts) == {"site_a", "site_b", "config"}
+    for end in ("", "/"):
+        own = Request(bundle=request.bundle, dataset_dir=f"{tmp_path}/of/{{train_site}}{end}")
+        plan, facts = make_plan(own)
+        assert plan.sites == ("site_a", "site_b") and set(facts) == {"site_a", "site_b", "config"}
