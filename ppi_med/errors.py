@@ -1,4 +1,4 @@
-"""The error that a command prints as one line, without a traceback."""
+"""The errors that a command prints as one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -12,3 +12,7 @@ class UsageError(ValueError):
 
 class MissingFileError(UsageError, FileNotFoundError):
     """A file that has to be there and is not."""
+
+
+class UnreachableError(ConnectionError):
+    """The tracking store cannot be reached just now; it may be tried again."""

@@ -1,7 +1,7 @@
 """The command `ppi-med`: one thin function a sub-command.
 
 A function reads its options, imports what does the work (inside, so that `--help` stays fast),
-calls it and prints. Errors of the class `UsageError` are printed as one line; anything else is a
+calls it and prints. A `UsageError` or `UnreachableError` is printed as one line; anything else is a
 fault of the program and shows its traceback.
 
 - `bundles`: check and pack a bundle.
@@ -24,7 +24,7 @@ from ppi_med.cli.maps import compare_maps, randomise_maps
 from ppi_med.cli.segmentation import weak_segmentation
 from ppi_med.cli.sweeps import cross_site, cross_validate, tables
 from ppi_med.cli.trainings import compare_methods, lidc_benchmark, shortcut
-from ppi_med.errors import UsageError
+from ppi_med.errors import UnreachableError, UsageError
 
 app = typer.Typer(
     name="ppi-med",
@@ -48,9 +48,9 @@ def main() -> None:
     """Run the command line; the exit status is 0, 1 (it failed) or 2 (it was called wrongly)."""
     try:
         app()
-    except UsageError as error:
+    except (UsageError, UnreachableError) as error:
         typer.echo(f"ppi-med: {error}", err=True)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
 
 
 def _print_version(wanted: bool) -> None:

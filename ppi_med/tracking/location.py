@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ppi_med.errors import UsageError
+
 DATABASE = "mlruns.db"
 ARTIFACTS = "mlartifacts"
 _SQLITE = "sqlite:///"
@@ -32,7 +34,7 @@ def locate(root: str | os.PathLike[str], uri: str | None = None) -> Location:
         uri: a tracking URI; default ``MLFLOW_TRACKING_URI``, then SQLite in `root`.
 
     Raises:
-        ValueError: for a plain folder, which MLflow no longer accepts.
+        UsageError: for a plain folder, which MLflow no longer accepts.
 
     Examples:
         >>> locate("runs", "http://127.0.0.1:5000").artifacts is None
@@ -40,7 +42,7 @@ def locate(root: str | os.PathLike[str], uri: str | None = None) -> Location:
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or _sqlite(Path(root) / DATABASE)
     if "://" not in chosen or chosen.startswith("file:"):
-        raise ValueError(
+        raise UsageError(
             f"Got the tracking address {chosen!r}, expected sqlite:///FILE.db, a database or "
             "http(s)://: MLflow no longer keeps runs in plain folders."
         )

@@ -6,8 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from ppi_med.errors import UnreachableError
 from ppi_med.tracking.journal import Journal, Record
-from ppi_med.tracking.store import UnreachableError
 
 logger = logging.getLogger(__name__)
 

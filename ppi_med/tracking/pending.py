@@ -7,7 +7,7 @@ import os
 import uuid
 from pathlib import Path
 
-from ppi_med.errors import UsageError
+from ppi_med.errors import UnreachableError, UsageError
 from ppi_med.io import write_json
 from ppi_med.tracking.journal import Journal
 from ppi_med.tracking.location import Location
@@ -30,7 +30,7 @@ def send_pending(directory: str | os.PathLike[str], location: Location) -> int:
         How many were sent.
 
     Raises:
-        ConnectionError: where the store is still away.
+        UnreachableError: where the store is still away.
     """
     folder = Path(directory)
     earlier = [
@@ -70,7 +70,7 @@ def _send(folder: Path, location: Location) -> int:
     tracker = _tracker_of(folder, location)
     waiting = len(tracker.outbox.journal)
     if not tracker.outbox.flush():
-        raise ConnectionError(
+        raise UnreachableError(
             f"{location.uri} cannot be reached: {waiting} records still wait in {folder}; "
             "try again when it can."
         )

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ppi_med.errors import UnreachableError, UsageError
 from ppi_med.tracking.environment import import_mlflow, quiet
 from ppi_med.tracking.journal import Record
 from ppi_med.tracking.location import Location, prepare
@@ -42,10 +43,6 @@ _PERMANENT = {
     "RESOURCE_DOES_NOT_EXIST",
     "UNAUTHENTICATED",
 }
-
-
-class UnreachableError(ConnectionError):
-    """The store cannot be reached just now."""
 
 
 @contextmanager
@@ -123,6 +120,7 @@ class Store:
 
         Raises:
             UnreachableError: where the store cannot be asked.
+            UsageError: where the experiment is deleted.
         """
         with telling_unreachable_apart():
             experiment_id = self._experiment_id()
@@ -247,7 +245,7 @@ class Store:
                 # Another process was quicker.
                 found = self.client.get_experiment_by_name(self.experiment)
         if found.lifecycle_stage != "active":
-            raise ValueError(
+            raise UsageError(
                 f"The experiment {self.experiment!r} is deleted in {self.location.uri}: restore "
                 "it there, or choose another name."
             )

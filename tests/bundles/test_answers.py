@@ -42,6 +42,7 @@ def answer(
         ("train.json", {"image_size": [64]}, r"image_size is \[64\], expected \[depth, width\]"),
         ("train.json", {"image_size": "64,80"}, "image_size is '64,80', expected"),
         ("train.json", {"batch_size": 100}, "training has 17 volumes, .* --batch_size"),
+        ("train.json", {"tracking_uri": "some/folder"}, "Got the tracking address 'some/folder'"),
         (EVALUATE, {"part": "tset"}, "part is 'tset', expected one of"),
         (EVALUATE, {}, r"No weights .*model\.pt: train the bundle first"),
     ],
@@ -66,7 +67,6 @@ def test_one_line_without_a_traceback(
     ("changes", "wanted"),
     [
         ({"num_slices": 0}, "ValueError: num_slices is 0, expected 1 or more"),
-        ({"tracking_uri": "some/folder"}, "ValueError: Got the tracking address 'some/folder'"),
         ({"network_def#backbone": "resnet81"}, "ValueError: There is no network 'resnet81'"),
         ({"train#trainer#max_epoch": 3}, "TypeError: .* unexpected keyword argument 'max_epoch'"),
         ({"seed": -1}, "ValueError: Got seed=-1, expected 0 or more"),

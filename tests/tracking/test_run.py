@@ -10,6 +10,7 @@ import textwrap
 import pytest
 
 from ppi_med import naming
+from ppi_med.errors import UsageError
 from ppi_med.tracking import NullTracker, create_tracker
 from ppi_med.tracking.provenance import git_commit
 from ppi_med.tracking.run import RunTracker
@@ -222,7 +223,7 @@ def test_a_deleted_experiment_is_named(location, tmp_path):
     client = client_of(location)
     client.delete_experiment(client.create_experiment("gone"))
     tracker = tracker_in(location, tmp_path / "run", experiment="gone")
-    with pytest.raises(ValueError, match="experiment 'gone' is deleted"):
+    with pytest.raises(UsageError, match="experiment 'gone' is deleted"):
         tracker.start()
     tracker._watch.remove()
 

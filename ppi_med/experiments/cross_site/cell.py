@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ppi_med.errors import MissingFileError
+from ppi_med.errors import MissingFileError, UnreachableError
 from ppi_med.evaluation.metrics import AUC
 from ppi_med.evaluation.predictions import Predictions
 from ppi_med.experiments.bundles import bundle_command, run_bundle
@@ -101,7 +101,7 @@ def close_open(client: Any, runs: list[Any], status: str = "KILLED") -> list[str
 
 def _close_earlier(job: Job, status: str = "KILLED") -> str | None:
     """Close what an earlier attempt at the cell has left open; return the run that is complete."""
-    from ppi_med.tracking.store import Store, UnreachableError, telling_unreachable_apart
+    from ppi_med.tracking.store import Store, telling_unreachable_apart
 
     condition = (
         f"tags.`{records.PARENT}` = '{job.parent}' and "

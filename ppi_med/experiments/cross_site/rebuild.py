@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ppi_med import naming
+from ppi_med.errors import UnreachableError
 from ppi_med.experiments.cross_site import records
 from ppi_med.experiments.cross_site.report import write_sweep
 from ppi_med.experiments.cross_site.selection import Selection
@@ -46,10 +47,26 @@ def rebuild(
 
     Returns:
         The files.
-    """
-    from ppi_med.tracking.store import Store
 
-    client = Store(location, experiment or "tables").client
+    Raises:
+        UnreachableError: where the store cannot be reached.
+    """
+    from ppi_med.tracking.store import Store, telling_unreachable_apart
+
+    try:
+        with telling_unreachable_apart():
+            client = Store(location, experiment or "tables").client
+            return _rebuild(client, output, selection, name, experiment)
+    except UnreachableError as error:
+        raise UnreachableError(
+            f"{location.uri} cannot be reached ({error}): start the server, or name another store "
+            "with --tracking-uri."
+        ) from error
+
+
+def _rebuild(
+    client: Any, output: Path, selection: Selection, name: str, experiment: str
+) -> list[Path]:
     experiments = [one for one in client.search_experiments() if experiment in ("", one.name)]
     ids = [one.experiment_id for one in experiments]
     written: list[Path] = []

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ppi_med import naming
-from ppi_med.errors import UsageError
+from ppi_med.errors import UnreachableError, UsageError
 from ppi_med.experiments.cells import Cell
 from ppi_med.experiments.cross_site import records
 from ppi_med.experiments.cross_site.cell import Job, close_open, run_cell
@@ -81,7 +81,7 @@ def run_sweep(
 
     Raises:
         UsageError: where another process runs the same sweep.
-        ConnectionError: where the tracking server stays away.
+        UnreachableError: where the tracking server stays away.
     """
     from ppi_med.tracking.ending import EndingWatch, status_of
 
@@ -232,7 +232,7 @@ def _publish(client: Any, sweep: Sweep, done: list[CellRecord], written: list[Pa
 
 def _insist(call: Callable[[], T], patience: float) -> T:
     """Return what a call to the store returns, trying again while the store is away."""
-    from ppi_med.tracking.store import UnreachableError, telling_unreachable_apart
+    from ppi_med.tracking.store import telling_unreachable_apart
 
     limit = time.monotonic() + patience
     while True:
@@ -241,7 +241,7 @@ def _insist(call: Callable[[], T], patience: float) -> T:
                 return call()
         except UnreachableError as error:
             if time.monotonic() > limit:
-                raise ConnectionError(
+                raise UnreachableError(
                     f"The tracking store is away ({error}): start the sweep again when it is "
                     "there; finished cells are kept."
                 ) from error

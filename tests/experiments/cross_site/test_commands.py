@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ppi_med.cli import app
-from ppi_med.errors import UsageError
+from ppi_med.cli import app, main
+from ppi_med.errors import UnreachableError, UsageError
 from ppi_med.experiments.cross_site.start import Request, make_plan
+from ppi_med.experiments.cross_site.sweep import _insist
 from ppi_med.tracking.location import locate
 from tests.tracking.stores import new_store
 
@@ -36,6 +37,39 @@ def test_help(command: str) -> None:
 def test_wrong_words_are_answered_by_one_line(words: list[str], message: str) -> None:
     result = CliRunner().invoke(app, words)
     assert isinstance(result.exception, UsageError) and message in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("uri", "status", "message"),
+    [
+        ("./mlruns", 2, "no longer keeps runs in plain folders"),
+        ("http://127.0.0.1:1", 1, "http://127.0.0.1:1 cannot be reached"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_answered_by_one_line(
+    uri: str,
+    status: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("sys.argv", ["ppi-med", "tables", "--tracking-uri", uri])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == status
+    assert line.startswith("ppi-med: ") and message in line
+
+
+def test_a_sweep_whose_store_stays_away_says_what_to_do() -> None:
+    from mlflow.exceptions import MlflowException
+
+    def away() -> None:
+        raise MlflowException("API request failed")
+
+    with pytest.raises(UnreachableError, match="start the sweep again"):
+        _insist(away, patience=-1.0)
 
 
 def test_tables_of_an_empty_store(tmp_path: Path) -> None:
