@@ -29,7 +29,13 @@ DatasetDir = Annotated[
     ),
 ]
 Sites = Annotated[str, typer.Option(help="Sites, commas between; default: all of the data.")]
-Methods = Annotated[str, typer.Option(help="Training methods, commas between.")]
+Methods = Annotated[
+    str,
+    typer.Option(
+        help="Training methods, commas between; default: the preset's, or plain and the bundle's "
+        "own (`method` of its train.json)."
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

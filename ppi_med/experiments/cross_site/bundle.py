@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ppi_med.errors import MissingFileError, UsageError
+from ppi_med.experiments.cross_site.matrix import PLAIN
 
 NEEDED = (
     "dataset_dir",
@@ -59,6 +60,16 @@ def config_files(bundle: Path, overlays: Sequence[str | Path] = ()) -> tuple[Pat
                 "overlays by their name in it."
             )
     return tuple(files)
+
+
+def default_methods(files: Sequence[Path]) -> tuple[str, ...]:
+    """Return plain training and the method that the configurations train by default."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in files])
+    own = parser.get_parsed_content("method") if "method" in parser.get() else PLAIN
+    return tuple(dict.fromkeys((PLAIN, str(own))))
 
 
 def config_hash(files: Sequence[Path]) -> str:

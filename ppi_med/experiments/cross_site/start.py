@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from ppi_med.errors import UsageError
-from ppi_med.experiments.cross_site.bundle import config_files, config_hash, data_facts
+from ppi_med.experiments.cross_site.bundle import (
+    config_files,
+    config_hash,
+    data_facts,
+    default_methods,
+)
 from ppi_med.experiments.cross_site.plan import PLACE, SweepPlan, Training, parse_candidates
 from ppi_med.experiments.cross_site.presets import preset_of
 from ppi_med.experiments.cross_site.selection import selection_of
@@ -34,7 +39,7 @@ class Request:
         preset: a sweep by name, or "".
         dataset_dir: "" for the preset's or the bundle's own.
         sites: to train and test on; none: all of the data.
-        methods: none: the preset's, or plain and PPI.
+        methods: none: the preset's, or plain and the bundle's own.
         seeds: of the runs.
         train: ``each``, ``all-but-one``, ``pooled``.
         folds: number of folds to leave out in turn (cross-validation).
@@ -111,7 +116,7 @@ def make_plan(request: Request) -> tuple[SweepPlan, dict[str, Any]]:
     dataset_dir = request.dataset_dir or (preset.dataset_dir if preset else "")
     overrides = {**(preset.overrides if preset else {}), **request.overrides}
     files = config_files(bundle, request.overlays)
-    methods = request.methods or (preset.methods if preset else ("plain", "ppi_wbp_shared"))
+    methods = request.methods or (preset.methods if preset else default_methods(files))
     if request.methods == () and preset is not None:
         methods = _runnable(bundle, methods)
     sites, facts = _data(files, dataset_dir, request.sites, overrides)

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from ppi_med.cli import app, main
 from ppi_med.errors import UnreachableError, UsageError
+from ppi_med.experiments.cross_site.bundle import default_methods
 from ppi_med.experiments.cross_site.start import Request, make_plan
 from ppi_med.experiments.cross_site.sweep import _insist
 from ppi_med.tracking.location import locate
@@ -79,6 +80,21 @@ def test_tables_of_an_empty_store(tmp_path: Path) -> None:
     assert isinstance(result.exception, UsageError) and "no finished run" in str(result.exception)
 
 
+@pytest.mark.parametrize(
+    ("files", "methods"),
+    [
+        (["ga_ppi/train.json"], ("plain", "ppi_wbp_shared")),
+        (["lidc_ppi/train.json"], ("plain", "ppi_wbp_context")),
+        (["cub_ppi/train.json", "cub_ppi/paper.json"], ("plain", "ppi_wbp_topk")),
+        (["imagenet_wbp/evaluate.json"], ("plain",)),
+    ],
+)
+def test_the_methods_are_plain_and_the_bundles_own(
+    files: list[str], methods: tuple[str, ...]
+) -> None:
+    assert default_methods([ROOT / "bundles" / file for file in files]) == methods
+
+
 def test_a_site_that_is_not_there(tmp_path: Path) -> None:
     from tests.bundles.tiny import make_phantom
 
@@ -86,6 +102,7 @@ def test_a_site_that_is_not_there(tmp_path: Path) -> None:
     request = Request(bundle=ROOT / "bundles/ga_ppi", dataset_dir=str(data))
     plan, facts = make_plan(request)
     assert plan.sites == ("site_a", "site_b") and len(plan.cells()) == 2 * 2 * 3
+    assert plan.methods == ("plain", "ppi_wbp_shared")
     assert set(facts) == {"data_hash", "split_hash", "config"}
     with pytest.raises(UsageError, match="no site 'site_x'"):
         make_plan(Request(bundle=request.bundle, dataset_dir=str(data), sites=("site_x",)))
