@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 
@@ -99,8 +100,10 @@ def _draws(a: CellRecord, b: CellRecord, repeats: int) -> Floats:
     one, other = a.predictions, b.predictions
     names = zip(one.subject.tolist(), one.volume_id.tolist(), strict=True)
     subjects = [subject or f"case {name}" for subject, name in names]
+    # The same subjects for all cells of a fold, others in other folds.
+    seed = crc32(f"fold{a.fold}".encode())
     found = [
         AUC(one.label, one.score, weights) - AUC(other.label, other.score, weights)
-        for weights in subject_weights(subjects, repeats, seed=0)
+        for weights in subject_weights(subjects, repeats, seed)
     ]
     return np.concatenate(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 
@@ -154,7 +155,8 @@ def gain(
     """Return what a method is better by than another, over cells that both have.
 
     The mean of AUC(method) - AUC(base) over pairs of the same training, seed and test site. Whole
-    subjects of each test site are resampled, the same ones for all cells of that site.
+    subjects of each test site are resampled: the same ones for all cells of that site, others at
+    other sites.
 
     Args:
         chosen: of :func:`choose`.
@@ -193,9 +195,11 @@ def _draws(site: str, a: CellRecord, b: CellRecord, repeats: int) -> Floats:
     names = zip(one.subject.tolist(), one.volume_id.tolist(), strict=True)
     # Unknown subjects cannot be resampled together: each case then stands for itself.
     subjects = [subject or f"case {name}" for subject, name in names]
+    # With one seed for all sites, subjects of equal rank would be drawn together everywhere.
+    seed = crc32(site.encode())
     found = [
         AUC(one.label, one.score, weights) - AUC(other.label, other.score, weights)
-        for weights in subject_weights(subjects, repeats, seed=0)
+        for weights in subject_weights(subjects, repeats, seed)
     ]
     return np.concatenate(found)
 

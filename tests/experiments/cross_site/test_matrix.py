@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ppi_med.errors import UsageError
+from ppi_med.evaluation.predictions import Predictions
 from ppi_med.experiments.cross_site.folds import fold_results
 from ppi_med.experiments.cross_site.matrix import choose, gain, matrices, methods_of
 from ppi_med.experiments.cross_site.selection import InSiteValidation
@@ -76,6 +77,70 @@ def test_the_interval_resamples_whole_subjects_of_all_cells_together() -> None:
     low, high = np.nanquantile(draws, [0.025, 0.975])
     assert found.low == pytest.approx(low, abs=0.05)
     assert found.high == pytest.approx(high, abs=0.05)
+
+
+def renamed(found: Predictions, old: str, new: str) -> Predictions:
+    """The same cases under other names."""
+    names = (
+        np.array([name.replace(old, new) for name in values.tolist()])
+        for values in (found.volume_id, found.subject, found.site)
+    )
+    return Predictions(*names, found.label, found.score)
+
+
+def joined(parts: list[Predictions]) -> Predictions:
+    fields = ("volume_id", "subject", "site", "label", "score")
+    return Predictions(*(np.concatenate([getattr(p, name) for p in parts]) for name in fields))
+
+
+def test_subjects_of_other_sites_are_drawn_on_their_own() -> None:
+    """The same cases at two sites: as good as twice as many; with two seeds as good as one."""
+    cells = [
+        record("site_a", method, 0, {"site_b": strength})
+        for method, strength in {"plain": 0.5, "ppi_x": 2.0}.items()
+    ]
+    twice = [
+        replace(
+            one,
+            predictions=joined([one.predictions, renamed(one.predictions, "site_b", "site_c")]),
+            _aucs={},
+        )
+        for one in cells
+    ]
+    again = [replace(one, seed=1, name=f"again-{one.name}", _aucs={}) for one in cells]
+    alone, two_sites, two_seeds = (
+        gain(choose(records, sites, RULE), "ppi_x", True)
+        for records, sites in (
+            (cells, ["site_b"]),
+            (twice, ["site_b", "site_c"]),
+            ([*cells, *again], ["site_b"]),
+        )
+    )
+    assert two_sites.value == alone.value == two_seeds.value
+    assert (two_seeds.low, two_seeds.high) == (alone.low, alone.high)
+    assert (two_sites.high - two_sites.low) / (alone.high - alone.low) == pytest.approx(
+        0.5**0.5, abs=0.08
+    )
+
+
+def test_subjects_of_other_folds_are_drawn_on_their_own() -> None:
+    first = [
+        record("all", method, 0, {"site_b": strength}, fold=0)
+        for method, strength in {"plain": 0.5, "ppi_x": 2.0}.items()
+    ]
+    second = [
+        replace(
+            one,
+            name=f"second-{one.name}",
+            fold=1,
+            predictions=renamed(one.predictions, "site_b", "site_c"),
+            _aucs={},
+        )
+        for one in first
+    ]
+    (_, one), (_, both) = fold_results(first, RULE), fold_results([*first, *second], RULE)
+    assert both.gain == one.gain
+    assert (both.high - both.low) / (one.high - one.low) == pytest.approx(0.5**0.5, abs=0.08)
 
 
 def test_a_method_equal_to_plain_gains_nothing() -> None:
