@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ppi_med import naming
+from ppi_med.errors import UsageError
 from ppi_med.io import write_json
 from ppi_med.tracking.base import Status, Tracker
 from ppi_med.tracking.ending import EndingWatch
@@ -80,13 +81,27 @@ class RunTracker(Tracker):
         return self.store.run_id
 
     def start(self) -> None:
-        """Open the run, or enter it again, and record what it is made of."""
+        """Open the run, or enter it again, and record what it is made of.
+
+        Raises:
+            UsageError: where the experiment is deleted.
+        """
         if self._is_open:
             return
         self._is_open = True
         self._started = _now()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._watch.install()
+        try:
+            self._begin()
+        except UsageError:
+            if self.run_id is None:
+                # The store takes no run: at the exit of the process there is none to close.
+                self._is_open = False
+                self._watch.remove()
+            raise
+
+    def _begin(self) -> None:
         if not self.resume and not self._has_begun:
             self._begin_anew()
         elif not (self.directory / RUN_FILE).exists():

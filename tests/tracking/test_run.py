@@ -225,7 +225,8 @@ def test_a_deleted_experiment_is_named(location, tmp_path):
     tracker = tracker_in(location, tmp_path / "run", experiment="gone")
     with pytest.raises(UsageError, match="experiment 'gone' is deleted"):
         tracker.start()
-    tracker._watch.remove()
+    tracker.finish("FAILED")  # as at the exit of the process
+    assert all_runs(location) == []
 
 
 def test_switched_off_nothing_is_imported_or_written(tmp_path):
