@@ -124,6 +124,9 @@ class RecordedForward(TorchFunctionMode):
             return func(*args, **kwargs)
         role, untouched = self._survey(args[:1] if name in FIRST_ONLY else (*args, kwargs))
         if role is Role.CONSTANT:
+            if self._surrogates and name == "detach":
+                # It carries no relevance, so that only its derivative has to be kept.
+                return args[0] if args else kwargs["input"]
             output = func(*args, **kwargs)
             assign_role(output, role, replace=False)
             return output

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ppi_med.networks.lotenet import LoTeNet
 from ppi_med.networks.multiview import MultiViewClassifier
 from ppi_med.saliency import WBP
 from tests.saliency.small_networks import Mixed, Plain
@@ -184,3 +185,14 @@ def test_attention_of_the_volume_network_is_trained_by_the_map() -> None:
     s = WBP()(network, image, 1, create_graph=True)
     (gradient,) = torch.autograd.grad(s.square().sum(), network.attention_head.weight)
     assert gradient.abs().max() > 0
+
+
+def test_tensor_network() -> None:
+    """A single site is left: its chain meets a tensor that is made of parameters alone."""
+    torch.manual_seed(7)
+    network, image = prepared(LoTeNet(1, 2, 4, layers=1), (3, 1, 4, 4), True)
+
+    def loss() -> Tensor:
+        return WBP()(network, image, 1, create_graph=True).square().sum()
+
+    check(network, loss)
