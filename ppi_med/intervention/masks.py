@@ -59,7 +59,10 @@ class Mask(ABC):
             return torch.where(nothing, torch.zeros_like(mask), mask)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the mask must remember to go on exactly; empty for most."""
+        """Return what the mask must remember to go on exactly; empty for most.
+
+        Its entries have the same names at all times.
+        """
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (nothing to load)

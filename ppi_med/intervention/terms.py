@@ -23,6 +23,7 @@ from ppi_med.intervention.masks import Mask, SoftMask
 from ppi_med.intervention.numeric import check_image, check_saliency, choose, plain
 from ppi_med.intervention.pairing import PAIRINGS, draw_partners
 from ppi_med.intervention.randomness import RandomState, move_at_random
+from ppi_med.intervention.saved_state import first_difference
 from ppi_med.intervention.shared_place import SharedPlace
 from ppi_med.intervention.weights import Weight, make_weight
 
@@ -303,10 +304,16 @@ class PPITerms:
         Raises:
             ValueError: the state is of terms that are configured in another way.
         """
-        if (self.shared is None) != (state["shared"] is None):
+        if (self.shared is None) != (state.get("shared") is None):
             raise ValueError(
                 "the saved state and these terms don't both use the shared place: resume with the "
                 "`pairing` of the saved run."
+            )
+        where = first_difference(state, self.state_dict())
+        if where is not None:
+            raise ValueError(
+                f"the saved state is of other terms, its {where or 'entries'} do not fit: resume "
+                "with the masks and weights of the saved run."
             )
         self.steps = int(state["steps"])
         self.random.load_state_dict(state["random"])

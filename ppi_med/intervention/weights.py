@@ -44,7 +44,10 @@ class Weight(ABC):
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the weight must remember to go on exactly; empty for most."""
+        """Return what the weight must remember to go on exactly; empty for most.
+
+        Its entries have the same names at all times.
+        """
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (nothing to load)

@@ -57,6 +57,37 @@ def test_state_of_another_pairing_is_refused():
         PPITerms().load_state_dict(PPITerms(pairing="shared").state_dict())
 
 
+MIXED = {
+    "weight gained": (
+        lambda: PPITerms(ad_weight=BalancedWeight()),
+        PPITerms,
+        "weights.ad",
+    ),
+    "weight lost": (
+        PPITerms,
+        lambda: PPITerms(con_weight=WarmUpWeight(BalancedWeight(), 5)),
+        "weights.con",
+    ),
+    "mask gained": (lambda: PPITerms(RandomPlace(SoftMask())), PPITerms, "mask"),
+    "mask lost": (PPITerms, lambda: PPITerms(mask_prime=RandomPlace(SoftMask())), "mask_prime"),
+    "inner mask": (
+        lambda: PPITerms(RandomPlace(SoftMask())),
+        lambda: PPITerms(RandomPlace(RandomPlace(SoftMask()))),
+        "mask.mask",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_state_of_another_configuration_is_refused_before_anything_is_set(name):
+    here, saved, where = MIXED[name]
+    state = {**saved().state_dict(), "steps": 7}
+    terms = here()
+    with pytest.raises(ValueError, match=rf"its {where} do not fit: resume with"):
+        terms.load_state_dict(state)
+    assert terms.steps == 0
+
+
 def test_reseed():
     image, label = make_batch(8, 2), torch.arange(8) % 2
     one, two, three = PPITerms(seed=1), PPITerms(seed=2), PPITerms(seed=2)
