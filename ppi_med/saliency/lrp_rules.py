@@ -65,7 +65,15 @@ class LRPRule(ABC):
 
 
 def quotient(r: Tensor, z: Tensor, stabiliser: float) -> Tensor:
-    """Return r / (z + stabiliser sign(z)), sign(0) = 1; 0/0 is 0."""
+    """Return r / (z + stabiliser sign(z)), sign(0) = 1; 0/0 is 0.
+
+    Of half precision in single precision: in float16 a stabiliser below 3e-8 would be 0, and what
+    is large for it would be infinite.
+    """
+    dtype = torch.promote_types(r.dtype, z.dtype)
+    if dtype in (torch.float16, torch.bfloat16):
+        most = torch.finfo(dtype).max
+        return quotient(r.float(), z.float(), stabiliser).clamp(-most, most).to(dtype)
     if stabiliser > 0:
         return r / torch.where(z < 0, z - stabiliser, z + stabiliser)
     zero = z == 0

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ppi_med.networks.multiview import MultiViewClassifier
-from ppi_med.saliency import WBP
+from ppi_med.saliency import LRP, WBP
+from ppi_med.saliency.lrp_rules import AlphaBeta, Epsilon, LRPRule
 from tests.saliency.small_networks import Mixed, Plain
 
 NETWORKS: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -169,3 +170,26 @@ def test_float32_is_near_float64() -> None:
         network, image, target = prepared(name)
         single = WBP()(network.eval(), image, target)
         assert distance(single, WBP()(network.double(), image.double(), target)) <= 1e-5
+
+
+@half
+@pytest.mark.parametrize("rule", [Epsilon(), AlphaBeta()], ids=["epsilon", "alpha beta"])
+@pytest.mark.parametrize("whole", [False, True], ids=["autocast", "network"])
+def test_lrp_of_a_channel_that_is_always_0(rule: LRPRule, dtype: torch.dtype, whole: bool) -> None:
+    """What is shared there is 0/0, and the stabilisers are 0 in float16."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(64, 2)
+    )
+    nn.init.constant_(network[0].bias, 0.5)
+    nn.init.constant_(network[0].bias[:2], -100.0)
+    image = torch.randn(2, 1, 8, 8)
+    method = LRP(rule)
+    expected = method(network, image, 1)
+    if whole:
+        s = method(network.to(dtype), image.to(dtype), 1)
+    else:
+        with torch.autocast("cpu", dtype):
+            s = method(network, image, 1)
+    assert s.dtype == (dtype if whole else torch.float32)
+    assert distance(s, expected) <= 60 * PRECISION[dtype]
