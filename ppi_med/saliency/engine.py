@@ -8,9 +8,7 @@ placed, so functional calls, reused modules and in-place ReLU work, and nothing 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from ppi_med.saliency.base import usable
 from ppi_med.saliency.call import Call
 from ppi_med.saliency.constants import with_constants
+from ppi_med.saliency.isolation import as_written
 from ppi_med.saliency.operations import (
     FIRST_ONLY,
     GATE_KEEPING,
@@ -98,7 +97,7 @@ class RecordedForward(TorchFunctionMode):
             assign_role(start, Role.SIGNAL, untouched=True)
             self._outside.entrance = start.grad_fn
             args, kwargs = map_tensors((args, kwargs), usable)
-            with _as_written(), self:
+            with as_written(), self:
                 output = self.network(start, *args, **kwargs)
             self._survey((output,))
             return output
@@ -208,14 +207,6 @@ def _is_in_float16(image: Tensor) -> bool:
     kind = image.device.type
     autocast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
     return autocast or image.dtype == torch.float16
-
-
-def _as_written() -> AbstractContextManager[Any]:
-    """Let compiled parts of a network run as they are written, where operations can be seen."""
-    if "torch._dynamo" not in sys.modules:
-        return nullcontext()
-    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
 
 
 def _pass(grad: Tensor, _: Tensor) -> tuple[Tensor]:

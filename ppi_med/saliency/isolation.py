@@ -1,10 +1,11 @@
-"""Leave a network as it was found: buffers, modes and random state."""
+"""The modules of a network, seen as they are written and left as they were found."""
 
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +20,35 @@ def module_of(network: Callable[..., Any]) -> nn.Module | None:
         return network
     owner = getattr(network, "__self__", None)
     return owner if isinstance(owner, nn.Module) else None
+
+
+def modules_by_name(network: Callable[..., Any]) -> dict[str, nn.Module]:
+    """Return the network's modules by name; none of a function.
+
+    What ``torch.compile`` and wrappers for several devices add to a name may be left out.
+
+    >>> sorted(modules_by_name(nn.DataParallel(nn.Sequential(nn.ReLU()))))
+    ['', '0', 'module', 'module.0']
+    """
+    module = module_of(network)
+    if module is None:
+        return {}
+    found = dict(module.named_modules(remove_duplicate=False))
+    for name, owner in list(found.items()):
+        short = ".".join(part for part in name.split(".") if part != "_orig_mod")
+        found.setdefault(short, owner)
+        while short.startswith("module."):
+            short = short.removeprefix("module.")
+            found.setdefault(short, owner)
+    return found
+
+
+def as_written() -> AbstractContextManager[Any]:
+    """Let compiled parts of a network run as they are written, where operations can be seen."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 @contextmanager

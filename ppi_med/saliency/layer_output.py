@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from ppi_med.saliency.base import Network
-from ppi_med.saliency.isolation import module_of
+from ppi_med.saliency.isolation import as_written, module_of, modules_by_name
 from ppi_med.saliency.operations import changes_first_operand, operation_name
 
 CONVOLUTIONS = frozenset(f"conv{kind}{d}d" for kind in ("", "_transpose") for d in (1, 2, 3))
@@ -113,7 +113,7 @@ def watching(network: Network, layer: str | None, *, every_run: bool = False) ->
     """
     watch = Watch(layer, every_run)
     if layer is None:
-        with watch:
+        with as_written(), watch:
             yield watch
         return
 
@@ -128,22 +128,20 @@ def watching(network: Network, layer: str | None, *, every_run: bool = False) ->
 
     handle = _named(network, layer).register_forward_hook(hook)
     try:
-        with watch:
+        # A hook that is placed after compilation is not called.
+        with as_written(), watch:
             yield watch
     finally:
         handle.remove()
 
 
 def _named(network: Network, layer: str) -> Any:
-    module = module_of(network)
-    if module is None:
+    if module_of(network) is None:
         raise ValueError(
             f"layer '{layer}' is asked of a function, which has no layers by name: give the module"
         )
-    found = dict(module.named_modules(remove_duplicate=False))
-    # A wrapper for several devices puts its own name before all others.
-    for name in (layer, f"module.{layer}"):
-        if name in found:
-            return found[name]
+    found = modules_by_name(network)
+    if layer in found:
+        return found[layer]
     near = difflib.get_close_matches(layer, found, n=3) or [name for name in found if name][:5]
     raise ValueError(f"the network has no layer '{layer}'; near names: {', '.join(near)}")

@@ -53,7 +53,8 @@ class LRP(SaliencyMethod):
             :class:`Composite`, which leaves no room for the next three.
         first: of the layer that runs first.
         kinds: ``"linear"`` or ``"convolution"`` -> rule.
-        names: pattern of a module's name -> rule; goes before first and kinds.
+        names: pattern of a module's name -> rule; goes before first and kinds. What wrappers for
+            several devices and ``torch.compile`` add to a name may be left out.
         share_epsilon: epsilon of sums, poolings and the like (default 1e-9).
 
     Raises:
@@ -91,7 +92,8 @@ class LRP(SaliencyMethod):
         """Run ``network(image, *args, **kwargs)`` once under the rules.
 
         Raises:
-            ValueError: where ``image`` is not a floating point batch ``(N, C, *spatial)``.
+            ValueError: where ``image`` is not a floating point batch ``(N, C, *spatial)``, or a
+                pattern fits no module of the network.
         """
         leaf = leaf_image(image)
         forward = RelevanceForward(self.composite, network, self.share_epsilon)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppi_med.saliency.base import Network
 from ppi_med.saliency.call import Call
-from ppi_med.saliency.isolation import module_of
+from ppi_med.saliency.isolation import modules_by_name
 from ppi_med.saliency.lrp_layers import KINDS
 from ppi_med.saliency.lrp_rules import AlphaBeta, Epsilon, Flat, Gamma, LRPRule, ZBeta
 
@@ -43,25 +43,42 @@ class Composite:
             raise ValueError(f"unknown kinds of layers {sorted(unknown)}, expected some of {KINDS}")
 
     def choice(self, network: Network) -> Choice:
-        """Return the choice of rules for one forward pass of ``network``."""
-        module = module_of(network)
-        named = {} if module is None else {id(m): n for n, m in module.named_modules()}
+        """Return the choice of rules for one forward pass of ``network``.
+
+        Raises:
+            ValueError: where a pattern fits no module's name.
+        """
+        named = self._named(network) if self.names else {}
         first: list[Tensor] = []
 
         def choose(call: Call, kind: str, weight: Tensor) -> LRPRule:
             if not first:
                 first.append(weight)
             if self.names:
-                name = named.get(id(call.place().owner), "")
-                for pattern, rule in self.names.items():
-                    if fnmatchcase(name, pattern):
-                        return rule
+                rule = named.get(id(call.place().owner))
+                if rule is not None:
+                    return rule
             # The same weight again is the same layer, on another chunk of a batch.
             if self.first is not None and weight is first[0]:
                 return self.first
             return self.kinds.get(kind, self.rule)
 
         return choose
+
+    def _named(self, network: Network) -> dict[int, LRPRule]:
+        """Return the rules of the modules that have one by name, by their identity."""
+        modules = modules_by_name(network)
+        found: dict[int, LRPRule] = {}
+        for pattern, rule in self.names.items():
+            fitting = [module for name, module in modules.items() if fnmatchcase(name, pattern)]
+            if not fitting:
+                raise ValueError(
+                    f"a rule is named for '{pattern}', which no module of the network is called: "
+                    "give names as in named_modules(), of a module and not of a function"
+                )
+            for module in fitting:
+                found.setdefault(id(module), rule)
+        return found
 
 
 def epsilon_plus(epsilon: float = 1e-6) -> Composite:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ppi_med.saliency import WBP
+from ppi_med.saliency import LRP, WBP, GradCAM
+from ppi_med.saliency.lrp_rules import AlphaBeta, Flat
 from tests.saliency.small_networks import NETWORKS, Mixed, Small, build
 
 
@@ -50,6 +51,33 @@ def test_a_compiled_network_runs_as_it_is_written() -> None:
     plain = compiled(image)
     assert torch.allclose(plain, module(image))
     assert torch.equal(WBP()(compiled, image, 1), expected)
+
+
+@pytest.mark.parametrize("wrapper", ["parallel", "compiled", "both", "a part compiled"])
+def test_names_of_layers_inside_wrappers(one_process: None, wrapper: str) -> None:
+    module, image = build(NETWORKS[2])
+    lrp = LRP(AlphaBeta(2, 1), names={"fir*": Flat()})
+    expected = [method(module, image, 1) for method in (lrp, GradCAM("first"))]
+    assert not torch.equal(expected[0], LRP(AlphaBeta(2, 1))(module, image, 1))
+    if wrapper in ("compiled", "both"):
+        module = torch.compile(module, backend="eager")
+    if wrapper in ("parallel", "both"):
+        module = DistributedDataParallel(module)
+    if wrapper == "a part compiled":
+        module.first = torch.compile(module.first, backend="eager")
+    module(image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of the compiler, about what it cannot follow
+        found = [method(module, image, 1) for method in (lrp, GradCAM("first"))]
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_a_rule_for_a_layer_that_is_not_there() -> None:
+    module, image = build(NETWORKS[2])
+    with pytest.raises(ValueError, match=r"named for 'firts\.\*', which no module"):
+        LRP(names={"firts.*": Flat()})(module, image, 1)
+    with pytest.raises(ValueError, match="of a module and not of a function"):
+        LRP(names={"first": Flat()})(lambda x: module(x), image, 1)
 
 
 def test_threads_with_networks_of_their_own() -> None:
