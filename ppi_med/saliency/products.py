@@ -64,7 +64,11 @@ def product(call: Call) -> Any:
         return value if role_of(value) is None else call.gate(value)
 
     args, kwargs = map_tensors(call.args, gated), map_tensors(call.kwargs, gated)
-    return call.replaced(args, kwargs).run()
+    inner, first = call.replaced(args, kwargs), call.argument(0, "input")
+    if not call.in_place or inner.argument(0, "input") is first:
+        return inner.run()
+    # A gate that is multiplied in place: autograd refuses to change the view that stands for it.
+    return first.copy_(inner.with_first(inner.argument(0, "input").clone()).run())
 
 
 def product_of_some(call: Call) -> Any:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ppi_med.saliency import WBP
 from tests.saliency import recursion as r
 from tests.saliency.cases import Case, check, parametrised
 
@@ -23,6 +24,18 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.weights(x) * x
+
+
+class GateInPlace(SqueezeExcitation):
+    """A gate of every place that takes the product."""
+
+    def weights(self, x: Tensor) -> Tensor:
+        return self.gate(self.up(F.relu(self.down(x))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.weights(x)
+        weights.mul_(x)
+        return weights
 
 
 def monai_gate(m: Any) -> Callable[[Tensor], Tensor]:
@@ -65,6 +78,12 @@ GATES = [
         lambda m: [r.Gate(m.weights)],
         (2, 4, 3, 5),
     ),
+    Case(
+        "gate multiplied in place",
+        lambda: GateInPlace(nn.Hardsigmoid()),
+        lambda m: [r.Gate(m.weights)],
+        (2, 4, 3, 5),
+    ),
     Case("SE of torchvision", torchvision_se, lambda m: [r.Gate(m._scale)], (2, 4, 3, 5)),
     Case(
         "SE of MONAI",
@@ -99,3 +118,13 @@ GATES = [
 @parametrised(GATES)
 def test_gate(case: Case) -> None:
     check(case)
+
+
+def test_derivatives_of_a_gate_multiplied_in_place() -> None:
+    torch.manual_seed(0)
+    module, image = GateInPlace(nn.Hardsigmoid()).double(), torch.randn(2, 4, 3, 5).double()
+    expected = torch.autograd.grad(module(image).square().sum(), list(module.parameters()))
+    output = WBP().record(module, image).output
+    got = torch.autograd.grad(output.square().sum(), list(module.parameters()))
+    for one, other in zip(got, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-12)
