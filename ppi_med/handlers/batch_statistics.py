@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 
 @contextmanager
@@ -29,11 +30,15 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
         for module in network.modules()
         if isinstance(module, _NormBase) and module.training and module.track_running_stats
     ]
+    buffers = [(module.running_mean, module.running_var) for module in tracking]
     try:
         for module in tracking:
             # In training mode this makes a layer pass no buffers to the kernel, and nothing else.
             module.track_running_stats = False
+            if isinstance(module, _InstanceNorm):  # passes them whatever it tracks
+                module.running_mean = module.running_var = None
         yield
     finally:
-        for module in tracking:
+        for module, (mean, variance) in zip(tracking, buffers, strict=True):
             module.track_running_stats = True
+            module.running_mean, module.running_var = mean, variance
