@@ -49,9 +49,12 @@ class CheckpointStore:
             raise ValueError(f"Got keep={keep}, expected at least 2: the last and the one before.")
         self.directory = Path(directory)
         self.keep = keep
+        self._damaged: set[Path] = set()
 
     def save(self, state: dict[str, Any], iteration: int) -> Path:
         """Write a checkpoint, then remove those beyond `keep`.
+
+        One that :meth:`load` found damaged does not count.
 
         Args:
             state: of tensors and plain values, see :func:`ppi_med.training.plain.plain`.
@@ -69,7 +72,10 @@ class CheckpointStore:
         path = self.directory / f"checkpoint_{iteration:010d}_{_digest(content)}.pt"
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
-        for old in self.files()[self.keep :]:
+        self._damaged.discard(path)
+        files = self.files()
+        whole = [file for file in files if file not in self._damaged][: self.keep]
+        for old in files[files.index(whole[-1]) + 1 :]:
             old.unlink(missing_ok=True)
         return path
 
@@ -97,6 +103,7 @@ class CheckpointStore:
                 )
                 return state
             damaged.append(path)
+            self._damaged.add(path)
         if files:
             raise RuntimeError(
                 f"All {len(files)} checkpoints in {self.directory} are damaged, expected a whole "

@@ -26,6 +26,23 @@ def test_the_newest_comes_back_and_the_one_before_is_kept(tmp_path):
     ]
 
 
+def test_a_damaged_one_takes_no_place(tmp_path):
+    store = CheckpointStore(tmp_path)
+    for iteration in (10, 20):
+        store.save({"iteration": iteration}, iteration)
+    store.files()[0].write_bytes(b"torn")
+    resumed = CheckpointStore(tmp_path)
+    assert resumed.load() == {"iteration": 10}
+    for iteration in (13, 16):
+        resumed.save({"iteration": iteration}, iteration)
+    # Were the newest to be torn as well, the one before is there.
+    resumed.files()[1].write_bytes(b"torn")
+    assert CheckpointStore(tmp_path).load() == {"iteration": 13}
+    resumed.save({"iteration": 20}, 20)
+    resumed.save({"iteration": 23}, 23)
+    assert [int(path.name[11:21]) for path in resumed.files()] == [23, 20]
+
+
 def test_an_empty_folder_has_none(tmp_path):
     assert CheckpointStore(tmp_path / "none").load() is None
 
