@@ -50,9 +50,9 @@ class GroupDRO(Baseline):
     def loss(self, engine: Engine, output: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum, and the loss of the worst group."""
         found = mean_by_group(losses_by_sample(output), groups_of(engine, output, self.grouping))
+        # All are alike at first; a group that comes later starts with the mean of those known.
+        start = sum(self.weights.values()) / len(self.weights) if self.weights else 1.0
         for name, value in found.items():
-            # A group that comes later starts with the mean weight of those known.
-            start = sum(self.weights.values()) / len(self.weights) if self.weights else 1.0
             weight = self.weights.get(name, start)
             self.weights[name] = weight * math.exp(self.step_size * float(value.detach()))
         total = sum(self.weights.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,8 +70,8 @@ def test_group_dro() -> None:
         for site, label, value in zip(batch["site"], batch["label"].tolist(), losses, strict=True):
             groups.setdefault(f"{site}/{label}", []).append(value)
         means = {name: sum(v) / len(v) for name, v in sorted(groups.items())}
+        start = float(np.mean(list(weights.values()))) if weights else 1.0
         for name, value in means.items():
-            start = float(np.mean(list(weights.values()))) if weights else 1.0
             weights[name] = weights.get(name, start) * math.exp(0.5 * float(value.detach()))
         total = sum(weights.values())
         for name in weights:
@@ -84,6 +85,20 @@ def test_group_dro() -> None:
     again = baseline("group_dro")
     again.load_state_dict(copy.deepcopy(handler.state_dict()))
     assert again.weights == handler.weights
+
+
+def test_group_dro_starts_with_the_same_weight_for_each_group() -> None:
+    """After one step q_g is exp(step_size L_g) over their sum: of equal losses all are equal."""
+    handler = baseline("group_dro", step_size=0.5)
+    engine = SimpleNamespace(state=SimpleNamespace(batch={"site": ["a", "b", "c", "d"]}))
+    logits = torch.zeros(4, 2, dtype=torch.float64)
+    handler.loss(engine, {"pred": logits, "label": torch.tensor([0, 0, 0, 0])})
+    assert list(handler.weights.values()) == pytest.approx([0.25] * 4)
+    # One that comes later starts as the mean of those known.
+    engine.state.batch = {"site": ["e", "a", "f", "b"]}
+    handler.loss(engine, {"pred": logits, "label": torch.tensor([0, 0, 0, 0])})
+    for pair in (("a/0", "b/0"), ("a/0", "e/0"), ("e/0", "f/0")):
+        assert handler.weights[pair[0]] == pytest.approx(handler.weights[pair[1]])
 
 
 @pytest.mark.parametrize(("weight", "warm_up"), [(7.0, 0), (7.0, 5), (0.5, 0)])
