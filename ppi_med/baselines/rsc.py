@@ -74,11 +74,9 @@ class RSC(Baseline):
         (slope,) = torch.autograd.grad(log_odds(logits, label).sum(), found, retain_graph=True)
         keep = loudest_left_out(slope, self.features)
         change: Change = lambda z: z * keep.to(z.dtype)  # noqa: E731
-        precision = torch.autocast(
-            logits.device.type,
-            enabled=bool(engine.amp),  # type: ignore[attr-defined]
-            **engine.amp_kwargs,  # type: ignore[attr-defined]
-        )
+        options = {"enabled": True, **engine.amp_kwargs}  # type: ignore[attr-defined]
+        options["enabled"] = options["enabled"] and bool(engine.amp)  # type: ignore[attr-defined]
+        precision = torch.autocast(logits.device.type, **options)
         place = self._module(network)
         with precision, running_statistics_kept(network), changed(place, change):
             again = primary_logits(self.seen.again(network))

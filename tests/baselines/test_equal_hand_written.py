@@ -142,6 +142,13 @@ def test_rsc() -> None:
 
     net, _ = by_handler("rsc", features=0.25, samples=0.5)
     assert_same(net, by_hand(loss))
+    # Options of mixed precision that switch it off.
+    same = network()
+    run = trainer(same, data(), [baseline("rsc", features=0.25, samples=0.5)])
+    run.amp, run.scaler = True, torch.amp.GradScaler("cpu", init_scale=1024.0)
+    run.amp_kwargs = {"enabled": False}
+    run.run()
+    assert_same(same, net)
 
 
 @pytest.mark.parametrize("without", ["free", "everywhere"])
