@@ -83,5 +83,7 @@ def _repeated(value: Any, size: int, times: int) -> Any:
     if isinstance(value, dict):
         return {key: _repeated(item, size, times) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return type(value)(_repeated(item, size, times) for item in value)
+        items = [_repeated(item, size, times) for item in value]
+        # A named tuple takes its fields one by one.
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value

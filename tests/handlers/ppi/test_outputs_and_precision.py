@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -13,10 +13,19 @@ from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
 from ppi_med.handlers.ppi import PPIHandler
+from ppi_med.handlers.recording import RecordingInferer
 from ppi_med.intervention import PPITerms, SoftMask
 from ppi_med.naming import LOSS_CON
 from ppi_med.networks import MultiViewClassifier
+from ppi_med.saliency import WBP
 from tests.handlers.ppi.trainers import batches, network, trainer
+
+
+class Extra(NamedTuple):
+    """Further inputs, one a sample and one for all."""
+
+    shift: Tensor
+    scale: float
 
 
 def as_single_logit(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -47,6 +56,22 @@ def test_a_batch_of_one_and_of_one_class() -> None:
         run = trainer(network(), data, [PPIHandler(terms=PPITerms(pairing="other_class"))])
         run.run()
         assert bool(torch.isfinite(run.state.output["loss"]))
+
+
+def test_a_named_tuple_of_further_inputs_is_repeated() -> None:
+    seen: list[Extra] = []
+
+    class Shifted(nn.Linear):
+        def forward(self, image: Tensor, extra: Extra) -> Tensor:
+            seen.append(extra)
+            return super().forward(image.flatten(1)) * extra.scale + extra.shift
+
+    inferer, net = RecordingInferer(SimpleInferer(), WBP()), Shifted(4, 2)
+    inferer.armed, image = True, torch.randn(3, 1, 2, 2)
+    inferer(image, net, Extra(torch.arange(6.0).view(3, 2), 2.0))
+    assert inferer.again(torch.cat([image, image]), net).shape == (6, 2)
+    assert type(seen[1]) is Extra and seen[1].scale == 2.0
+    assert torch.equal(seen[1].shift, seen[0].shift.repeat(2, 1))
 
 
 def test_meta_tensors_are_taken() -> None:
