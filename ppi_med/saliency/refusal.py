@@ -17,10 +17,21 @@ def refuse(
     return detour(value, _refusing(operation, place), switch, (), in_place=in_place)
 
 
+# What is said of operations for which there is something else to do.
+_INSTEAD = {
+    "torch.nn.modules._functions.SyncBatchNorm": (
+        "no relevance rule for synchronised batch normalisation in training: its statistics are "
+        "those of all processes; train with BatchNorm, DistributedDataParallel(..., "
+        "broadcast_buffers=False) and the handler AverageBuffers"
+    ),
+}
+
+
 def _refusing(operation: str, place: Place) -> Relevance:
     def raise_error(*_: Tensor) -> NoReturn:
         raise UnsupportedOperationError(
-            f"no relevance rule for the operation '{operation}' in {place}: it is not linear in "
+            _INSTEAD.get(operation)
+            or f"no relevance rule for the operation '{operation}' in {place}: it is not linear in "
             "what depends on the image; explain a target before it, or write the step as a "
             "function with a `saliency_surrogate`"
         )

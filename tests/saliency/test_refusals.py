@@ -289,3 +289,14 @@ def test_detach_in_a_surrogate_keeps_its_derivative() -> None:
     x = image()
     (expected,) = torch.autograd.grad((x * w * torch.cos(x * w)).sum(), w)
     assert torch.allclose(got, expected)
+
+
+def test_synchronised_batch_norm_says_what_to_do_instead() -> None:
+    """It runs on several devices only, so that a function of its name stands for it."""
+    from torch.nn.modules._functions import SyncBatchNorm
+
+    assert SyncBatchNorm.__module__ == "torch.nn.modules._functions"
+    named = {"__module__": SyncBatchNorm.__module__, "__qualname__": "SyncBatchNorm"}
+    synchronised: Any = type("SyncBatchNorm", (Cubic,), named)
+    with pytest.raises(UnsupportedOperationError, match="with BatchNorm, DistributedDataParallel"):
+        explain(lambda x: synchronised.apply(x) * 2)
