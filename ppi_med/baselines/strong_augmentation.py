@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ppi_med.baselines.base import Baseline
 from ppi_med.intervention import gaussian_smooth
+from ppi_med.intervention.randomness import process_rank, separate
 
 
 class StrongAugmentation(Baseline):
@@ -26,7 +27,7 @@ class StrongAugmentation(Baseline):
             of the image, factor 0.7 to 1.3, exponent 0.7 to 1.4, noise up to 0.1, blur up to 1.5
             pixels, a rectangle of up to a third of each side; other values scale the ranges.
         prob: of each of the five, for each image.
-        seed: of what is drawn.
+        seed: of what is drawn; several processes draw each their own.
         slice_axis: axis of ``(N, C, *spatial)`` along which slices are moved alike.
 
     Example:
@@ -52,6 +53,7 @@ class StrongAugmentation(Baseline):
         self.prob = prob
         self.slice_axis = slice_axis
         self._random = torch.Generator().manual_seed(seed)
+        self._separated = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of what is drawn."""
@@ -60,6 +62,7 @@ class StrongAugmentation(Baseline):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put it back."""
         self._random.set_state(state["random"])
+        self._separated = False
 
     def prepare(self, image: Tensor) -> Tensor:
         """Return images ``(N, C, *spatial)`` changed at random.
@@ -67,6 +70,10 @@ class StrongAugmentation(Baseline):
         Raises:
             ValueError: where they are not of two dimensions, or of slices of two.
         """
+        if not self._separated:
+            # Only now: a resumed run has by now given the first process's state to all.
+            separate(self._random, process_rank())
+            self._separated = True
         slices = self._as_slices(image.as_subclass(Tensor))
         size = slices.shape[0]
         moved = self._moved(slices)

@@ -18,6 +18,7 @@ from ppi_med.handlers.batch_statistics import running_statistics_kept
 from ppi_med.handlers.recording import RecordingInferer
 from ppi_med.intervention import PPITerms
 from ppi_med.intervention.labels import class_index
+from ppi_med.intervention.randomness import process_rank
 from ppi_med.intervention.terms import TermsResult
 from ppi_med.naming import LOSS_AD, LOSS_CLS, LOSS_CON, LOSS_REG
 from ppi_med.saliency import WBP, Recording, SaliencyMethod, primary_logits
@@ -99,6 +100,7 @@ class PPIHandler:
         self._inferer: RecordingInferer | None = None
         self._engine: SupervisedTrainer | None = None
         self._removals: list[Any] = []
+        self._separated = False
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer.
@@ -143,6 +145,7 @@ class PPIHandler:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self.terms.load_state_dict(state["terms"])
+        self._separated = False
 
     def active(self, epoch: int, iteration: int) -> bool:
         """Say whether a step has PPI; both count from 1, the iteration over all epochs."""
@@ -160,6 +163,10 @@ class PPIHandler:
         engine.inferer = self._inferer  # type: ignore[attr-defined]
 
     def _arm(self, engine: Engine) -> None:
+        if not self._separated:
+            # Only now: a resumed run has by now given the first process's state to all.
+            self.terms.separate(process_rank())
+            self._separated = True
         self._recorder.armed = self.active(engine.state.epoch, engine.state.iteration)
 
     def _add_terms(self, engine: Engine) -> None:

@@ -46,6 +46,10 @@ class ComplementMask(Mask):
         """Restore `state_dict()`."""
         self.mask.load_state_dict(state)
 
+    def separate(self, rank: int) -> None:
+        """Separate the inner mask's draws."""
+        self.mask.separate(rank)
+
 
 class RandomPlace(Mask):
     """Another mask moved to a random place by a circular shift: the control of equal area.
@@ -88,3 +92,8 @@ class RandomPlace(Mask):
         """Restore `state_dict()`."""
         self.random.load_state_dict(state["random"])
         self.mask.load_state_dict(state["mask"])
+
+    def separate(self, rank: int) -> None:
+        """Separate the places, and the inner mask's draws."""
+        self.random.separate(rank)
+        self.mask.separate(rank)

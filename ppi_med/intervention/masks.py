@@ -68,6 +68,9 @@ class Mask(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (nothing to load)
         """Restore `state_dict()`."""
 
+    def separate(self, rank: int) -> None:  # noqa: B027 (most draw nothing)
+        """Give one of several processes draws of its own; the first, 0, keeps those it has."""
+
 
 class SoftMask(Mask):
     """T(s) = 1 / (1 + exp(-omega (s - sigma))), differentiable (Appendix B, Table 5).

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from ppi_med.intervention.numeric import check_image
 
@@ -36,6 +36,10 @@ class RandomState:
         """Start anew from a seed (for example seed + rank)."""
         self.generator.manual_seed(int(seed))
 
+    def separate(self, rank: int) -> None:
+        """Go on with draws of a process's own, see :func:`separate`."""
+        separate(self.generator, rank)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the generator's state."""
         return {"generator": self.generator.get_state()}
@@ -43,6 +47,28 @@ class RandomState:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore `state_dict()`, wherever the checkpoint was mapped to."""
         self.generator.set_state(state["generator"].cpu())
+
+
+def process_rank() -> int:
+    """Return the number of this process among those that train together, 0 for one alone."""
+    in_use = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_rank() if in_use else 0
+
+
+def separate(generator: torch.Generator, rank: int) -> None:
+    """Give a process draws of its own, derived from a state that all processes have in common.
+
+    The first process goes on as it is: it alone writes checkpoints, and a resumed run gives its
+    state to all, which then separate anew.
+
+    >>> one, other = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    >>> separate(other, rank=1)
+    >>> bool(torch.rand(1, generator=one) == torch.rand(1, generator=other))
+    False
+    """
+    if rank > 0:
+        seeds = torch.randint(2**32, (rank,), generator=generator)
+        generator.manual_seed(int(seeds[-1]))
 
 
 def random_cycle(size: int, generator: torch.Generator) -> Tensor:

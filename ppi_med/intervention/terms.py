@@ -75,7 +75,8 @@ class PPITerms:
         skip_empty: L_con leaves out samples whose mask is empty (x* = x: it would fight L_cls);
             default True.
         guard: checks the terms of each step (default `DivergenceGuard()`; `every=0` = never).
-        seed: of partners and places; with several processes give each its own (`reseed`).
+        seed: of partners and places. The handler gives each of several processes draws of its own
+            (`separate`).
 
     Raises:
         ValueError: an unknown name or a wrong number.
@@ -143,6 +144,20 @@ class PPITerms:
     def reseed(self, seed: int) -> None:
         """Start the draws of partners and places anew (for example seed + rank)."""
         self.random.reseed(seed)
+
+    def separate(self, rank: int) -> None:
+        """Give one of several processes draws of its own; the first, 0, keeps those it has.
+
+        A mask cut from the shared place is that of all processes, and is drawn alike by all.
+
+        Args:
+            rank: the process's number.
+        """
+        self.random.separate(rank)
+        alike = self.mask_prime if self.shared is not None else None
+        for mask in (self.mask, self.mask_prime):
+            if mask is not alike:
+                mask.separate(rank)
 
     @property
     def current(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import torch
 from ppi_med.intervention import (
     AdaptiveMask,
     BalancedWeight,
+    ComplementMask,
     PPITerms,
     RandomPlace,
     SoftMask,
@@ -95,3 +96,39 @@ def test_reseed():
     batches = [t.contrast_images(image, image, label, 1).batch for t in (one, two, three)]
     assert torch.equal(batches[0], batches[1])
     assert not torch.equal(batches[0], batches[2])
+
+
+def images(terms, seed=0):
+    image, label = make_batch(8, 2, seed), torch.arange(8) % 2
+    return terms.contrast_images(image, image, label, 1).batch
+
+
+def test_processes_draw_their_own_also_from_the_state_of_the_first():
+    def make():
+        return PPITerms(RandomPlace(SoftMask(), seed=1), ComplementMask(SoftMask()), seed=4)
+
+    alone, ranks = make(), [make() for _ in range(3)]
+    for _ in range(2):  # the second time after a resume
+        for rank, terms in enumerate(ranks):
+            terms.separate(rank)
+        expected, found = images(alone), [images(terms) for terms in ranks]
+        assert torch.equal(found[0], expected)
+        assert not any(torch.equal(found[i], found[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+        for terms in ranks:
+            terms.load_state_dict(ranks[0].state_dict())
+
+
+def test_the_mask_of_the_shared_place_is_drawn_alike():
+    def make():
+        return PPITerms(
+            RandomPlace(SoftMask(), seed=1), RandomPlace(SoftMask(), seed=2), pairing="shared"
+        )
+
+    parts = []
+    for rank in range(2):
+        terms = make()
+        terms.separate(rank)
+        image = make_batch(8, 2, 0)
+        parts.append(terms.contrast_images(image, image, torch.arange(8) % 2, 1).parts)
+    assert torch.equal(parts[0]["ad"].mask, parts[1]["ad"].mask)
+    assert not torch.equal(parts[0]["con"].mask, parts[1]["con"].mask)
