@@ -46,7 +46,8 @@ class PPIHandler:
         differentiable: let the losses train through the map (double backward), where a term has a
             gradient in it. False: the map is a constant, about a quarter of the step cheaper.
         every: PPI in each k-th step only; the others are plain (default 1).
-        start_epoch: the first epoch with PPI, from 1; before it training is plain.
+        start_epoch: the first epoch with PPI, from 1; before it training is plain. Weights go on
+            counting from epoch 1: a warm-up that is over by then is not seen.
         batch_norm: ``"clean"`` (default): altered images use batch statistics but leave running
             buffers to the clean ones; ``"all"``: they move them too.
         target: label -> target of the map (default: the label's class index).

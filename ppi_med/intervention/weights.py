@@ -128,6 +128,9 @@ class WarmUpWeight(Weight):
     It is multiplied by start + (1 - start) * done / length, at most 1, with `done` the epochs (or
     iterations) that are over: the first has `start`, number length + 1 the full weight.
 
+    They count from the start of the training, also where PPI starts later (`start_epoch` of the
+    handler): with length = start_epoch - 1 + n it reaches the full weight after n epochs of PPI.
+
     Args:
         weight: the full weight, a number or another weight.
         length: of the warm-up, in `unit`s, more than 0.
