@@ -21,9 +21,10 @@ class SymmetryMean(MeanOverCopies):
 
     s = 1/|G| sum_g g^-1 s_method(g x), over all g that the flips and turns generate: eight for
     both flips and quarter turns of a plane. What a map owes to the raster of strides and pooling
-    differs from copy to copy and averages out; what it owes to the content stays. Meant for
-    networks that were trained with these flips and turns and give each copy about the same score.
-    The map of a flipped image is the flipped map.
+    differs from copy to copy and averages out; what it owes to the content stays. With WBP it is
+    the map of the mean score over the copies, such as that of ``test_views`` in ``lidc_ppi``. Meant
+    for networks that were trained with these flips and turns. The map of a flipped image is the
+    flipped map.
 
     Args:
         method: gives the map of a copy (default :class:`~ppi_med.saliency.wbp.WBP`).

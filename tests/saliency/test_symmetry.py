@@ -34,6 +34,24 @@ def test_it_is_the_mean_over_the_eight_copies() -> None:
     assert not torch.allclose(WBP()(network, image, 1), expected)
 
 
+class Averaged(nn.Module):
+    """The mean logit over flips and turns, as `test_views` of `lidc_ppi` has it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        copies = [torch.rot90(x, k, (-2, -1)) for x in (image, image.flip(-1)) for k in range(4)]
+        return torch.stack([self.network(copy) for copy in copies]).mean(0)
+
+
+def test_it_is_the_map_of_the_mean_score() -> None:
+    network, image = square_network(), torch.randn(2, 1, 6, 6, dtype=torch.float64)
+    found = SymmetryMean()(network, image, 1)
+    assert torch.allclose(found, WBP()(Averaged(network), image, 1), rtol=1e-10)
+
+
 @pytest.mark.parametrize(
     "change",
     [
