@@ -52,15 +52,17 @@ def cross_site_text(folder: str) -> str:
 
 
 def lidc_text() -> str:
-    """The nodules of LIDC, on the folds that every entry has been tested on."""
+    """The nodules of LIDC: seeds that an entry has on all folds that every entry has."""
     found = Records(RECORDS / "lidc_nodules").done()
     entries: dict[int, set[str]] = {}
+    folds: dict[tuple[str, int], set[int]] = {}
     for record in found:
         entries.setdefault(record["fold"], set()).add(record["entry"])
+        folds.setdefault((record["entry"], record["seed"]), set()).add(record["fold"])
     whole = {fold for fold, names in entries.items() if names >= set(lidc_benchmark.ENTRIES)}
-    shown = [one for one in found if one["fold"] in whole]
-    if not shown:
+    if not whole:
         return "No fold is whole yet."
+    shown = [r for r in found if r["fold"] in whole and folds[r["entry"], r["seed"]] >= whole]
     tables = lidc_benchmark_masks.mask_tables(shown)
     parts = [lidc_benchmark_table.markdown(lidc_benchmark_table.rows(shown))]
     return "\n".join([*parts, *(table.markdown() for table in tables)])

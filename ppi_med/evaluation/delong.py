@@ -81,8 +81,9 @@ def mean_of_folds(folds: Sequence[DeLong]) -> DeLong:
         ValueError: where there is none.
 
     Examples:
-        >>> mean_of_folds([DeLong(0.03, 0.0001, 0.0), DeLong(0.01, 0.0003, 0.0)])
-        DeLong(difference=0.02, variance=0.0001, p_value=0.04550026389635839)
+        >>> found = mean_of_folds([DeLong(0.03, 0.0001, 0.0), DeLong(0.01, 0.0003, 0.0)])
+        >>> round(found.difference, 4), round(found.p_value, 4)
+        (0.02, 0.0455)
     """
     if not folds:
         raise ValueError("Got no fold, expected at least one.")

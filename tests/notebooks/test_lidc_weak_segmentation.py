@@ -62,8 +62,9 @@ def test_weak_segmentation_runs_and_leaves_nothing(executed: Any, tmp_path: Path
     }
     assert set(tested) == {"plain", "PPI"} and min(tested.values()) > 0.6
 
-    maps = {f"{one}, {name}" for one in tested for name in ("WBP", "GradCAM", "gradient")}
-    floors = {"disc", "HU component", "random map"}
+    names = ("WBP", "WBP averaged", "GradCAM", "gradient")
+    maps = {f"{one}, {name}" for one in tested for name in names}
+    floors = {"disc", "HU component", "HU component in disc", "random map"}
     ceiling = "readers among themselves"
     for table in (centred, shifted):
         dice = first(table)
