@@ -40,4 +40,9 @@ def test_a_large_tensor_is_not_mapped_anew_each_time() -> None:
     # 48 MB are some 12,000 pages, or 24 huge ones; a sandboxed kernel may count none.
     if mapped < 24:
         pytest.skip("this kernel does not count page faults")
+    # A system short of memory may take pages back meanwhile, and never gives any for nothing.
+    for _ in range(3):
+        if kept < mapped / 4:
+            return
+        _, kept = _faults(keep=True)
     assert kept < mapped / 4

@@ -81,6 +81,8 @@ def main(output: str, norm: str) -> None:
     ]
     train(net, share, parallel)
     torch.save(net.state_dict(), f"{output}.{rank}")
+    # Neither goes while the other still speaks to it: on a busy machine gloo's threads then abort.
+    distributed.barrier()
     distributed.destroy_process_group()
 
 
