@@ -73,7 +73,8 @@ class ProcessPool(Pool):
 
     Args:
         workers: how many.
-        attempts: times that workers may be lost without any job having ended between.
+        attempts: times that workers may be lost without any job having ended between; for the last
+            of them jobs are run alone, so that the one that does it is found.
     """
 
     def __init__(self, workers: int, attempts: int = ATTEMPTS) -> None:
@@ -95,11 +96,22 @@ class ProcessPool(Pool):
             if not left:
                 return
             lost = 0 if ended else lost + 1
-            if lost >= self.attempts:
-                reason = f"its worker process was lost {lost} times (killed, or out of memory?)"
-                yield from (Outcome(index, None, reason) for index in left)
-                return
             logger.warning("a worker process was lost: %d jobs are given to new ones", len(left))
+            if lost >= max(1, self.attempts - 1):
+                yield from self._up_to_the_culprit(function, left, lost + 1)
+                lost = 0
+
+    def _up_to_the_culprit(
+        self, function: Function, left: dict[int, Any], times: int
+    ) -> Iterator[Outcome]:
+        """Run jobs alone, until the one is found that takes its worker, and the others', along."""
+        for index in list(left):
+            alone = list(self._round(function, {index: left.pop(index)}))
+            if not alone:
+                reason = f"its worker process was lost {times} times (killed, or out of memory?)"
+                yield Outcome(index, None, reason)
+                return
+            yield from alone
 
     def _round(self, function: Function, jobs: dict[int, Any]) -> Iterator[Outcome]:
         """Yield the outcomes until all have ended or a worker is lost."""
