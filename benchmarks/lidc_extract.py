@@ -127,8 +127,8 @@ def beside_pylidc(tree: Path, rounds: int, work: Path) -> dict[str, Any]:
 
 def phantom(folder: Path, series: int) -> Path:
     """Write the DICOM tree of a LIDC phantom."""
-    from ppi_med.data.phantoms.ct.lidc import DICOM, write_dicom
-    from ppi_med.data.phantoms.ct.spec import LidcPhantomSpec
+    from ppi_med.phantoms.ct.lidc import DICOM, write_dicom
+    from ppi_med.phantoms.ct.spec import LidcPhantomSpec
 
     write_dicom(LidcPhantomSpec(count=series), folder, workers=2, progress=True)
     return folder / DICOM

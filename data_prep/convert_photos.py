@@ -38,7 +38,7 @@ def convert(
 
     No picture is copied: the datalist says where they are. Official parts are kept.
     """
-    from ppi_med.data.natural.convert import convert_photos, summary
+    from ppi_med.data.photos.convert import convert_photos, summary
 
     made = convert_photos(
         source,

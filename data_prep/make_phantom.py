@@ -69,11 +69,11 @@ def oct(
     ] = False,
 ) -> None:
     """OCT volumes of eyes with and without geographic atrophy, at up to four sites."""
-    from ppi_med.data.phantoms.agreement import parse_agreement
-    from ppi_med.data.phantoms.grid import FULL_SIZE, Size
-    from ppi_med.data.phantoms.oct import make_oct_phantom, write_raw
-    from ppi_med.data.phantoms.sites import choose_sites
-    from ppi_med.data.phantoms.spec import OctPhantomSpec
+    from ppi_med.phantoms.agreement import parse_agreement
+    from ppi_med.phantoms.oct.grid import FULL_SIZE, Size
+    from ppi_med.phantoms.oct.sites import choose_sites
+    from ppi_med.phantoms.oct.spec import OctPhantomSpec
+    from ppi_med.phantoms.oct.write import make_oct_phantom, write_raw
 
     spec = OctPhantomSpec(
         sites=choose_sites(sites.split(",") if sites else None),
@@ -114,9 +114,9 @@ def birds(
     ] = 0.15,
 ) -> None:
     """Birds on habitats that are tied to their species, with boxes, in the layout of CUB."""
-    from ppi_med.data.natural.convert import summary
-    from ppi_med.data.phantoms.birds.spec import BirdPhantomSpec
-    from ppi_med.data.phantoms.birds.write import make_bird_phantom
+    from ppi_med.data.photos.convert import summary
+    from ppi_med.phantoms.birds.spec import BirdPhantomSpec
+    from ppi_med.phantoms.birds.write import make_bird_phantom
 
     spec = BirdPhantomSpec(classes, training, test, agreement, size, seed)
     made = make_bird_phantom(spec, output, validation=validation)
@@ -161,9 +161,9 @@ def lidc(
     ] = False,
 ) -> None:
     """CT around the real outlines of LIDC-IDRI's readers, from up to four makers' scanners."""
-    from ppi_med.data.phantoms.agreement import parse_agreement
-    from ppi_med.data.phantoms.ct.lidc import make_lidc_phantom, write_dicom
-    from ppi_med.data.phantoms.ct.spec import LidcPhantomSpec
+    from ppi_med.phantoms.agreement import parse_agreement
+    from ppi_med.phantoms.ct.lidc import make_lidc_phantom, write_dicom
+    from ppi_med.phantoms.ct.spec import LidcPhantomSpec
 
     if variant not in ("slices", "nodule"):
         raise UsageError(f"variant is {variant!r}, expected slices or nodule.")

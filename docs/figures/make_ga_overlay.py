@@ -70,7 +70,8 @@ def explain(bundle: Path, file: Path, item: dict[str, Any]) -> Any:
     """Return a network's answer about a volume."""
     from monai.bundle import ConfigParser
 
-    from ppi_med.inference import infer_volume, load_weights
+    from ppi_med.handlers import load_weights
+    from ppi_med.inference import infer_volume
     from ppi_med.saliency import WBP
 
     config = ConfigParser(ConfigParser.load_config_file(str(bundle / "train.json")))
@@ -132,8 +133,8 @@ def mark_of(item: dict[str, Any]) -> Any:
     """Return where the mark of a volume's site is on a B-scan."""
     import nibabel
 
-    from ppi_med.data.phantoms.artefacts import mark
-    from ppi_med.data.phantoms.sites import choose_sites
+    from ppi_med.phantoms.oct.artefacts import mark
+    from ppi_med.phantoms.oct.sites import choose_sites
 
     (site,) = choose_sites([item["site"]])
     width, depth, _ = nibabel.load(item["image"]).shape

@@ -117,7 +117,7 @@ def settings_of(plan: ComparisonPlan) -> dict[str, Any]:
 
 def _data_name(plan: ComparisonPlan) -> str:
     """Return a data set's content in short: a folder's name would be of one machine only."""
-    from ppi_med.data.natural.convert import DATALIST, photos_hash
+    from ppi_med.data.photos.convert import DATALIST, photos_hash
 
     data = plan.data if plan.data is not None else _own_data(plan)
     found = photos_hash(data / DATALIST)

@@ -98,9 +98,9 @@ class ShortcutPlan:
 
     def make_data(self, workers: int) -> None:
         """Make the two phantoms, or complete them."""
-        from ppi_med.data.phantoms.oct import make_oct_phantom
-        from ppi_med.data.phantoms.sites import SITES
-        from ppi_med.data.phantoms.spec import OctPhantomSpec
+        from ppi_med.phantoms.oct.sites import SITES
+        from ppi_med.phantoms.oct.spec import OctPhantomSpec
+        from ppi_med.phantoms.oct.write import make_oct_phantom
 
         for training in self.trainings:
             spec = OctPhantomSpec(

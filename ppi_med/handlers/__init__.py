@@ -19,8 +19,10 @@ _WHERE = {
     "ClassSummary": "class_summary",
     "EarlyStop": "early_stop",
     "EpochLines": "epoch_lines",
+    "LoadWeights": "checkpoint",
     "MapCurves": "map_curves",
     "PPIHandler": "ppi",
+    "PatchAnswers": "patch_answers",
     "PicturesHandler": "pictures",
     "PredictionsHandler": "predictions",
     "PublishWeights": "publish_weights",
@@ -28,6 +30,7 @@ _WHERE = {
     "ResumeHandler": "resume",
     "TestSummary": "test_summary",
     "TrackingHandler": "tracking",
+    "load_weights": "checkpoint",
 }
 
 __all__ = sorted(_WHERE)

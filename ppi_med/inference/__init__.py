@@ -1,9 +1,9 @@
 """Inference of the GA network on OCT files: probability, slice weights, map, report.
 
 - ``ga``: one volume to a result; ``explain``: the network and its map, in bounded memory.
-- ``volumes``: files of any supported format; ``fit``: from a volume's grid to the network's.
-- ``outputs``: what is written for a volume; ``nifti``, ``identity``: parts of it.
-- ``dataset``, ``evaluator``, ``handler``, ``checkpoint``: the same as parts of a MONAI bundle.
+- ``volumes``: files of any supported format.
+- ``outputs``: what is written for a volume; ``nifti``, ``identity``, ``report``: parts of it.
+- ``dataset``, ``evaluator``, ``handler``: the same as parts of a MONAI bundle.
 - ``volume_map``: the map alone, as a saliency method.
 
 They are imported on first use, so that reading a volume does not cost MONAI.
@@ -15,11 +15,9 @@ from importlib import import_module
 from typing import Any
 
 _WHERE = {
-    "FitSlicesd": "preprocessing",
     "GaInferer": "evaluator",
     "GaOutputs": "handler",
     "GaResult": "ga",
-    "LoadWeights": "checkpoint",
     "LoadedVolume": "volumes",
     "OctFiles": "dataset",
     "VolumeExplanation": "explain",
@@ -28,9 +26,9 @@ _WHERE = {
     "find_inputs": "volumes",
     "infer_iteration": "evaluator",
     "infer_volume": "ga",
-    "load_weights": "checkpoint",
     "read_volumes": "volumes",
     "single_item": "dataset",
+    "standard_preprocessing": "ga",
     "write_outputs": "outputs",
 }
 

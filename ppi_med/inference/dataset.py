@@ -56,7 +56,7 @@ class OctFiles(Dataset[SourceItem]):
     Args:
         data: from `volumes.find_inputs`.
         transform: of items `{"image": uint8 (1, S, H, W)}`; it gives `image`, float32, and
-            `positions`. See `preprocessing.standard_preprocessing`.
+            `positions`. See `ga.standard_preprocessing`.
         options: fields of `ReadOptions`, what the user knows and the files do not tell; `None` is
             the default.
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import nn
 
+from ppi_med.data.oct.fit import spread_map
 from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.volume import OctReadError, OctVolume
 from ppi_med.inference.explain import VolumeExplanation, explain_volume
-from ppi_med.inference.fit import spread_map
 from ppi_med.inference.identity import network_hash
 from ppi_med.inference.volumes import LoadedVolume, find_inputs, load_volume, read_volumes
 from ppi_med.saliency.base import SaliencyMethod
@@ -115,8 +115,6 @@ def infer_volume(
     """
     loaded = _loaded(volume, options)
     if preprocessing is None:
-        from ppi_med.inference.preprocessing import standard_preprocessing
-
         preprocessing = standard_preprocessing(size, getattr(network, "num_positions", 100))
     device = device or next((p.device for p in network.parameters()), "cpu")
     item = preprocessing({"image": volume_tensor(loaded)})
@@ -129,6 +127,31 @@ def infer_volume(
     )
     info = NetworkInfo(type(network).__name__, network_hash(network), method_name(method))
     return make_result(loaded, explanation, info, item["positions"], item["image"].shape[-2:])
+
+
+def standard_preprocessing(
+    size: Sequence[int] | None = None, num_positions: int = 100
+) -> Preprocessing:
+    """Return what the bundle's evaluation does to a volume `image` of 8-bit pixels.
+
+    Args:
+        size: (depth, width) of the network's training, or `None` for the volume's own.
+        num_positions: of the network.
+
+    Returns:
+        A transform of items `{"image": (1, S, H, W)}`; it adds `positions`, `(S,)`.
+    """
+    from monai.transforms import Compose
+
+    from ppi_med.data.oct.transforms import AllSlicesd, FitSlicesd, NormalizeOctd
+
+    return Compose(
+        [
+            FitSlicesd("image", size),
+            AllSlicesd("image", num_positions=num_positions),
+            NormalizeOctd("image"),
+        ]
+    )
 
 
 def volume_tensor(volume: LoadedVolume) -> torch.Tensor:

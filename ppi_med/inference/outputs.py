@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ppi_med.inference.fit import describe_fit
+from ppi_med.data.oct.fit import describe_fit
 from ppi_med.inference.ga import GaResult
 from ppi_med.inference.identity import software_versions
 from ppi_med.inference.nifti import write_map
@@ -48,7 +48,7 @@ def write_outputs(
         written.append(write_map(folder / SALIENCY, result.saliency, result.volume.spacing))
     if report:
         from ppi_med.inference.page import report_content
-        from ppi_med.report import write_report
+        from ppi_med.inference.report import write_report
 
         written.append(write_report(folder / REPORT, report_content(result, facts)))
     write_json(folder / RESULT, facts)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ppi_med.data.oct.volume import FROM_FILE
 from ppi_med.inference.ga import GaResult
-from ppi_med.report import ReportContent
+from ppi_med.inference.report import ReportContent
 
 FINDING = "geographic atrophy"
 _UNKNOWN = "unknown"

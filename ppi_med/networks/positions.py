@@ -24,12 +24,19 @@ def relative_positions(
     Returns:
         LongTensor ``(num_slices,)`` of ids in ``1 .. num_positions``, ascending.
 
+    Raises:
+        ValueError: if either number is less than 1.
+
     Examples:
         >>> relative_positions(4)
         tensor([13, 38, 63, 88])
         >>> relative_positions(6, num_positions=3)
         tensor([1, 1, 2, 2, 3, 3])
     """
+    if num_slices < 1 or num_positions < 1:
+        raise ValueError(
+            f"got {num_slices} slices and {num_positions} positions, expected 1 or more of both."
+        )
     index = torch.arange(num_slices, device=device)
     doubled = (2 * index + 1) * num_positions
     return torch.div(doubled, 2 * num_slices, rounding_mode="floor") + 1

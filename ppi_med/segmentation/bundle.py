@@ -57,8 +57,8 @@ def load_network(
     from monai.bundle import ConfigParser
 
     from ppi_med.bundle_tools.preflight import require_as_trained
+    from ppi_med.handlers.checkpoint import load_weights
     from ppi_med.handlers.publish_weights import weights_facts
-    from ppi_med.inference.checkpoint import load_weights
 
     folder = Path(bundle)
     if not (folder / CONFIG).is_file():

@@ -22,10 +22,10 @@ SMALL: dict[str, Any] = {
 
 def make_phantom(folder: Path) -> Path:
     """Write 28 volumes of 28 simulated subjects at two sites; 17 to train, 6 and 5 held out."""
-    from ppi_med.data.phantoms.grid import Size
-    from ppi_med.data.phantoms.oct import make_oct_phantom
-    from ppi_med.data.phantoms.sites import choose_sites
-    from ppi_med.data.phantoms.spec import OctPhantomSpec
+    from ppi_med.phantoms.oct.grid import Size
+    from ppi_med.phantoms.oct.sites import choose_sites
+    from ppi_med.phantoms.oct.spec import OctPhantomSpec
+    from ppi_med.phantoms.oct.write import make_oct_phantom
 
     spec = OctPhantomSpec(
         sites=choose_sites(SITES),

@@ -203,8 +203,8 @@ def test_the_bundles_own_data_are_told_by_content(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_tiny_comparison(tmp_path: Path) -> None:
-    from ppi_med.data.phantoms.birds.spec import BirdPhantomSpec
-    from ppi_med.data.phantoms.birds.write import make_bird_phantom
+    from ppi_med.phantoms.birds.spec import BirdPhantomSpec
+    from ppi_med.phantoms.birds.write import make_bird_phantom
 
     spec = BirdPhantomSpec(classes=2, training=40, test=6, size=32)
     make_bird_phantom(spec, tmp_path / "data", validation=0.2)

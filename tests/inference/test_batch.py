@@ -14,18 +14,18 @@ from monai.engines import SupervisedEvaluator
 from torch.utils.data import DataLoader
 
 from ppi_med.data.oct.nifti import write_nifti
-from ppi_med.data.oct.transforms import LoadOctVolumed, intensity_levels
+from ppi_med.data.oct.transforms import FitSlicesd, LoadOctVolumed, intensity_levels
 from ppi_med.data.oct.volume import Spacing
+from ppi_med.handlers import LoadWeights
 from ppi_med.inference import (
     GaInferer,
     GaOutputs,
-    LoadWeights,
     OctFiles,
     find_inputs,
     infer_iteration,
     single_item,
 )
-from ppi_med.inference.preprocessing import FitSlicesd, standard_preprocessing
+from ppi_med.inference.ga import standard_preprocessing
 from ppi_med.networks.multiview import MultiViewClassifier
 from ppi_med.saliency import WBP
 from tests.inference.conftest import Writer, retina

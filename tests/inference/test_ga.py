@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from ppi_med.data.oct.convert import convert_folder
-from ppi_med.data.oct.transforms import AllSlicesd, LoadOctVolumed, NormalizeOctd, position_ids
+from ppi_med.data.oct.transforms import AllSlicesd, LoadOctVolumed, NormalizeOctd
 from ppi_med.data.oct.volume import OctReadError
 from ppi_med.inference import infer_volume
 from ppi_med.inference.identity import network_hash
 from ppi_med.networks.multiview import MultiViewClassifier
+from ppi_med.networks.positions import relative_positions
 from ppi_med.saliency import WBP
 from tests.inference.conftest import Writer, retina
 
@@ -68,7 +69,7 @@ def test_numbers_belong_together(
     assert result.probability == pytest.approx(mixture, rel=1e-5)
     assert result.probability == pytest.approx(1 / (1 + np.exp(-result.logit)))
     assert result.slice_weights.sum() == pytest.approx(1)
-    assert result.positions.tolist() == position_ids(9).tolist()
+    assert result.positions.tolist() == relative_positions(9).tolist()
     assert len(set(result.slice_weights.tolist())) == 9
     assert result.saliency is not None
     assert result.saliency.shape == (9, 16, 24)

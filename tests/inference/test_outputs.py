@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import ppi_med.report
+import ppi_med.inference.report
 from ppi_med.data.oct.nifti import write_nifti
 from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.volume import Spacing
@@ -94,7 +94,7 @@ def test_a_fault_leaves_no_result_and_no_rest(
     def broken(*arguments: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(ppi_med.report, "write_report", broken)
+    monkeypatch.setattr(ppi_med.inference.report, "write_report", broken)
     with pytest.raises(OSError, match="disk full"):
         write_outputs(result, tmp_path / "out")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["saliency.nii.gz"]

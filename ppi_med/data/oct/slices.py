@@ -10,33 +10,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
 
-
-def position_ids(n_slices: int, num_positions: int = 100) -> torch.Tensor:
-    """Return the position id of each of `n_slices` B-scans: its relative place among 1..P.
-
-    The volume is cut into P parts of equal width; slice i (from 0) takes the id of the part that
-    its centre lies in: 1 + floor((i + 1/2) P / n). With n = P these are 1, 2, 3, ...; a larger
-    volume repeats ids, a smaller one leaves some out.
-
-    Args:
-        n_slices: B-scans of the whole volume, n.
-        num_positions: P, the number of ids.
-
-    Returns:
-        int64, `(n_slices,)`, ascending.
-
-    Raises:
-        ValueError: if either is less than 1.
-
-    Examples:
-        >>> position_ids(4).tolist(), position_ids(1).tolist()
-        ([13, 38, 63, 88], [51])
-    """
-    if n_slices < 1 or num_positions < 1:
-        raise ValueError(
-            f"got {n_slices} slices and {num_positions} positions, expected 1 or more of both."
-        )
-    return 1 + (2 * torch.arange(n_slices) + 1) * num_positions // (2 * n_slices)
+from ppi_med.networks.positions import relative_positions
 
 
 class SampleSlicesd(Randomizable, MapTransform):
@@ -49,7 +23,7 @@ class SampleSlicesd(Randomizable, MapTransform):
         keys: volumes of equal S.
         num_slices: how many to keep.
         position_key: where the ids (int64, `(num_slices,)`, 1..`num_positions`) are put.
-        num_positions: number of ids; see `position_ids`.
+        num_positions: number of ids; see `relative_positions`.
         fewer: "repeat" or "all", for volumes with fewer slices.
         allow_missing_keys: pass over keys that an item lacks.
 
@@ -102,7 +76,7 @@ class SampleSlicesd(Randomizable, MapTransform):
         chosen = torch.from_numpy(self._chosen)
         for key in self.key_iterator(item):
             item[key] = item[key].index_select(1, chosen)
-        item[self.position_key] = position_ids(n_slices, self.num_positions)[chosen]
+        item[self.position_key] = relative_positions(n_slices, self.num_positions)[chosen]
         return item
 
 
@@ -112,7 +86,7 @@ class AllSlicesd(MapTransform):
     Args:
         keys: volumes of equal S, `(C, S, H, W)`.
         position_key: where the ids (int64, `(S,)`) are put.
-        num_positions: number of ids; see `position_ids`.
+        num_positions: number of ids; see `relative_positions`.
         allow_missing_keys: pass over keys that an item lacks.
     """
 
@@ -130,7 +104,7 @@ class AllSlicesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with the ids added."""
         item = dict(data)
-        item[self.position_key] = position_ids(_slices(self, item), self.num_positions)
+        item[self.position_key] = relative_positions(_slices(self, item), self.num_positions)
         return item
 
 

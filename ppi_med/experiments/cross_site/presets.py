@@ -34,9 +34,9 @@ class GaPhantom:
 
     def make(self, folder: Path, workers: int) -> None:
         """Make the data sets, or complete them: ``FOLDER/SITE`` for each training site."""
-        from ppi_med.data.phantoms.oct import make_oct_phantom
-        from ppi_med.data.phantoms.sites import SITES
-        from ppi_med.data.phantoms.spec import OctPhantomSpec
+        from ppi_med.phantoms.oct.sites import SITES
+        from ppi_med.phantoms.oct.spec import OctPhantomSpec
+        from ppi_med.phantoms.oct.write import make_oct_phantom
 
         for site in SITES:
             spec = OctPhantomSpec(

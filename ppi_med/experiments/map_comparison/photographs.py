@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ppi_med.data.natural.photo import Box, Photo
-from ppi_med.data.natural.pixels import read_pixels
+from ppi_med.data.photos.photo import Box, Photo
+from ppi_med.data.photos.pixels import read_pixels
 from ppi_med.errors import UsageError
 from ppi_med.evaluation.localisation import box_mask
 
@@ -34,7 +34,7 @@ def load_photographs(photos: Sequence[Photo], side: int = 224) -> Photographs:
     """Load photographs, cut to their centre of side x side; boxes are cut alike.
 
     Args:
-        photos: of :func:`ppi_med.data.natural.layouts.read_photos`.
+        photos: of :func:`ppi_med.data.photos.layouts.read_photos`.
         side: in pixels; nothing is resampled.
 
     Raises:

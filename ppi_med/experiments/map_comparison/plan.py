@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from ppi_med.data.natural.layouts import read_photos
-from ppi_med.data.natural.photo import Photo
+from ppi_med.data.photos.layouts import read_photos
+from ppi_med.data.photos.photo import Photo
 from ppi_med.experiments.cells import Cell, Records
 from ppi_med.experiments.map_comparison.measure import columns, lines, measure
 from ppi_med.experiments.map_comparison.methods import METHODS, REFERENCE, map_method
@@ -31,7 +31,7 @@ class ComparisonPlan:
         network: name of a classifier, such as ``squeezenet1_1``.
         weights: file of its state dict, head included.
         images: folder of photographs with boxes, in a layout of
-            :func:`ppi_med.data.natural.layouts.read_photos`.
+            :func:`ppi_med.data.photos.layouts.read_photos`.
         methods: names, see :data:`~.methods.METHODS`.
         part: photographs a cell: a stopped run loses at most one cell.
         most: photographs in all; None: all there are.

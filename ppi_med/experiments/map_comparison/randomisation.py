@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ppi_med.data.natural.layouts import read_photos
-from ppi_med.data.natural.photo import Photo
+from ppi_med.data.photos.layouts import read_photos
+from ppi_med.data.photos.photo import Photo
 from ppi_med.evaluation.measures import MapMethod, pixel_values
 from ppi_med.evaluation.sanity import randomised, rank_correlation
 from ppi_med.experiments.cells import Cell, Records

@@ -21,9 +21,9 @@ from ppi_med.data.oct.transforms import (
     SampleSlicesd,
     intensity_levels,
     oct_augmentations,
-    position_ids,
 )
 from ppi_med.data.oct.volume import OctReadError, Spacing
+from ppi_med.networks.positions import relative_positions
 from tests.data.oct import writers
 
 PIXELS = writers.volume((100, 12, 9))
@@ -93,24 +93,16 @@ def test_load_unknown_spacing_and_vendor_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 5, 49, 97, 100, 128, 145])
 def test_positions(n: int) -> None:
-    ids = position_ids(n).tolist()
+    ids = relative_positions(n).tolist()
     for index, value in enumerate(ids):
         assert value - 1 <= (index + 0.5) * 100 / n < value  # the centre lies in that part
     if n == 100:
         assert ids == list(range(1, 101))
 
 
-def test_positions_agree_with_the_networks() -> None:
-    from ppi_med.networks.positions import relative_positions
-
-    for n in (1, 3, 10, 99, 100, 101, 145, 1000):
-        for count in (1, 7, 100):
-            assert torch.equal(position_ids(n, count), relative_positions(n, count))
-
-
 def test_positions_refuse() -> None:
     with pytest.raises(ValueError, match="expected 1 or more"):
-        position_ids(0)
+        relative_positions(0)
 
 
 def test_sample(item: dict) -> None:
@@ -161,7 +153,7 @@ def test_fewer_slices_than_asked() -> None:
 def test_all_slices(item: dict) -> None:
     out = AllSlicesd("image", num_positions=10)(LoadOctVolumed("image")(item))
     assert out["image"].shape[1] == 100
-    assert out["positions"].tolist() == position_ids(100, 10).tolist()
+    assert out["positions"].tolist() == relative_positions(100, 10).tolist()
 
 
 def test_zero_means_nothing_there(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from tests.tracking.stores import new_store
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from ppi_med.data.phantoms.grid import Size
-    from ppi_med.data.phantoms.oct import make_oct_phantom
-    from ppi_med.data.phantoms.sites import choose_sites
-    from ppi_med.data.phantoms.spec import OctPhantomSpec
+    from ppi_med.phantoms.oct.grid import Size
+    from ppi_med.phantoms.oct.sites import choose_sites
+    from ppi_med.phantoms.oct.spec import OctPhantomSpec
+    from ppi_med.phantoms.oct.write import make_oct_phantom
 
     folder = tmp_path_factory.mktemp("sweep") / "data"
     sites = choose_sites(SITES)

@@ -133,13 +133,13 @@ def test_predictions_in_a_record_come_back() -> None:
 def test_the_mark_of_the_phantom_is_where_it_trains_only() -> None:
     from dataclasses import replace
 
-    from ppi_med.data.phantoms.spec import OctPhantomSpec
     from ppi_med.experiments.cross_site.presets import PRESETS
+    from ppi_med.phantoms.oct.spec import OctPhantomSpec
 
     made: list[OctPhantomSpec] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "ppi_med.data.phantoms.oct.make_oct_phantom",
+            "ppi_med.phantoms.oct.write.make_oct_phantom",
             lambda spec, folder, workers: made.append(spec),
         )
         phantom = PRESETS["ga-phantom"].phantom

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from ppi_med.cli import app
-from ppi_med.data.natural.layouts import read_photos
+from ppi_med.data.photos.layouts import read_photos
 from ppi_med.errors import UsageError
 from ppi_med.evaluation.faithfulness import deletion_curve
 from ppi_med.evaluation.measures import class_probability, ranks

@@ -1,1 +1,0 @@
-"""Phantoms: simulated data sets, so that everything runs with nothing downloaded."""

@@ -1,0 +1,10 @@
+"""The report on a volume: one page that holds everything and asks nothing of any network.
+
+- ``content``: what a report says; ``page``: the page; ``pictures``, ``plots``: its parts.
+- ``template.html``, ``report.css``, ``report.js``: its form.
+"""
+
+from ppi_med.inference.report.content import ReportContent
+from ppi_med.inference.report.page import build_report, write_report
+
+__all__ = ["ReportContent", "build_report", "write_report"]

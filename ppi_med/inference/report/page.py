@@ -1,0 +1,168 @@
+"""The page of a report: one file, readable offline, every text escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ppi_med.inference.report.content import ReportContent
+from ppi_med.inference.report.pictures import Maps, en_face, en_face_map, encode_maps, encode_slices
+from ppi_med.inference.report.plots import bars, level, percent, with_inside
+from ppi_med.io import write_text
+
+MAX_BYTES = 14_000_000
+"""No report is much larger than this, whatever the volume's size."""
+
+_WEIGHTS_HEIGHT, _PROBABILITIES_HEIGHT = 100, 60
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+_MAP_CONTROLS = """<label class="check"><input type="checkbox" id="overlay-on" checked>
+      Overlay of the map</label>
+      <div class="opacity"><label for="opacity">Strength</label>
+      <input type="range" id="opacity" min="0" max="100" value="75" step="5">
+      <output id="opacity-number" for="opacity">75 %</output></div>
+      <fieldset><legend>Scale</legend>
+      <label class="check"><input type="radio" name="scale" id="scale-volume" checked>
+      common</label>
+      <label class="check"><input type="radio" name="scale" id="scale-slice">
+      per B-scan</label></fieldset>
+      <div><div class="scale"></div>
+      <div class="ends"><span>speaks against it</span><span>speaks for it</span></div></div>"""
+
+
+def write_report(path: str | Path, content: ReportContent, max_bytes: int = MAX_BYTES) -> Path:
+    """Write a report, atomically.
+
+    Args:
+        path: ends in `.html`.
+        content: what it says.
+        max_bytes: of the file; the pictures are compressed to fit.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    write_text(path, build_report(content, max_bytes))
+    return path
+
+
+def build_report(content: ReportContent, max_bytes: int = MAX_BYTES) -> str:
+    """Return the page of a report.
+
+    Nothing in it points outside: pictures are embedded, and its own policy forbids a browser to
+    load anything or to run any script but the page's own.
+
+    Args:
+        content: what it says.
+        max_bytes: of the page; the pictures are compressed to fit.
+    """
+    maps = None if content.saliency is None else encode_maps(content.saliency, content.map_grid)
+    left = max_bytes - (0 if maps is None else sum(map(len, maps.data)))
+    pictures = encode_slices(content.pixels, max(left, 0))
+    style, script = _part("report.css"), _part("report.js")
+    values = {
+        "style": style,
+        "script": script,
+        "style_hash": _policy_hash(style),
+        "script_hash": _policy_hash(script),
+        "data": _embedded(_data(content, pictures.data, maps)),
+        "picture_size": f"{pictures.size[0]} x {pictures.size[1]} pixels",
+        "quality": str(pictures.quality),
+        "map_size": "no map" if maps is None else f"{maps.size[0]} x {maps.size[1]} pixels",
+        **_texts(content),
+        **_plots(content),
+    }
+    return _PLACE.sub(lambda place: values[place[1]], _part("template.html"))
+
+
+def _texts(content: ReportContent) -> dict[str, str]:
+    source, finding = html.escape(content.source), html.escape(content.finding)
+    between, lateral = content.spacing_mm[2], content.spacing_mm[0]
+    scaled = between is not None and lateral is not None and len(content.pixels) > 1
+    return {
+        "title": f"{source}: {finding}",
+        "heading": f"OCT report: {finding}",
+        "source": source,
+        "finding": finding,
+        "probability": percent(content.probability),
+        "gauge": f"{100 * content.probability:.2f}",
+        "count": str(len(content.pixels)),
+        "facts": "".join(_row(label, value) for label, value in content.facts),
+        "warnings": _warnings(content.warnings),
+        "notes": "".join(f'<p class="note">{html.escape(note)}</p>' for note in content.notes),
+        "map_caption": html.escape(content.map_caption),
+        "map_controls": _MAP_CONTROLS if content.saliency is not None else "",
+        "front_caption": "" if scaled else "; proportions unknown",
+    }
+
+
+def _plots(content: ReportContent) -> dict[str, str]:
+    count = len(content.weights)
+    top = max(float(content.weights.max()), 1e-12)
+    weights = bars(
+        content.weights,
+        top=top,
+        height=_WEIGHTS_HEIGHT,
+        kind="weights",
+        label=f"Weights of {count} B-scans",
+        unit="weight",
+    )
+    equal = level(1 / count, top, _WEIGHTS_HEIGHT)
+    return {
+        "weights_plot": with_inside(weights, [equal]),
+        "weight_top": f"{100 * top:.3g} %",
+        "probabilities_plot": bars(
+            content.slice_probabilities,
+            top=1.0,
+            height=_PROBABILITIES_HEIGHT,
+            kind="probabilities",
+            label=f"Own probabilities of {count} B-scans",
+            unit="own probability",
+        ),
+    }
+
+
+def _data(content: ReportContent, slices: list[str], maps: Maps | None) -> dict[str, Any]:
+    saliency = content.saliency
+    return {
+        "slices": slices,
+        "size": content.pixels.shape[1:],
+        "spacing": content.spacing_mm,
+        "maps": [] if maps is None else maps.data,
+        "peaks": [] if maps is None else [float(f"{peak:.6g}") for peak in maps.peaks],
+        "weights": [float(value) for value in content.weights],
+        "probabilities": [float(value) for value in content.slice_probabilities],
+        "front": en_face(content.pixels),
+        "frontMap": None if saliency is None else en_face_map(saliency),
+    }
+
+
+def _row(label: str, value: str) -> str:
+    return f"<div><dt>{html.escape(label)}</dt><dd>{html.escape(value)}</dd></div>"
+
+
+def _warnings(warnings: Iterable[str]) -> str:
+    items = "".join(f"<li>{html.escape(text)}</li>" for text in warnings)
+    if not items:
+        return ""
+    return f'<section class="card warnings"><h2>Warnings</h2><ul>{items}</ul></section>'
+
+
+def _embedded(value: Mapping[str, Any]) -> str:
+    """Return JSON that no text inside can end the script element of."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _policy_hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def _part(name: str) -> str:
+    return (files("ppi_med.inference.report") / name).read_text(encoding="utf-8").strip()

@@ -1,0 +1,96 @@
+"""The bird phantom on the disk: in CUB's layout, read back by CUB's reader."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ppi_med.data.photos.convert import Datalist, convert_photos
+from ppi_med.data.photos.cub import BOXES, CLASSES, FOLDER, IMAGES, LABELS, SITES, SPLIT
+from ppi_med.errors import UsageError
+from ppi_med.io import atomic_path, write_json, write_text
+from ppi_med.phantoms.birds.render import render_bird
+from ppi_med.phantoms.birds.spec import BirdPhantomSpec, PlannedBird
+from ppi_med.phantoms.birds.species import SPECIES
+
+GENERATOR_VERSION = 1
+"""Counted up whenever the same parameters would give other files."""
+
+PARAMETERS_FILE = "phantom.json"
+
+
+def make_bird_phantom(
+    spec: BirdPhantomSpec, output: str | Path, *, validation: float = 0.15
+) -> Datalist:
+    """Write ``CUB_200_2011/`` and convert it, the way the real one is.
+
+    Pictures that are there already, of the same phantom, are kept: a run that was stopped goes on.
+
+    Args:
+        spec: of the phantom.
+        output: folder of the data set.
+        validation: share of the training images that become the validation part.
+
+    Returns:
+        The datalist; the test part holds every bird twice, by its site ``tied`` and ``swapped``.
+
+    Raises:
+        UsageError: where the folder holds a phantom of other parameters, or files of another kind.
+    """
+    output = Path(output)
+    _prepare(spec, output)
+    root = output / FOLDER
+    birds = spec.plan()
+    boxes = [_write(bird, spec, root / "images" / _file(bird)) for bird in birds]
+    ids = range(1, len(birds) + 1)
+    tables = {
+        IMAGES: [_file(bird) for bird in birds],
+        LABELS: [str(bird.species + 1) for bird in birds],
+        SPLIT: [str(int(bird.training)) for bird in birds],
+        BOXES: [" ".join(f"{value:.1f}" for value in box) for box in boxes],
+        SITES: [bird.site for bird in birds],
+    }
+    for name, values in tables.items():
+        lines = [f"{i} {value}" for i, value in zip(ids, values, strict=True)]
+        write_text(root / name, "\n".join(lines) + "\n")
+    classes = [f"{i + 1} {_folder(i)}" for i in range(spec.classes)]
+    write_text(root / CLASSES, "\n".join(classes) + "\n")
+    return convert_photos(output, output, layout="cub", validation=validation, seed=spec.seed)
+
+
+def _prepare(spec: BirdPhantomSpec, output: Path) -> None:
+    body = {
+        "phantom": "birds",
+        "note": "Simulated pictures: figures from them must be labelled so.",
+        "generator_version": GENERATOR_VERSION,
+        "parameters": spec.parameters(),
+    }
+    path = output / PARAMETERS_FILE
+    if path.exists():
+        if json.loads(path.read_text(encoding="utf-8")) != body:
+            raise UsageError(
+                f"{output} holds a phantom of other parameters, see its {PARAMETERS_FILE}; choose "
+                "another folder."
+            )
+    elif output.exists() and any(output.iterdir()):
+        raise UsageError(f"{output} is not empty and holds no phantom; choose a new folder for it.")
+    else:
+        write_json(path, body)
+
+
+def _write(bird: PlannedBird, spec: BirdPhantomSpec, path: Path) -> tuple[int, int, int, int]:
+    from PIL import Image
+
+    picture, box = render_bird(bird.bird, bird.species, bird.habitat, spec.size, spec.seed)
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            Image.fromarray(picture).save(temporary, format="PNG")
+    return box
+
+
+def _folder(species: int) -> str:
+    return f"{species + 1:03d}.{SPECIES[species].name}"
+
+
+def _file(bird: PlannedBird) -> str:
+    return f"{_folder(bird.species)}/{bird.name}.png"

@@ -1,0 +1,228 @@
+"""The OCT phantom on the disk: raw files like a clinic's, converted like them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ppi_med.data.splits import FILE_NAME as SPLITS_FILE
+from ppi_med.data.splits import write_splits
+from ppi_med.errors import UsageError
+from ppi_med.io import write_json, write_text
+from ppi_med.phantoms.oct.plan import LABEL_RULE, PlannedVolume
+from ppi_med.phantoms.oct.spec import OctPhantomSpec
+from ppi_med.phantoms.oct.subject import SubjectJob, write_subject
+
+if TYPE_CHECKING:
+    from ppi_med.data.oct.report import ConversionReport
+
+GENERATOR_VERSION = 1
+"""Counted up whenever the same parameters would give other files."""
+
+PARAMETERS_FILE = "phantom.json"
+RAW = "raw"
+LABELS_FILE = "labels.csv"
+CONVERTED_FOLDERS = ("volumes", "masks", ".conversion")
+CONVERTED_FILES = (SPLITS_FILE, "manifest.csv", "datalist.json", "conversion_report.json")
+LABEL_COLUMNS = (
+    "file",
+    "subject",
+    "eye",
+    "visit",
+    "site",
+    "label",
+    "label_rule",
+    "artefact",
+)
+
+
+def make_oct_phantom(
+    spec: OctPhantomSpec,
+    output: str | Path,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> ConversionReport:
+    """Make a phantom and convert it to a data set, the way a clinic's files are.
+
+    Args:
+        spec: of the phantom.
+        output: folder of the data set: `raw`, `volumes`, `masks`, manifest, datalist, splits.
+        workers: processes; the data set does not depend on their number.
+        overwrite: replace another phantom in the folder.
+        progress: show bars.
+
+    Returns:
+        The converter's report.
+
+    Raises:
+        UsageError: if the folder holds a phantom of other parameters, or no phantom but files.
+        RuntimeError: if a volume was not converted.
+    """
+    from ppi_med.data.oct.convert import convert_folder
+
+    output = Path(output)
+    write_raw(spec, output, workers=workers, overwrite=overwrite, progress=progress)
+    # The marks were dealt by these splits, so they are written before the converter makes its own.
+    write_splits(output / SPLITS_FILE, spec.plan()[1])
+    report = convert_folder(
+        output / RAW,
+        output,
+        labels=output / RAW / LABELS_FILE,
+        spacing=spec.size.spacing_mm,
+        pad_width=spec.size.width,
+        mask_variable="lesion",
+        expect_slices=spec.size.slices,
+        workers=workers,
+        progress=progress,
+    )
+    done = report.count("ok", "kept")
+    if done < len(report.outcomes) and not report.interrupted:
+        first = next(o for o in report.outcomes if o.status not in ("ok", "kept"))
+        raise RuntimeError(
+            f"{done} of {len(report.outcomes)} volumes of the phantom were converted, expected "
+            f"all; {first.source}: {first.reason or first.status}"
+        )
+    return report
+
+
+def write_raw(
+    spec: OctPhantomSpec,
+    output: str | Path,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> list[PlannedVolume]:
+    """Write the raw files of a phantom: ``raw/<site>/<subject>_<eye>_<visit>.mat`` and the labels.
+
+    Files that are there already, of the same phantom, are kept: a run that was stopped goes on.
+
+    Args:
+        spec: of the phantom.
+        output: folder of the data set.
+        workers: processes; the files do not depend on their number.
+        overwrite: replace another phantom in the folder.
+        progress: show a bar.
+
+    Returns:
+        The volumes, in the order of the labels table.
+
+    Raises:
+        UsageError: if the folder holds a phantom of other parameters, or no phantom but files.
+    """
+    output = Path(output)
+    volumes, _ = spec.plan()
+    kept = _prepare_folder(spec, output, overwrite)
+    jobs = _jobs(spec, volumes, output / RAW, kept)
+    for _ in _progress(_run(jobs, workers), len(jobs), progress):
+        pass
+    write_text(output / RAW / LABELS_FILE, _labels_table(volumes))
+    write_text(output / "README.md", _readme(spec, volumes))
+    return volumes
+
+
+def _prepare_folder(spec: OctPhantomSpec, output: Path, overwrite: bool) -> bool:
+    """Write the parameters into the folder; return True if it holds this phantom already."""
+    body = {
+        "phantom": "oct",
+        "note": "Simulated volumes, not patients: figures from them must be labelled so.",
+        "generator_version": GENERATOR_VERSION,
+        "parameters": spec.parameters(),
+    }
+    path = output / PARAMETERS_FILE
+    if path.exists():
+        if json.loads(path.read_text(encoding="utf-8")) == body:
+            return True
+        if not overwrite:
+            raise UsageError(
+                f"{output} holds a phantom of other parameters, see its {PARAMETERS_FILE}; choose "
+                "another folder, or ask for overwriting."
+            )
+        _remove_old(output)
+    elif output.exists() and any(output.iterdir()):
+        raise UsageError(f"{output} is not empty and holds no phantom; choose a new folder for it.")
+    write_json(path, body)
+    return False
+
+
+def _remove_old(output: Path) -> None:
+    """Remove what an earlier call made in a phantom's folder, and nothing else."""
+    for folder in (RAW, *CONVERTED_FOLDERS):
+        if (output / folder).is_dir():
+            shutil.rmtree(output / folder)
+    for name in (*CONVERTED_FILES, "README.md"):
+        (output / name).unlink(missing_ok=True)
+
+
+def _jobs(
+    spec: OctPhantomSpec, volumes: Iterable[PlannedVolume], folder: Path, kept: bool
+) -> list[SubjectJob]:
+    visits: dict[str, list[PlannedVolume]] = {}
+    for volume in volumes:
+        visits.setdefault(volume.subject, []).append(volume)
+    sites = {site.name: site for site in spec.sites}
+    return [
+        SubjectJob(sites[own[0].site], tuple(own), spec.size, spec.seed, folder)
+        for own in visits.values()
+        if not (kept and all((folder / volume.file).exists() for volume in own))
+    ]
+
+
+def _run(jobs: Sequence[SubjectJob], workers: int) -> Iterator[list[str]]:
+    if workers <= 1 or len(jobs) <= 1:
+        yield from map(write_subject, jobs)
+        return
+    # Fresh processes: a fork of one that has used threads (torch) may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        yield from pool.map(write_subject, jobs, chunksize=1 if len(jobs) < 32 else 4)
+
+
+def _progress(results: Iterable[list[str]], total: int, shown: bool) -> Iterable[list[str]]:
+    if not shown:
+        return results
+    from tqdm import tqdm
+
+    bar: Iterable[list[str]] = tqdm(results, total=total, desc="phantom", unit="subject")
+    return bar
+
+
+def _labels_table(volumes: Iterable[PlannedVolume]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(LABEL_COLUMNS)
+    for v in volumes:
+        visit = f"v{v.visit + 1}"
+        writer.writerow(
+            (v.file, v.subject, v.eye, visit, v.site, v.label, LABEL_RULE, int(v.artefact))
+        )
+    return stream.getvalue()
+
+
+def _readme(spec: OctPhantomSpec, volumes: Sequence[PlannedVolume]) -> str:
+    lines = [
+        "# An OCT phantom",
+        "",
+        "Simulated volumes of eyes with and without geographic atrophy. No patient is shown here;",
+        "label every figure that comes from them as a phantom's. All parameters are in",
+        f"`{PARAMETERS_FILE}`, which volume carries its site's mark is in `{RAW}/{LABELS_FILE}`.",
+        "",
+        "| site | subjects | volumes | with GA | with the mark | mark |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for site in spec.sites:
+        own = [v for v in volumes if v.site == site.name]
+        lines.append(
+            f"| {site.name} | {spec.subjects} | {len(own)} | {sum(v.label for v in own)} "
+            f"| {sum(v.artefact for v in own)} | {site.artefact} |"
+        )
+    return "\n".join(lines) + "\n"

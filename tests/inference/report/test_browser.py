@@ -1,0 +1,236 @@
+"""The report in headless Chromium: it scrolls, overlays, draws, and asks nothing of any network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ppi_med.inference.report import write_report
+from tests.inference.report.conftest import DEPTH, NASTY, SLICES, WIDTH, grey_of, make_content
+from tests.inference.report.opened import opened
+
+pytestmark = pytest.mark.browser
+
+HEAVIEST = 4
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    return write_report(tmp_path / "report.html", make_content())
+
+
+def test_it_starts_at_the_heaviest_slice(browser: Any, report: Path) -> None:
+    with opened(browser, report) as view:
+        assert view.number() == HEAVIEST
+        assert view.page.inner_text("#number") == f"{HEAVIEST + 1} / {SLICES}"
+        assert view.grey() == pytest.approx(grey_of(HEAVIEST), abs=2)
+        assert view.page.inner_text("#probability") == "73.4 %"
+        assert "40.0 %" in view.page.inner_text("#status")
+
+
+def test_the_slider_changes_the_slice(browser: Any, report: Path) -> None:
+    with opened(browser, report) as view:
+        for number in range(SLICES):
+            view.page.fill("#slider", str(number + 1))
+            assert view.number() == number
+            assert view.grey() == pytest.approx(grey_of(number), abs=2)
+            assert view.page.get_attribute("#slice", "alt") == f"B-scan {number + 1} of {SLICES}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (["ArrowLeft"], HEAVIEST - 1),
+        (["ArrowUp", "ArrowUp"], HEAVIEST - 2),
+        (["ArrowRight"], HEAVIEST + 1),
+        (["ArrowDown", "ArrowDown", "ArrowDown", "ArrowDown"], SLICES - 1),
+        (["Home"], 0),
+        (["Home", "ArrowLeft"], 0),
+        (["End"], SLICES - 1),
+        (["PageUp"], 0),
+        (["Home", "w"], HEAVIEST),
+    ],
+)
+def test_keys(browser: Any, report: Path, keys: list[str], expected: int) -> None:
+    with opened(browser, report) as view:
+        for key in keys:
+            view.page.keyboard.press(key)
+        assert view.number() == expected
+        assert view.grey() == pytest.approx(grey_of(expected), abs=2)
+
+
+def test_arrow_keys_step_once_with_the_slider_in_focus(browser: Any, report: Path) -> None:
+    with opened(browser, report) as view:
+        view.page.focus("#slider")
+        view.page.keyboard.press("ArrowLeft")
+        assert view.number() == HEAVIEST - 1
+
+
+def test_wheel(browser: Any, report: Path) -> None:
+    with opened(browser, report) as view:
+        view.page.hover("#stage")
+        view.page.mouse.wheel(0, 50)
+        view.page.wait_for_function(f"document.getElementById('slider').value > {HEAVIEST + 1}")
+        assert view.number() == HEAVIEST + 1
+        view.page.mouse.wheel(0, -100)
+        view.page.wait_for_function(f"document.getElementById('slider').value <= {HEAVIEST}")
+        assert view.page.evaluate("window.scrollY") == 0
+
+
+def test_one_bar_a_slice_and_a_click_jumps(browser: Any, report: Path) -> None:
+    with opened(browser, report) as view:
+        for plot in (".weights", ".probabilities"):
+            assert view.page.locator(f"{plot} .bar").count() == SLICES
+            assert view.page.locator(f"{plot} .bar.current").count() == 1
+        heights = [
+            float(bar.get_attribute("height")) for bar in view.page.locator(".weights .bar").all()
+        ]
+        np.testing.assert_allclose(
+            np.array(heights) / max(heights), np.array([1, 2, 3, 4, 8, 1, 1]) / 8
+        )
+        for plot, number in ((".weights", 1), (".probabilities", 6)):
+            box = view.page.locator(f"svg{plot}").bounding_box()
+            x = box["x"] + box["width"] * (number + 0.5) / SLICES
+            view.page.mouse.click(x, box["y"] + 3)
+            assert view.number() == number
+            current = view.page.locator(f"{plot} .bar.current")
+            assert current.get_attribute("data-slice") == str(number)
+        view.page.locator("#front").scroll_into_view_if_needed()
+        box = view.page.locator("#front").bounding_box()
+        view.page.mouse.click(box["x"] + 9, box["y"] + box["height"] * 2.5 / SLICES)
+        assert view.number() == 2
+
+
+def test_overlay_on_and_off(browser: Any, report: Path) -> None:
+    with opened(browser, report) as view:
+        assert view.colour() > 10
+        with_map = view.frame()
+        height, width = with_map.shape[:2]
+        warm = with_map[height // 4, width // 4]
+        cold = with_map[3 * height // 4, 3 * width // 4]
+        assert warm[0] > warm[2] + 50
+        assert cold[2] > cold[0] + 50
+        view.page.uncheck("#overlay-on")
+        assert view.colour() == 0
+        assert view.frame().mean() == pytest.approx(grey_of(HEAVIEST), abs=8)  # scale bars
+        view.page.keyboard.press("o")
+        assert view.page.is_checked("#overlay-on")
+        np.testing.assert_array_equal(view.frame(), with_map)
+
+
+def test_strength(browser: Any, report: Path) -> None:
+    with opened(browser, report) as view:
+        strong = view.colour()
+        view.page.fill("#opacity", "30")
+        assert view.page.inner_text("#opacity-number") == "30 %"
+        weak = view.colour()
+        assert 0 < weak < 0.6 * strong
+        view.page.keyboard.press("+")
+        assert view.page.input_value("#opacity") == "40"
+        assert weak < view.colour() < strong
+
+
+def test_scale_of_the_map(browser: Any, report: Path) -> None:
+    with opened(browser, report) as view:
+        strong = view.colour()
+        view.page.keyboard.press("Home")
+        common = view.colour()
+        assert common < 0.5 * strong  # the first slice has an eighth of the greatest weight
+        view.page.check("#scale-slice")
+        view.page.wait_for_timeout(100)
+        assert view.colour() > 0.8 * strong
+
+
+def test_true_proportions(browser: Any, report: Path) -> None:
+    with opened(browser, report) as view:
+        plain = view.page.locator("#frame").bounding_box()
+        assert plain["width"] / plain["height"] == pytest.approx(WIDTH / DEPTH, rel=0.02)
+        view.page.check("#proportions")
+        true = view.page.locator("#frame").bounding_box()
+        ratio = (WIDTH * 0.05) / (DEPTH * 0.02)
+        assert true["width"] / true["height"] == pytest.approx(ratio, rel=0.02)
+        assert view.page.inner_text("#bar-x") == "500 µm"
+        part = view.page.locator("#bar-x").bounding_box()["width"] / true["width"]
+        assert part * WIDTH * 0.05 == pytest.approx(0.5, rel=0.05)
+
+
+def test_unknown_spacing_promises_nothing(browser: Any, tmp_path: Path) -> None:
+    path = write_report(tmp_path / "r.html", make_content(spacing_mm=(None, 0.02, None)))
+    with opened(browser, path) as view:
+        assert view.page.is_disabled("#proportions")
+        assert not view.page.is_visible("#bar-x")
+        assert view.page.is_visible("#bar-y")
+        view.page.keyboard.press("p")
+        assert not view.page.is_checked("#proportions")
+        assert "proportions unknown" in view.page.inner_text(".enface")
+
+
+def test_names_are_never_markup(browser: Any, tmp_path: Path) -> None:
+    nasty = make_content(
+        source=NASTY,
+        facts=(("File", NASTY), (NASTY, "x")),
+        warnings=(NASTY,),
+        notes=(NASTY,),
+        finding=NASTY,
+        map_caption=NASTY,
+    )
+    with opened(browser, write_report(tmp_path / "r.html", nasty)) as view:
+        view.number()
+        assert view.page.evaluate("typeof window.hacked") == "undefined"
+        assert view.page.inner_text(".source") == NASTY
+        assert view.page.title() == f"{NASTY}: {NASTY}"
+        assert view.page.locator("img").count() == 2
+        assert view.page.locator("script").count() == 2
+
+
+def test_without_a_map(browser: Any, tmp_path: Path) -> None:
+    path = write_report(tmp_path / "r.html", make_content(saliency=None))
+    with opened(browser, path) as view:
+        view.page.keyboard.press("ArrowLeft")
+        view.page.keyboard.press("o")
+        view.page.keyboard.press("+")
+        assert view.grey() == pytest.approx(grey_of(HEAVIEST - 1), abs=2)
+        assert view.colour() == 0
+        assert view.page.locator("#overlay-on").count() == 0
+
+
+def test_a_single_slice(browser: Any, tmp_path: Path) -> None:
+    one = make_content(
+        pixels=np.full((1, DEPTH, WIDTH), 99, np.uint8),
+        weights=np.ones(1),
+        slice_probabilities=np.array([0.4]),
+        saliency=np.zeros((1, DEPTH, WIDTH), np.float32),
+    )
+    with opened(browser, write_report(tmp_path / "r.html", one)) as view:
+        view.page.keyboard.press("ArrowRight")
+        assert view.number() == 0
+        assert view.grey() == pytest.approx(99, abs=2)
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1920, 1080), (800, 900), (390, 800)])
+def test_it_fits_the_screen(browser: Any, report: Path, size: tuple[int, int]) -> None:
+    with opened(browser, report, size) as view:
+        view.number()
+        assert view.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        box = view.page.locator("#slider").bounding_box()
+        assert box["y"] + box["height"] < size[1]
+
+
+def test_every_control_has_a_name(browser: Any, report: Path) -> None:
+    with opened(browser, report) as view:
+        for role, name in (
+            ("slider", "B-scan"),
+            ("checkbox", "Overlay of the map"),
+            ("slider", "Strength"),
+            ("radio", "common"),
+            ("checkbox", "True proportions"),
+        ):
+            assert view.page.get_by_role(role, name=name).count() == 1, name
+        reached = set()
+        for _ in range(9):
+            view.page.keyboard.press("Tab")
+            reached.add(view.page.evaluate("document.activeElement.id"))
+        assert {"slider", "overlay-on", "opacity", "proportions"} <= reached
