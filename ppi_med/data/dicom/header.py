@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, BinaryIO
 
 from ppi_med.data.dicom.deflated import InflatedSizeError, check_inflated_size
-from ppi_med.data.dicom.pixel_element import pixel_problem
+from ppi_med.data.dicom.pixel_element import NO_PIXELS, pixel_problem
 from ppi_med.data.dicom.quiet import quiet
-from ppi_med.data.dicom.rescale import INTERCEPT, SLOPE, rescale_holders
 from ppi_med.data.dicom.tree import HEAD_BYTES, ArchiveError, DicomFile, FileProblem, Opener
+from ppi_med.data.dicom.values import (
+    INTERCEPT,
+    SLOPE,
+    TAGS,
+    rescale_holders,
+    unit_problem,
+    value_problem,
+)
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Counted up whenever the same file would give another header."""
 
 _TEXT = {
@@ -48,10 +55,9 @@ _TAGS = [
     *_TEXT.values(),
     *_WHOLE.values(),
     *_REAL.values(),
-    *_RESCALE.values(),
     *(name for name, _ in _VECTORS.values()),
+    *TAGS,
     "ContrastBolusAgent",
-    "BitsAllocated",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
@@ -80,7 +86,8 @@ class Header:
     Text that is missing is "", a number that is missing `None`. `contrast` is `None` without the
     contrast tag. `places` has one entry a frame, none if a file of many frames tells of none.
     `slope` and `intercept` are `None` too where the frames of a file differ in them.
-    `pixel_problem` says why the pixels cannot be had, as far as the file shows without decoding.
+    `pixel_problem` says why the pixels cannot be had, as far as the file shows without decoding;
+    `value_problem` and `unit_problem` why they are no numbers, or no Hounsfield units.
     """
 
     patient: str = ""
@@ -107,6 +114,8 @@ class Header:
     intercept: float | None = None
     places: tuple[Place, ...] = ()
     pixel_problem: str = ""
+    value_problem: str = ""
+    unit_problem: str = ""
     warnings: tuple[str, ...] = ()
 
     def body(self) -> dict[str, Any]:
@@ -131,6 +140,9 @@ class _Notes:
 
     def odd(self, keyword: str, expected: str) -> None:
         self.lines.append(f"{keyword} cannot be read, expected {expected}: taken as unknown.")
+
+    def all(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.lines))
 
 
 def read_header(opener: Opener, file: DicomFile) -> Header | FileProblem:
@@ -192,9 +204,14 @@ def _read(stream: BinaryIO, opener: Opener, file: DicomFile) -> Header | FilePro
         return FileProblem(file, "dicomdir", _directory(stream, opener, file))
     if not (header.sop_class or header.rows):
         return FileProblem(file, "not_dicom", "no SOP class and no rows: no DICOM object.")
-    problem = pixel_problem(stream, dataset, syntax, file.size) if header.rows else "no pixel data"
-    return Header(
-        **vars(header) | {"pixel_problem": problem, "warnings": tuple(dict.fromkeys(notes.lines))}
+    if not header.rows:
+        return replace(header, pixel_problem=NO_PIXELS, warnings=notes.all())
+    return replace(
+        header,
+        pixel_problem=pixel_problem(stream, dataset, syntax, file.size),
+        value_problem=value_problem(dataset),
+        unit_problem=unit_problem(dataset),
+        warnings=notes.all(),
     )
 
 

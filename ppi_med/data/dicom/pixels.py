@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from ppi_med.data.dicom.deflated import InflatedSizeError, check_inflated_size
 from ppi_med.data.dicom.pixel_element import pixel_problem
 from ppi_med.data.dicom.quiet import quiet
-from ppi_med.data.dicom.rescale import INTERCEPT, SLOPE, rescale_holders
 from ppi_med.data.dicom.tree import ArchiveError, DicomFile, Opener
+from ppi_med.data.dicom.values import real_values, stored_values
 
+# Of JPEG and JPEG-LS: the segments that name the precision.
+_FRAME_STARTS = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), 0xF7)
 _ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -54,13 +57,19 @@ class Slice:
 
     Attributes:
         stored: values as stored, see `read_pixels`.
+        padding: bool, of the same shape: pixels that the file declares to be padding.
         dataset: pydicom's data set.
         sha256: of the file.
     """
 
     stored: NDArray[Any]
+    padding: NDArray[np.bool_]
     dataset: Any
     sha256: str
+
+    def values(self, *, any_unit: bool = False) -> NDArray[Any]:
+        """Return Hounsfield units, or raise; see `values.real_values`."""
+        return real_values(self.stored, self.padding, self.dataset, any_unit=any_unit)
 
 
 def read_slice(base: str | Path, file: DicomFile) -> Slice:
@@ -81,8 +90,8 @@ def read_slice(base: str | Path, file: DicomFile) -> Slice:
                 raise PixelError(file.name, problem)
             stream.seek(0)
             dataset = pydicom.dcmread(stream, force=True)
-            stored = _decoded(dataset, file, syntax)
-            return Slice(stored, dataset, hashlib.sha256(content).hexdigest())
+            stored, padding = _decoded(dataset, file, syntax)
+            return Slice(stored, padding, dataset, hashlib.sha256(content).hexdigest())
     except PixelError:
         raise
     except InflatedSizeError as error:
@@ -94,34 +103,7 @@ def read_slice(base: str | Path, file: DicomFile) -> Slice:
         raise PixelError(file.name, reason) from error
 
 
-def to_hounsfield(stored: NDArray[Any], dataset: Any) -> NDArray[Any]:
-    """Return stored value x slope + intercept: whole numbers where both are, else float64.
-
-    Args:
-        stored: as decoded; where frames are rescaled each in its own way, they are the first axis.
-        dataset: of the file. Slope and intercept are a frame's own, those all frames share, or the
-            file's, in this order.
-
-    Raises:
-        ValueError: if slope or intercept are no numbers, or not one a frame.
-    """
-    slopes = [float(holder.get(SLOPE, 1) or 1) for holder in rescale_holders(dataset, SLOPE)]
-    intercepts = [
-        float(holder.get(INTERCEPT, 0) or 0) for holder in rescale_holders(dataset, INTERCEPT)
-    ]
-    pairs = list(zip(slopes, intercepts, strict=True))
-    if len(set(pairs)) == 1:
-        return _rescaled(stored, *pairs[0])
-    return np.stack([_rescaled(frame, *pair) for frame, pair in zip(stored, pairs, strict=True)])
-
-
-def _rescaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
-    if slope == 1 and intercept.is_integer() and stored.dtype.kind in "iu":
-        return np.asarray(stored.astype(np.int32) + np.int32(intercept))
-    return np.asarray(stored.astype(np.float64) * slope + intercept)
-
-
-def _decoded(dataset: Any, file: DicomFile, syntax: str) -> NDArray[Any]:
+def _decoded(dataset: Any, file: DicomFile, syntax: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     if not any(name in dataset for name in _ELEMENTS):
         raise PixelError(file.name, "no pixel data")
     if not syntax:
@@ -129,31 +111,52 @@ def _decoded(dataset: Any, file: DicomFile, syntax: str) -> NDArray[Any]:
         from pydicom.uid import ImplicitVRLittleEndian
 
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    elif not _can_decode(syntax):
-        raise PixelError(file.name, f"transfer syntax {syntax} not supported{_advice(syntax)}")
+    problem = syntax_problem(syntax)
+    if problem:
+        raise PixelError(file.name, problem)
+    # pydicom clears unused bits in some transfer syntaxes only, and takes no note of HighBit.
+    dataset.pixel_array_options(correct_unused_bits=False)
     pixels = dataset.pixel_array
-    return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False))
+    raw = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False))
+    return stored_values(raw, dataset, _precision(dataset))
 
 
-def _can_decode(syntax: str) -> bool:
+@lru_cache(maxsize=64)
+def syntax_problem(syntax: str) -> str:
+    """Return why nothing of a transfer syntax can be decoded here, or "".
+
+    Args:
+        syntax: its UID; "" is taken for little endian with implicit types.
+    """
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
     uid = UID(syntax)
-    if uid.is_transfer_syntax and not uid.is_compressed:
-        return True
-    try:
-        return bool(get_decoder(uid).is_available)
-    except NotImplementedError:
-        return False
-
-
-def _advice(syntax: str) -> str:
-    from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.uid import UID
-
-    try:
-        get_decoder(UID(syntax))
-    except NotImplementedError:
+    if not syntax or (uid.is_transfer_syntax and not uid.is_compressed):
         return ""
-    return ": its decoder is in the extra 'dicom' (pip install 'ppi_med[dicom]')"
+    try:
+        if get_decoder(uid).is_available:
+            return ""
+    except NotImplementedError:
+        shown = syntax if syntax.replace(".", "").isdigit() else "without a valid UID"
+        return f"transfer syntax {shown} not supported"
+    advice = "its decoder is in the extra 'dicom' (pip install 'ppi_med[dicom]')"
+    return f"transfer syntax {syntax} not supported: {advice}"
+
+
+def _precision(dataset: Any) -> int | None:
+    """Return the bits of a sample that a stream of the JPEG family names, None for others."""
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated or "PixelData" not in dataset:
+        return None
+    from pydicom.encaps import get_frame
+
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    stream = get_frame(dataset.PixelData, 0, number_of_frames=frames)
+    if stream[:4] == b"\xff\x4f\xff\x51":  # JPEG 2000: the size segment comes first
+        return (stream[42] & 0x7F) + 1
+    place = 2
+    while stream[:2] == b"\xff\xd8" and stream[place : place + 1] == b"\xff":
+        if stream[place + 1] in _FRAME_STARTS:
+            return stream[place + 4]
+        place += 2 + int.from_bytes(stream[place + 2 : place + 4], "big")
+    return None

@@ -9,12 +9,15 @@ from typing import Literal
 
 from ppi_med.data.dicom.geometry import Reason, Stack, Tolerances, examine_stack
 from ppi_med.data.dicom.header import Header, Place
+from ppi_med.data.dicom.pixels import syntax_problem
 
 CODES = {
     "no_series": "no SeriesInstanceUID",
     "not_an_image": "a segmentation, a report, a plan",
     "pixels": "a file without pixels, or with a part of them",
     "colour": "more than one sample a pixel",
+    "no_values": "bits, slope or intercept that make no numbers, a lookup table",
+    "not_hounsfield": "a CT whose values are not known to be Hounsfield units",
     "mixed_size": "rows or columns differ",
     "duplicate_instances": "a SOPInstanceUID comes more than once",
     "no_geometry": "position, orientation or pixel spacing is not told",
@@ -28,6 +31,12 @@ CODES = {
     "irregular": "steps differ",
 }
 """The reasons' names, by which `Policy.allow` makes warnings of them."""
+
+FINAL = (
+    *("not_an_image", "pixels", "colour", "no_values", "mixed_size"),
+    *("no_geometry", "bad_orientation", "mixed_orientation"),
+)
+"""Reasons that cannot be allowed: no array and no place could be made of such a series."""
 
 _NO_IMAGE = {
     "1.2.840.10008.5.1.4.1.1.66": "raw data",
@@ -50,11 +59,11 @@ class Policy:
         mode: "strict" refuses a series for any reason; "lenient" keeps it with a warning where
             all reasons are harmless: copies of one instance that agree in everything read, steps
             that differ by no more than a scanner's rounding.
-        allow: names of reasons (see `CODES`) that are warnings in either mode; the one who uses
-            the volume then deals with them.
+        allow: names of reasons (see `CODES`, without `FINAL`) that are warnings in either mode;
+            the one who uses the volume then deals with them.
 
     Raises:
-        ValueError: for an unknown mode or reason.
+        ValueError: for an unknown mode or reason, or one that cannot be allowed.
     """
 
     mode: Literal["strict", "lenient"] = "strict"
@@ -64,8 +73,9 @@ class Policy:
         if self.mode not in ("strict", "lenient"):
             raise ValueError(f"mode is {self.mode!r}, expected strict or lenient.")
         for name in self.allow:
-            if name not in CODES:
-                raise ValueError(f"allow names {name!r}, expected some of {list(CODES)}.")
+            if name not in CODES or name in FINAL:
+                known = [code for code in CODES if code not in FINAL]
+                raise ValueError(f"allow names {name!r}, expected some of {known}.")
 
     def accepts(self, reason: Reason) -> bool:
         """Tell whether a reason is a warning only."""
@@ -171,6 +181,7 @@ def _without_copies(headers: Sequence[Header], case: _Case) -> list[Header]:
 def _same_image(one: Header, other: Header) -> bool:
     """Tell whether two files of one instance agree in all but the way of storing them."""
     names = ("rows", "columns", "samples", "frames", "places", "slope", "intercept")
+    names += ("value_problem", "unit_problem")
     sound = not (one.pixel_problem or other.pixel_problem)
     return sound and all(getattr(one, name) == getattr(other, name) for name in names)
 
@@ -187,9 +198,16 @@ def _check_files(headers: Sequence[Header], case: _Case) -> None:
     kinds = {kind for header in headers if (kind := _no_image(header.sop_class))}
     if kinds:
         case.add("not_an_image", f"{' and '.join(sorted(kinds))}, not an image")
-    for problem, number in sorted(Counter(h.pixel_problem for h in headers).items()):
-        if problem and not kinds:
-            case.add("pixels", problem if number == 1 else f"{problem} ({number} files)")
+    if kinds:
+        return
+    for code, texts in (
+        ("pixels", [h.pixel_problem or syntax_problem(h.transfer_syntax) for h in headers]),
+        ("no_values", [h.value_problem for h in headers]),
+        ("not_hounsfield", ["" if h.value_problem else h.unit_problem for h in headers]),
+    ):
+        for problem, number in sorted(Counter(texts).items()):
+            if problem:
+                case.add(code, problem if number == 1 else f"{problem} ({number} files)")
 
 
 def _no_image(sop_class: str) -> str:
@@ -212,6 +230,10 @@ def _check_geometry(
     sizes = {(header.rows, header.columns) for header in headers if header.rows}
     if len(sizes) > 1:
         case.add("mixed_size", f"{len(sizes)} sizes of slices in one series")
+    wrong = [header for header in headers if len(header.places) not in (0, header.frames or 1)]
+    if wrong:
+        text = f"{wrong[0].frames or 1} frames, functional groups of {len(wrong[0].places)}"
+        case.add("no_geometry", text)
     if silent:
         text = (
             "enhanced multi-frame without functional groups: no positions, orientation or pixel "

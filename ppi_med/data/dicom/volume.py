@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from ppi_med.data.dicom.geometry import Tolerances
 from ppi_med.data.dicom.header import Header
-from ppi_med.data.dicom.pixels import PixelError, read_slice, to_hounsfield
+from ppi_med.data.dicom.pixels import PixelError, read_slice
 from ppi_med.data.dicom.tree import DicomFile
 from ppi_med.data.dicom.verdict import Policy, Verdict, judge
-
-_NO_RESCALE = "rescale slope and intercept are no numbers, or not one a frame"
 
 
 class GeometryError(ValueError):
@@ -29,11 +27,12 @@ class DicomVolume:
 
     Attributes:
         values: `(slices, rows, columns)`, rescaled slice by slice, in a file of many frames by the
-            frames' own slope and intercept: float32, or int16 where all
-            values are whole and fit.
+            frames' own slope and intercept: int16 where all values are whole and fit, else
+            float32. Hounsfield units of a CT, -2000 where nothing was scanned; of another
+            modality its own values.
         affine: 4 x 4, from (column, row, slice) to mm in DICOM's coordinates (x to the patient's
             left, y to the back, z to the head). Multiply the first two rows by -1 for NIfTI's.
-        files: in the order of the slices.
+        files: in the order of the slices; a file of many frames once, at its lowest.
         verdict: with the warnings that were accepted.
     """
 
@@ -51,7 +50,7 @@ def read_volume(
     policy: Policy | None = None,
     tolerances: Tolerances | None = None,
 ) -> DicomVolume:
-    """Read a series of single slices, or one file of many frames, as a volume.
+    """Read a series as a volume: single slices, files of many frames, or both.
 
     Args:
         base: the folder that the paths are relative to.
@@ -67,23 +66,26 @@ def read_volume(
         GeometryError: if the series is no volume under the policy.
         PixelError: naming the file whose pixels cannot be had.
     """
+    policy = policy or Policy()
     kept = _first_copies(files, headers)
     verdict = judge(headers, policy, tolerances)
     if verdict.status == "refused":
         where = files[0].name if files else "no file"
         reasons = "; ".join(reason.text for reason in verdict.reasons)
         raise GeometryError(f"{where}: its series is no volume: {reasons}.")
-    order = verdict.stack.order
-    if len(kept) == 1:
-        frames = _values(base, kept[0][0])
-        # A file of one frame has no axis of frames.
-        values = (frames[None] if frames.ndim == 2 else frames)[order]
-        ordered: tuple[DicomFile, ...] = (kept[0][0],)
-    else:
-        ordered = tuple(kept[index][0] for index in order)
-        values = np.stack([_values(base, file) for file in ordered])
+    # One entry a slice: which file, which of its frames.
+    slices = [
+        (number, frame)
+        for number, (_, header) in enumerate(kept)
+        for frame in range(len(header.places))
+    ]
+    ordered = [slices[index] for index in verdict.stack.order]
+    any_unit = "not_hounsfield" in policy.allow
+    frames = [_frames(base, file, header, any_unit) for file, header in kept]
+    values = np.stack([frames[number][frame] for number, frame in ordered])
     places = [place for _, header in kept for place in header.places]
-    return DicomVolume(_compact(values), _affine(places, verdict), ordered, verdict)
+    names = tuple(kept[number][0] for number in dict.fromkeys(number for number, _ in ordered))
+    return DicomVolume(_compact(values), _affine(places, verdict), names, verdict)
 
 
 def _first_copies(
@@ -98,12 +100,20 @@ def _first_copies(
     return kept
 
 
-def _values(base: str | Path, file: DicomFile) -> NDArray[Any]:
-    found = read_slice(base, file)
+def _frames(base: str | Path, file: DicomFile, header: Header, any_unit: bool) -> NDArray[Any]:
+    """Return the values of a file, `(frames, rows, columns)`."""
     try:
-        return to_hounsfield(found.stored, found.dataset)
+        values = read_slice(base, file).values(any_unit=any_unit)
     except ValueError as error:
-        raise PixelError(file.name, _NO_RESCALE) from error
+        if isinstance(error, PixelError):
+            raise
+        raise PixelError(file.name, str(error)) from error
+    expected = (len(header.places), header.rows, header.columns)
+    # A file of one frame has no axis of frames.
+    values = values[None] if values.ndim == 2 else values
+    if values.shape != expected:
+        raise PixelError(file.name, f"pixels of the shape {values.shape}, expected {expected}")
+    return _compact(values)
 
 
 def _compact(values: NDArray[Any]) -> NDArray[Any]:

@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ppi_med.data.dicom.pixels import Slice, to_hounsfield
+from ppi_med.data.dicom.pixels import Slice
+from ppi_med.data.dicom.values import PADDING
 from ppi_med.data.lidc.annotations import Annotation
 from ppi_med.data.lidc.masks import contour_box, contour_mask
 from ppi_med.data.lidc.nodules import MAX_READERS
 from ppi_med.data.lidc.options import PatchOptions
 from ppi_med.data.lidc.plan import Wanted
-
-PADDING = -2000
-"""HU where nothing was scanned: outside the slice, or stored so by the scanner."""
 
 NO_READER, NOT_MARKED, MARKED = 0, 1, 2
 """State of a slot: no such reader; a reader without an outline on this slice; with one."""
@@ -46,20 +44,19 @@ class Patch:
 
 
 def slice_hu(found: Slice) -> NDArray[np.int16]:
-    """Return a slice in HU, rounded to whole numbers; padding of the scanner is `PADDING`.
+    """Return a slice in HU, rounded to whole numbers; `PADDING` where nothing was scanned.
 
     Raises:
-        ValueError: for a slice that is not one grey image.
+        ValueError: for a slice that is not one grey image, or whose values are not HU.
     """
-    stored = found.stored
-    if stored.ndim != 2:
-        raise ValueError(f"the slice has the shape {stored.shape}, expected rows x columns.")
-    exact = to_hounsfield(stored, found.dataset)
+    if found.stored.ndim != 2:
+        raise ValueError(f"the slice has the shape {found.stored.shape}, expected rows x columns")
+    exact = found.values()
     if exact.dtype.kind == "f":
         exact = np.rint(exact)
-    values = np.clip(exact, -(2**15), 2**15 - 1).astype(np.int16)
-    values[stored <= PADDING] = PADDING
-    return np.asarray(values)
+    if exact.min() < -(2**15) or exact.max() >= 2**15:
+        raise ValueError(f"values up to {exact.max():g} HU, expected at most {2**15 - 1}")
+    return np.asarray(exact.astype(np.int16))
 
 
 def cut_patch(
