@@ -42,7 +42,7 @@ def make_datalist(
             item["label"] = row.label
         if has_mask(row.volume_id):
             item["lesion"] = f"masks/{row.volume_id}.nii.gz"
-        for name in ("volume_id", "subject", "eye", "visit", "site"):
+        for name in ("volume_id", "subject", "visit", "site"):
             item[name] = getattr(row, name)
         item |= {name: text for name, text in row.extra.items() if name not in item}
         usable = splits is not None and row.subject and row.label is not None

@@ -1,27 +1,33 @@
-"""The manifest: one row a volume, typed, as CSV or Parquet."""
+"""The manifest: one row a volume, typed, as CSV or Parquet.
+
+Its words are those of any stack of images: slices, rows, columns. What one modality alone has, such
+as the eye of an OCT volume, is an extra column. Tables of before 0.2.0 have OCT's words; they are
+read as `GENERAL_NAMES` says.
+"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.io import atomic_path
 
-_TEXT = ("volume_id", "subject", "eye", "visit", "site", "label_rule")
-_SPACING = ("spacing_lateral_mm", "spacing_axial_mm", "spacing_between_mm")
+_TEXT = ("volume_id", "subject", "visit", "site", "label_rule")
+_SIZES = ("n_slices", "rows_px", "columns_px")
+_SPACING = ("spacing_columns_mm", "spacing_rows_mm", "spacing_slices_mm")
 COLUMNS = (
-    *_TEXT[:5],
+    *_TEXT[:4],
     "label",
     "label_rule",
-    "n_slices",
-    "depth_px",
-    "width_px",
+    *_SIZES,
     *_SPACING,
     "source_file",
     "source_sha256",
@@ -29,6 +35,14 @@ COLUMNS = (
     "provenance",
     "warnings",
 )
+GENERAL_NAMES = {
+    "depth_px": "rows_px",
+    "width_px": "columns_px",
+    "spacing_lateral_mm": "spacing_columns_mm",
+    "spacing_axial_mm": "spacing_rows_mm",
+    "spacing_between_mm": "spacing_slices_mm",
+}
+"""OCT's word for a column, and the manifest's: a B-scan is a slice, an A-scan a column of it."""
 
 
 @dataclass(frozen=True)
@@ -39,39 +53,37 @@ class ManifestRow:
 
     Attributes:
         volume_id: name of its files below `volumes/` and `masks/`.
-        subject: whose eye; splits never part a subject.
-        eye: "OD", "OS" or "".
+        subject: the person; splits never part a subject.
         visit: as the labels or the file name tell it.
         site: clinic or device.
         label: class index.
         label_rule: what made the label.
-        n_slices: number of B-scans.
-        depth_px: pixels in depth.
-        width_px: A-scans, after padding.
-        spacing_lateral_mm: mm between A-scans.
-        spacing_axial_mm: mm in depth.
-        spacing_between_mm: mm between B-scans.
+        n_slices: number of slices.
+        rows_px: rows of a slice.
+        columns_px: columns of a slice, after padding.
+        spacing_columns_mm: mm between columns.
+        spacing_rows_mm: mm between rows.
+        spacing_slices_mm: mm between slices.
         source_file: relative to the folder that was converted, with forward slashes.
         source_sha256: of the file, or of the files of a folder.
         reader: which reader read it.
         provenance: for each value that is not the file's own: where it came from.
         warnings: sentences.
-        extra: further columns, kept as text.
+        extra: further columns, kept as text; of OCT `eye`: "OD", "OS" or "".
     """
 
     volume_id: str
     subject: str = ""
-    eye: str = ""
     visit: str = ""
     site: str = ""
     label: int | None = None
     label_rule: str = ""
     n_slices: int | None = None
-    depth_px: int | None = None
-    width_px: int | None = None
-    spacing_lateral_mm: float | None = None
-    spacing_axial_mm: float | None = None
-    spacing_between_mm: float | None = None
+    rows_px: int | None = None
+    columns_px: int | None = None
+    spacing_columns_mm: float | None = None
+    spacing_rows_mm: float | None = None
+    spacing_slices_mm: float | None = None
     source_file: str = ""
     source_sha256: str = ""
     reader: str = ""
@@ -95,17 +107,18 @@ class ManifestRow:
             where: what the message names on an error.
 
         Raises:
-            ValueError: for a missing `volume_id` or a cell that is no number where one belongs.
+            UsageError: for a missing `volume_id` or a cell that is no number where one belongs.
         """
+        cells = {GENERAL_NAMES.get(name, name): text for name, text in cells.items()}
         if not cells.get("volume_id"):
-            raise ValueError(f"{where}: no volume_id, expected one in every row.")
+            raise UsageError(f"{where}: no volume_id, expected one in every row.")
         known: dict[str, Any] = {name: cells.get(name, "") for name in _TEXT}
         known |= {name: cells.get(name, "") for name in ("source_file", "source_sha256", "reader")}
-        for name in ("label", "n_slices", "depth_px", "width_px"):
-            known[name] = _number(cells.get(name, ""), int, name, where)
-        for name in _SPACING:
-            known[name] = _number(cells.get(name, ""), float, name, where)
-        known["provenance"] = dict(_json(cells.get("provenance", ""), {}, "provenance", where))
+        for names, read in ((("label", *_SIZES), whole_number), (_SPACING, real_number)):
+            for name in names:
+                known[name] = _optional(cells.get(name, ""), read, name, where)
+        origins = _json(cells.get("provenance", ""), {}, "provenance", where)
+        known["provenance"] = {GENERAL_NAMES.get(k, k): text for k, text in origins.items()}
         known["warnings"] = tuple(_json(cells.get("warnings", ""), [], "warnings", where))
         known["extra"] = {k: v for k, v in cells.items() if k not in COLUMNS}
         return cls(**known)
@@ -145,7 +158,7 @@ def _checked(rows: Iterable[ManifestRow]) -> Iterator[ManifestRow]:
         if extra is None:
             extra = list(row.extra)
             for name in extra:
-                if name in COLUMNS:
+                if name in COLUMNS or name in GENERAL_NAMES:
                     raise ValueError(f"the extra column {name!r} is one of the manifest's own.")
         elif list(row.extra) != extra:
             raise ValueError(
@@ -170,32 +183,32 @@ def iter_manifest(path: str | Path) -> Iterator[ManifestRow]:
     """Yield the rows of a manifest one by one.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming file and line of a row that cannot be read.
+        MissingFileError: if there is no such file.
+        UsageError: naming file and line of a row that cannot be read.
 
     Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "manifest.csv"
         >>> _ = write_manifest(path, [ManifestRow("a", subject="s1", label=1)])
-        >>> [(row.volume_id, row.label, row.spacing_axial_mm) for row in iter_manifest(path)]
+        >>> [(row.volume_id, row.label, row.spacing_rows_mm) for row in iter_manifest(path)]
         [('a', 1, None)]
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"No manifest {path.name} in {path.parent}.")
+        raise MissingFileError(f"No manifest {path.name} in {path.parent}.")
     if path.suffix == ".parquet":
         yield from _iter_parquet(path)
         return
     with path.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         if "volume_id" not in (reader.fieldnames or ()):
-            raise ValueError(
+            raise UsageError(
                 f"{path.name}: no column volume_id among {reader.fieldnames}; not a manifest."
             )
         for cells in reader:
             where = f"{path.name}, line {reader.line_num}"
             if None in cells or None in cells.values():
-                raise ValueError(f"{where}: not as many cells as the first line has columns.")
+                raise UsageError(f"{where}: not as many cells as the first line has columns.")
             yield ManifestRow.from_cells(cells, where)
 
 
@@ -267,13 +280,65 @@ def _cell(value: object) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _number(text: str, kind: type[Any], name: str, where: str) -> Any:
+def whole_number(text: str) -> int:
+    """Read a whole number as tables write it, pandas and spreadsheets included.
+
+    Raises:
+        ValueError: for anything else, such as 1.5, NaN or nothing.
+
+    Examples:
+        >>> whole_number("3"), whole_number(" 3.0 "), whole_number("-1")
+        (3, 3, -1)
+    """
+    number = real_number(text)
+    if not number.is_integer():
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(number)
+
+
+def real_number(text: str) -> float:
+    """Read a finite number.
+
+    Raises:
+        ValueError: for anything else.
+
+    Examples:
+        >>> real_number("0.5"), real_number("1e-2")
+        (0.5, 0.01)
+    """
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is not a finite number")
+    return number
+
+
+def truth(text: str) -> bool:
+    """Read yes or no as tables write them: 1, 1.0, True, and their opposites.
+
+    Raises:
+        ValueError: for anything else, such as 2 or nothing.
+
+    Examples:
+        >>> truth("1.0"), truth("TRUE"), truth("0"), truth("False")
+        (True, True, False, False)
+    """
+    word = text.strip().lower()
+    if word in ("true", "false"):
+        return word == "true"
+    number = real_number(word)
+    if number not in (0, 1):
+        raise ValueError(f"{text!r} is neither 0 nor 1")
+    return number == 1
+
+
+def _optional(text: str, read: Callable[[str], Any], name: str, where: str) -> Any:
     if text.strip() == "":
         return None
     try:
-        return kind(text)
-    except ValueError:
-        raise ValueError(f"{where}: {name} is {text!r}, expected a number or nothing.") from None
+        return read(text)
+    except (ValueError, OverflowError):
+        kind = "a whole number" if read is whole_number else "a number"
+        raise UsageError(f"{where}: {name} is {text!r}, expected {kind} or nothing.") from None
 
 
 def _json(text: str, empty: Any, name: str, where: str) -> Any:
@@ -284,5 +349,5 @@ def _json(text: str, empty: Any, name: str, where: str) -> Any:
     except json.JSONDecodeError:
         value = None
     if not isinstance(value, type(empty)):
-        raise ValueError(f"{where}: {name} is {text!r}, expected JSON like {empty}.")
+        raise UsageError(f"{where}: {name} is {text!r}, expected JSON like {empty}.")
     return value

@@ -15,10 +15,9 @@ ROWS = [
     ManifestRow(
         f"s{n}_{eye}",
         subject=f"s{n}",
-        eye=eye,
         site=f"site{n % 3}",
         label=n // 3 % 2,
-        extra={"artefact": "x"},
+        extra={"eye": eye, "artefact": "x"},
     )
     for n in range(30)
     for eye in ("OD", "OS")

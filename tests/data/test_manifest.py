@@ -14,29 +14,29 @@ from ppi_med.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from ppi_med.errors import UsageError
 
 ROWS = [
     ManifestRow(
         "a",
         subject="s,1",
-        eye="OD",
         visit="v1",
         site='north "x"',
         label=1,
         label_rule="two readers",
         n_slices=100,
-        depth_px=512,
-        width_px=1000,
-        spacing_lateral_mm=0.1 + 0.2,
-        spacing_axial_mm=None,
+        rows_px=512,
+        columns_px=1000,
+        spacing_columns_mm=0.1 + 0.2,
+        spacing_rows_mm=None,
         source_file="a/ä.mat",
         source_sha256="ff",
         reader="matlab",
         provenance={"eye": "user: labels.csv"},
         warnings=("first.", "second, with a comma"),
-        extra={"grader": "AB"},
+        extra={"eye": "OD", "grader": "AB"},
     ),
-    ManifestRow("b", extra={"grader": ""}),
+    ManifestRow("b", extra={"eye": "", "grader": ""}),
 ]
 
 
@@ -51,10 +51,10 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
 
 def test_columns_as_agreed(tmp_path: Path) -> None:
     path = write_manifest(tmp_path / "manifest.csv", ROWS)
-    assert path.read_text().splitlines()[0] == ",".join([*COLUMNS, "grader"])
+    assert path.read_text().splitlines()[0] == ",".join([*COLUMNS, "eye", "grader"])
     assert ",".join(COLUMNS) == (
-        "volume_id,subject,eye,visit,site,label,label_rule,n_slices,depth_px,width_px,"
-        "spacing_lateral_mm,spacing_axial_mm,spacing_between_mm,source_file,source_sha256,reader,"
+        "volume_id,subject,visit,site,label,label_rule,n_slices,rows_px,columns_px,"
+        "spacing_columns_mm,spacing_rows_mm,spacing_slices_mm,source_file,source_sha256,reader,"
         "provenance,warnings"
     )
 
@@ -106,6 +106,31 @@ def test_writing_refuses_and_leaves_the_old_file(name: str, tmp_path: Path) -> N
     assert path.read_bytes() == before
     with pytest.raises(FileNotFoundError):
         read_manifest(tmp_path / "gone.csv")
+
+
+def test_tables_of_before_are_read(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(
+        "volume_id,subject,eye,visit,site,label,label_rule,n_slices,depth_px,width_px,"
+        "spacing_lateral_mm,spacing_axial_mm,spacing_between_mm,source_file,source_sha256,reader,"
+        "provenance,warnings\n"
+        'a,s,OD,,,1,,3,496,512,0.01,0.004,0.2,f.vol,ff,vol,"{""width_px"": ""padded""}",[]\n'
+    )
+    (row,) = read_manifest(tmp_path / "m.csv")
+    assert (row.rows_px, row.columns_px, row.extra) == (496, 512, {"eye": "OD"})
+    spacing = (row.spacing_columns_mm, row.spacing_rows_mm, row.spacing_slices_mm)
+    assert spacing == (0.01, 0.004, 0.2) and row.provenance == {"columns_px": "padded"}
+    again = read_manifest(write_manifest(tmp_path / "n.csv", [row]))
+    assert again == [row]
+
+
+def test_numbers_that_went_through_pandas(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("volume_id,label,n_slices,spacing_rows_mm\na,1.0, 3.0 ,5e-1\n")
+    (row,) = read_manifest(tmp_path / "m.csv")
+    assert (row.label, row.n_slices, row.spacing_rows_mm) == (1, 3, 0.5)
+    for column, text in (("label", "nan"), ("label", "1e999"), ("spacing_rows_mm", "inf")):
+        (tmp_path / "m.csv").write_text(f"volume_id,{column}\na,{text}\n")
+        with pytest.raises(UsageError, match=rf"m\.csv, line 2: {column} is '{text}'"):
+            read_manifest(tmp_path / "m.csv")
 
 
 def test_data_hash() -> None:

@@ -158,10 +158,14 @@ def test_converted_like_real_data(tmp_path: Path) -> None:
     assert read_splits(tmp_path / "splits.json").hash == splits.hash
     for row in rows:
         told = table[row.source_file]
-        assert (row.subject, row.eye, row.visit) == (told["subject"], told["eye"], told["visit"])
+        assert (row.subject, row.extra["eye"], row.visit) == (
+            told["subject"],
+            told["eye"],
+            told["visit"],
+        )
         assert row.label == int(told["label"]) and row.extra["artefact"] == told["artefact"]
-        assert (row.n_slices, row.depth_px, row.width_px) == (8, 48, 40)
-        assert row.spacing_lateral_mm == pytest.approx(SPEC.size.spacing_mm[0])
+        assert (row.n_slices, row.rows_px, row.columns_px) == (8, 48, 40)
+        assert row.spacing_columns_mm == pytest.approx(SPEC.size.spacing_mm[0])
         mask, _ = read_nifti(tmp_path / "masks" / f"{row.volume_id}.nii.gz")
         assert int(mask.any()) == row.label
     datalist = json.loads((tmp_path / "datalist.json").read_text())

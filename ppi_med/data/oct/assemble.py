@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ppi_med.data.manifest import ManifestRow
+from ppi_med.data.manifest import GENERAL_NAMES, ManifestRow
 from ppi_med.data.oct.labels import Facts
 from ppi_med.data.oct.options import Policy
 from ppi_med.data.oct.patients import Patients
@@ -141,23 +141,22 @@ def _row(
     return ManifestRow(
         volume_id=record.volume_id,
         subject=subject,
-        eye=eye,
         visit=facts.visit,
         site=facts.site,
         label=facts.label,
         label_rule=facts.label_rule,
         n_slices=record.shape[0],
-        depth_px=record.shape[1],
-        width_px=record.shape[2],
-        spacing_lateral_mm=lateral,
-        spacing_axial_mm=axial,
-        spacing_between_mm=between,
+        rows_px=record.shape[1],
+        columns_px=record.shape[2],
+        spacing_columns_mm=lateral,
+        spacing_rows_mm=axial,
+        spacing_slices_mm=between,
         source_file=result.relative,
         source_sha256=result.sha256,
         reader=record.reader,
-        provenance=provenance,
+        provenance={GENERAL_NAMES.get(name, name): text for name, text in provenance.items()},
         warnings=tuple(warnings),
-        extra={name: facts.extra.get(name, "") for name in extra},
+        extra={"eye": eye} | {name: facts.extra.get(name, "") for name in extra},
     )
 
 
@@ -238,7 +237,9 @@ def _duplicate(state: _State, relative: str, record: VolumeRecord, row: Manifest
     if first is None:
         return ""
     for name in ("subject", "eye", "visit", "label"):
-        ours, theirs = getattr(row, name), getattr(first.row, name)
+        ours, theirs = (
+            one.extra["eye"] if name == "eye" else getattr(one, name) for one in (row, first.row)
+        )
         if ours not in ("", None) and theirs not in ("", None) and ours != theirs:
             raise _RefusedError(
                 f"same pixels as {first.relative}, but {name} is {ours!r} here and {theirs!r} "

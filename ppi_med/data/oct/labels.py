@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ppi_med.data.manifest import COLUMNS
+from ppi_med.data.manifest import COLUMNS, GENERAL_NAMES
 from ppi_med.data.oct.volume import Laterality, normal_laterality
 
 FIELDS = ("subject", "eye", "visit", "site", "label")
 RESERVED = ("file", *FIELDS, "label_rule")
-_TAKEN = {*COLUMNS, "image", "lesion"} - {*RESERVED}
+_TAKEN = {*COLUMNS, *GENERAL_NAMES, "image", "lesion"} - {*RESERVED}
 """Names that the conversion itself writes to the manifest or the datalist."""
 
 

@@ -231,7 +231,7 @@ def test_half_millimetre_patches(source: Path, tmp_path: Path) -> None:
     assert np.abs(fine["hu"][::2, 1:-2:2] - between).max() <= 0.5
     assert (fine["union"][::2, ::2] == native["union"][16:48, 16:48]).all()
     row = read_manifest(tmp_path / "fine" / "manifest.csv")[0]
-    assert row.spacing_lateral_mm == 0.25 and "resampled" in row.provenance["spacing"]
+    assert row.spacing_columns_mm == 0.25 and "resampled" in row.provenance["spacing"]
 
 
 def test_one_patch_a_nodule(source: Path, tmp_path: Path) -> None:

@@ -32,20 +32,20 @@ def test_a_whole_data_set(tmp_path: Path) -> None:
     assert report.exit_code == 0 and report.count("ok") == 24, report.table()
     rows = read_manifest(out / "manifest.csv")
     row = rows[0]
-    assert (row.volume_id, row.subject, row.eye, row.visit, row.site, row.label) == (
+    assert (row.volume_id, row.subject, row.extra["eye"], row.visit, row.site, row.label) == (
         "north__p00_OD_v1", "p00", "OD", "v1", "north", 0,
     )  # fmt: skip
-    assert row.label_rule == "column 'label' of labels.csv" and row.extra == {"artefact": "yes"}
-    assert (row.n_slices, row.depth_px, row.width_px) == (4, 10, 11)
-    assert (row.spacing_lateral_mm, row.spacing_axial_mm, row.spacing_between_mm) == (
+    assert row.label_rule == "column 'label' of labels.csv" and row.extra["artefact"] == "yes"
+    assert (row.n_slices, row.rows_px, row.columns_px) == (4, 10, 11)
+    assert (row.spacing_columns_mm, row.spacing_rows_mm, row.spacing_slices_mm) == (
         0.006, 0.004, None,
     )  # fmt: skip
     assert row.source_file == "north/p00_OD_v1.mat"
     expected = hashlib.sha256((raw / row.source_file).read_bytes()).hexdigest()
     assert row.source_sha256 == expected and row.reader == "matlab"
-    assert row.provenance["spacing_lateral_mm"] == "user: --spacing"
+    assert row.provenance["spacing_columns_mm"] == "user: --spacing"
     assert row.provenance["subject"] == row.provenance["eye"] == "user: labels.csv"
-    assert "padded to 11" in row.provenance["width_px"]
+    assert "padded to 11" in row.provenance["columns_px"]
     assert any("between" in warning for warning in row.warnings)
 
     pixels = writers.volume((4, 10, 8), seed=0)
@@ -158,7 +158,9 @@ def test_laterality(tmp_path: Path) -> None:
     assert outcomes["b.dcm"].status == "failed"
     assert "the file says OS, user: labels.csv says OD" in outcomes["b.dcm"].reason
     assert any("the name contains OD" in w for w in outcomes["a_OD.dcm"].warnings)
-    eyes = {row.volume_id: row.eye for row in read_manifest(tmp_path / "out" / "manifest.csv")}
+    eyes = {
+        row.volume_id: row.extra["eye"] for row in read_manifest(tmp_path / "out" / "manifest.csv")
+    }
     assert eyes == {"a_OD": "OS", "c": "OS", "d": ""}
     warned = convert(
         raw,
@@ -169,7 +171,11 @@ def test_laterality(tmp_path: Path) -> None:
     )
     assert warned.exit_code == 0
     rows = {row.volume_id: row for row in read_manifest(tmp_path / "warned" / "manifest.csv")}
-    assert rows["b"].eye == "" and rows["d"].eye == "OD" and rows["c"].eye == "OS"
+    assert (
+        rows["b"].extra["eye"] == ""
+        and rows["d"].extra["eye"] == "OD"
+        and rows["c"].extra["eye"] == "OS"
+    )
     assert rows["d"].provenance["eye"] == "user: --laterality"
     assert rows["c"].provenance["eye"] == "user: labels.csv"
     assert "eye" not in rows["a_OD"].provenance  # the file itself
@@ -181,12 +187,12 @@ def test_spacing_of_file_and_user(tmp_path: Path) -> None:
     writers.write_dicom(raw / "a.dcm", writers.volume())
     report = convert(raw, tmp_path / "out", spacing="0.02,0.0039,0.05")
     row = read_manifest(tmp_path / "out" / "manifest.csv")[0]
-    assert row.spacing_lateral_mm == 0.0112 and "spacing_lateral_mm" not in row.provenance
+    assert row.spacing_columns_mm == 0.0112 and "spacing_columns_mm" not in row.provenance
     assert "--spacing 0.02 unused" in report.table()
     convert(raw, tmp_path / "won", spacing="0.02,?,?", spacing_overrides=True)
     row = read_manifest(tmp_path / "won" / "manifest.csv")[0]
-    assert (row.spacing_lateral_mm, row.spacing_axial_mm) == (0.02, 0.0039)
-    assert row.provenance["spacing_lateral_mm"] == "user: --spacing"
+    assert (row.spacing_columns_mm, row.spacing_rows_mm) == (0.02, 0.0039)
+    assert row.provenance["spacing_columns_mm"] == "user: --spacing"
 
 
 def test_patients_ids_do_not_leave_the_file(tmp_path: Path) -> None:
@@ -271,7 +277,13 @@ def test_a_single_file_and_a_pattern(tmp_path: Path) -> None:
     splits = SplitOptions(fractions=(1, 1, 1), folds=2)
     report = convert(raw, tmp_path / "out", pattern=pattern, splits=splits)
     row = read_manifest(tmp_path / "out" / "manifest.csv")[3]
-    assert (row.site, row.subject, row.eye, row.visit, row.label) == ("north", "s3", "OS", "v1", 1)
+    assert (row.site, row.subject, row.extra["eye"], row.visit, row.label) == (
+        "north",
+        "s3",
+        "OS",
+        "v1",
+        1,
+    )
     assert row.label_rule == "file name pattern" and report.exit_code == 0
     assert len(read_splits(tmp_path / "out" / "splits.json").folds) == 2
     one = convert(raw / "north" / "s1_OS_v1_1.mat", tmp_path / "one")

@@ -49,8 +49,8 @@ def test_spectralis_converted(data_root: Path, tmp_path: Path) -> None:
     )
     assert report.exit_code == 0 and report.count("ok") == 1, report.table()
     row = read_manifest(tmp_path / "manifest.csv")[0]
-    assert (row.n_slices, row.depth_px, row.width_px, row.eye) == (145, 496, 512, "")
-    assert row.spacing_between_mm == pytest.approx(0.029819, abs=1e-6)
+    assert (row.n_slices, row.rows_px, row.columns_px, row.extra["eye"]) == (145, 496, 512, "")
+    assert row.spacing_slices_mm == pytest.approx(0.029819, abs=1e-6)
     assert any("none of its B-scans" in warning for warning in row.warnings)
     pixels, spacing = read_nifti(tmp_path / "volumes" / f"{row.volume_id}.nii.gz")
     assert _hash(pixels) == SPECTRALIS
@@ -81,10 +81,10 @@ def test_bioptigen_converted(data_root: Path, tmp_path: Path) -> None:
     assert report.exit_code == 0
     rows = {row.volume_id: row for row in read_manifest(tmp_path / "manifest.csv")}
     assert set(rows) == {"eye03", "eye03__octt3", "eye09", "eye11"}
-    assert rows["eye09"].depth_px == 401
+    assert rows["eye09"].rows_px == 401
     for row in rows.values():
-        spacing = (row.spacing_lateral_mm, row.spacing_axial_mm, row.spacing_between_mm)
-        assert spacing == (None, None, None) and row.eye == "" and row.label is None
+        spacing = (row.spacing_columns_mm, row.spacing_rows_mm, row.spacing_slices_mm)
+        assert spacing == (None, None, None) and row.extra["eye"] == "" and row.label is None
         assert any("spacing unknown" in warning for warning in row.warnings)
     assert any("another order" in warning for warning in rows["eye03"].warnings)
 
