@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 
 class UsageError(ValueError):
     """Something that the user can put right: a path, an option, the content of a file.
@@ -16,3 +18,28 @@ class MissingFileError(UsageError, FileNotFoundError):
 
 class UnreachableError(ConnectionError):
     """The tracking store cannot be reached just now; it may be tried again."""
+
+
+SYSTEM_ERRORS = (OSError, MemoryError, sqlite3.Error)
+"""What the machine refuses: a full or read-only disk, a folder in a file's place, no memory."""
+
+
+def plain_words(error: BaseException) -> str:
+    """Return an error as one line for a user, without a traceback.
+
+    Args:
+        error: one that a command may end with: `SYSTEM_ERRORS`, or one with a message of its own.
+
+    Examples:
+        >>> plain_words(OSError(28, "No space left on device", "out/index.csv"))
+        'No space left on device: out/index.csv'
+        >>> plain_words(MemoryError())
+        'there is not enough memory.'
+    """
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, UsageError):
+        place = f": {error.filename}" if error.filename is not None else ""
+        return f"{error.strerror}{place}"
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return text or "there is not enough memory."
+    return text or f"{type(error).__name__}."

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ppi_med.errors import UsageError
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -53,6 +55,47 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         _flush_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(folder: str | os.PathLike[str], what: str = "run") -> Iterator[None]:
+    """Hold a folder, so that nothing else of ours writes to it until the block ends.
+
+    The lock (a file `.lock` in it) goes with the process, however that ends.
+
+    Args:
+        folder: made if it is not there.
+        what: what the message calls the holder, such as "conversion".
+
+    Raises:
+        UsageError: if another process holds it.
+        OSError: if the folder cannot be written to.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> with exclusive(folder, "index"), exclusive(folder, "index"):
+        ...     pass
+        Traceback (most recent call last):
+        ppi_med.errors.UsageError: Another index writes to ...
+    """
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    handle = os.open(place / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"Another {what} writes to {place}: wait until it ends, or name another folder."
+            ) from None
+        except (ImportError, OSError):  # a system or a disk without such locks: as without one
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
