@@ -19,6 +19,7 @@ BELOW = {"data", "networks", "evaluation"}
 FORBIDDEN = {
     "saliency": {"intervention", "handlers"} | BELOW | TOP,
     "intervention": {"handlers"} | BELOW | TOP,
+    "places": {"handlers", "data"} | TOP,
     "handlers": TOP,
     "data": PPI | TOP,
     "networks": PPI | TOP,

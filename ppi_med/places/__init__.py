@@ -1,0 +1,27 @@
+"""Places: find a shortcut, judge it, and exchange it.
+
+A network that was trained plainly for a few epochs shows the shortcut. :func:`search` asks it where
+it looks, and judges from the training and validation parts whether that is an artefact.
+"""
+
+from ppi_med.places.ask import difference_map, top_place
+from ppi_med.places.judge import Verdict, constancy, judge_place
+from ppi_med.places.probe import exchange_effect
+from ppi_med.places.search import Place, Search, SearchSettings, search
+from ppi_med.places.stack import ImageStack, Partners, exchanged
+
+__all__ = [
+    "ImageStack",
+    "Partners",
+    "Place",
+    "Search",
+    "SearchSettings",
+    "Verdict",
+    "constancy",
+    "difference_map",
+    "exchange_effect",
+    "exchanged",
+    "judge_place",
+    "search",
+    "top_place",
+]

@@ -1,0 +1,449 @@
+"""The search for a shortcut: train shortly, ask, judge, take the place away, ask again."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ppi_med.errors import UsageError
+from ppi_med.io import atomic_path
+from ppi_med.places.ask import difference_map, top_place
+from ppi_med.places.judge import Verdict, interval, judge_place, verdict
+from ppi_med.places.probe import (
+    Factory,
+    exchange_effect,
+    make_network,
+    scores_of,
+    short_training,
+    small_probe,
+)
+from ppi_med.places.stack import ImageStack, Partners, exchanged
+
+FORMAT = 1
+Kind = Literal["none", "place", "style"]
+PLAIN, PLACE, STYLE = "plain", "ppi_wbp_place", "ppi_wbp_style"
+_FEW_UNITS = 20
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What a search consists of; the defaults were chosen on phantoms.
+
+    Attributes:
+        epochs: of a short training.
+        slices: B-scans of a volume in an epoch.
+        batch_size: images a step.
+        steps: least and most steps of a short training.
+        lr: of Adam.
+        share: of the image that the top of the map has at most.
+        relative: part of the map's maximum that a pixel of the top reaches.
+        grow: pixels that a place grows to each side, of an image 64 pixels high.
+        every: each k-th B-scan is asked where to look.
+        threshold: of J, from which a place is an artefact.
+        threshold_net: of J_net, from which there is a shortcut.
+        rounds: places at most.
+        max_share: of the image that all places have at most.
+        repeats: draws of the interval of J_net.
+    """
+
+    epochs: int = 5
+    slices: int = 8
+    batch_size: int = 64
+    steps: tuple[int, int] = (100, 1000)
+    lr: float = 3e-3
+    share: float = 0.03
+    relative: float = 0.15
+    grow: float = 2.0
+    every: int = 3
+    threshold: float = 0.25
+    threshold_net: float = 0.3
+    rounds: int = 3
+    max_share: float = 0.2
+    repeats: int = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A part of the image that a short training looked at.
+
+    Attributes:
+        mask: bool ``(H, W)``.
+        j: max(0, 2 AUC - 1) ICC of its content.
+        share: of the image.
+        accepted: whether it is an artefact.
+        round: in which it was found, from 1.
+        auc: of its content, by a linear discriminant.
+        icc: how alike its content is within a volume; in 2-D its constancy within a class.
+    """
+
+    mask: NDArray[np.bool_]
+    j: float
+    share: float
+    accepted: bool
+    round: int
+    auc: float
+    icc: float
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What was found.
+
+    Attributes:
+        shortcut: whether there is one.
+        j_net: J of the short network's answers; in 2-D, where it has no ICC, the part of its AUC
+            that hangs on the first place, times that place's constancy.
+        j_net_interval: 95 %, over units.
+        places: in the order in which they were found, accepted or not.
+        kind: ``"place"``: it has places; ``"style"``: a shortcut without one; ``"none"``.
+        recommended_method: to train with.
+        reason: in one sentence.
+        auc: of the short network, over the validation's units.
+        history: of each round: ``round``, ``auc``, ``j_net``, ``j``, ``share`` of the place.
+        network: that was trained shortly and plainly; None where it was loaded without a factory.
+        rounds: how many short trainings there were.
+    """
+
+    shortcut: bool
+    j_net: float
+    j_net_interval: tuple[float, float]
+    places: tuple[Place, ...]
+    kind: Kind
+    recommended_method: str
+    reason: str
+    auc: float
+    history: tuple[dict[str, float], ...]
+    network: nn.Module | None
+    rounds: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def place(self) -> NDArray[np.bool_]:
+        """The union of the accepted places, bool ``(H, W)``; empty without one."""
+        shape = tuple(self.facts["shape"])
+        found = np.zeros(shape, dtype=bool)
+        for one in self.places:
+            if one.accepted:
+                found |= one.mask
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        """Return all but masks and network as JSON values."""
+        places = [{k: v for k, v in _place_facts(p).items() if k != "mask"} for p in self.places]
+        return {
+            "shortcut": self.shortcut,
+            "kind": self.kind,
+            "j_net": self.j_net,
+            "j_net_interval": list(self.j_net_interval),
+            "auc": self.auc,
+            "recommended_method": self.recommended_method,
+            "reason": self.reason,
+            "rounds": self.rounds,
+            "history": list(self.history),
+            "places": places,
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an ``.npz`` that needs no pickle, atomically."""
+        masks = [p.mask for p in self.places]
+        arrays: dict[str, Any] = {
+            "masks": np.stack(masks) if masks else np.zeros((0, *self.facts["shape"]), bool),
+            "place": self.place,
+            "search": np.array(
+                json.dumps({"format": FORMAT, **self.summary(), "facts": self.facts})
+            ),
+        }
+        if self.network is not None:
+            state = self.network.state_dict()
+            arrays |= {f"network/{k}": v.detach().cpu().numpy() for k, v in state.items()}
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], network: Factory | None = None) -> Search:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            path: the file.
+            network: what was given to :func:`search`; needed for ``Search.network`` then.
+
+        Raises:
+            UsageError: where the file is missing or is no search.
+        """
+        path = Path(path)
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            found = json.loads(str(arrays["search"]))
+            if found.pop("format") != FORMAT:
+                raise ValueError("of another version")
+        except FileNotFoundError as error:
+            raise UsageError(f"No places {path}: run the search first.") from error
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UsageError(
+                f"{path} holds no places of this version ({error}): remove it to search again."
+            ) from error
+        places = tuple(
+            Place(mask=mask.astype(bool), **facts)
+            for mask, facts in zip(arrays["masks"], found.pop("places"), strict=True)
+        )
+        found["history"] = tuple(found["history"])
+        found["j_net_interval"] = tuple(found["j_net_interval"])
+        return cls(places=places, network=_restored(arrays, found["facts"], network), **found)
+
+
+def search(
+    train: ImageStack,
+    validation: ImageStack,
+    settings: SearchSettings | None = None,
+    *,
+    network: Factory | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Search:
+    """Search a data set for a shortcut.
+
+    A network is trained shortly and plainly: it has nothing else in mind yet than what is easiest.
+    WBP says where it looks; whether that is an artefact is judged from its content. Then another
+    short training with that place exchanged, until a place is none.
+
+    Global random states are left as they were, and the answer depends on data, settings and seed
+    alone.
+
+    Args:
+        train: the training part.
+        validation: the validation part.
+        settings: default ``SearchSettings()``.
+        network: makes a network for single images, or one with ``slice_classifier()``; None: a
+            small CNN.
+        seed: of weights and orders.
+        progress: called with a line after each round.
+
+    Raises:
+        UsageError: where the parts differ in image shape or the validation has one class.
+
+    Examples:
+        >>> label = torch.arange(80) % 2
+        >>> image = torch.rand(80, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+        >>> image[label == 1, :, 2:5, 2:5] = 3.0
+        >>> index = torch.arange(80)
+        >>> stack = ImageStack(image, label, index, torch.zeros_like(index))
+        >>> found = search(stack.chosen(index < 50), stack.chosen(index >= 50))
+        >>> found.kind, bool(found.place[3, 3])
+        ('place', True)
+    """
+    return _Rounds(train, validation, settings or SearchSettings(), network, seed).run(progress)
+
+
+class _Rounds:
+    def __init__(
+        self,
+        train: ImageStack,
+        validation: ImageStack,
+        settings: SearchSettings,
+        network: Factory | None,
+        seed: int,
+    ) -> None:
+        if train.image.shape[1:] != validation.image.shape[1:]:
+            raise UsageError(
+                f"training images are {tuple(train.image.shape[1:])}, those of validation "
+                f"{tuple(validation.image.shape[1:])}, expected one shape (C, H, W)."
+            )
+        self.train, self.validation, self.settings = train, validation, settings
+        self.factory, self.seed = network, seed
+        self.found = torch.zeros(train.image.shape[2:], dtype=torch.bool)
+        self.places: list[Place] = []
+        self.history: list[dict[str, float]] = []
+
+    def run(self, progress: Callable[[str], None] | None) -> Search:
+        first, net, bounds = None, Verdict(0.5, 0.0), (0.0, 0.0)
+        for number in range(1, self.settings.rounds + 2):
+            network = self._trained(number)
+            scores = scores_of(network, self._without_places())
+            answer = verdict(self.validation, scores)
+            place = self._ask(network, number)
+            found, bounds_now = self._network_verdict(network, scores, answer, place)
+            if found.j < self.settings.threshold_net:
+                # What the network still uses is not what whole volumes share.
+                place = _refused(place)
+            if first is None:
+                first, net, bounds = network, found, bounds_now
+            self.history.append(
+                {
+                    "round": number,
+                    "auc": answer.auc,
+                    "j_net": found.j,
+                    "j": place.j,
+                    "share": place.share,
+                }
+            )
+            self.places.append(place)
+            if progress is not None:
+                progress(
+                    f"round {number}: J_net {found.j:.2f}, place of {place.share:.1%}, "
+                    f"J {place.j:.2f}"
+                )
+            if not place.accepted:
+                break
+            self.found |= torch.from_numpy(place.mask)
+        return self._concluded(first, net, bounds)
+
+    def _without_places(self) -> Tensor:
+        """Return the validation images, each place found so far with either class's content."""
+        if not bool(self.found.any()):
+            return self.validation.image
+        generator = torch.Generator().manual_seed(self.seed)
+        index = torch.arange(len(self.validation.image))
+        # One coin a unit: by a coin for each image the mean would hold both contents.
+        coin = torch.rand(len(self.validation.unit_label), generator=generator) < 0.5
+        partner = torch.where(
+            coin[self.validation.unit_index],
+            Partners(self.validation).draw(index, generator),
+            Partners(self.validation, same=True).draw(index, generator),
+        )
+        return exchanged(self.validation.image, self.found, self.validation.image[partner])
+
+    def _trained(self, number: int) -> nn.Module:
+        s = self.settings
+        network = make_network(self.factory, self.train, self.seed + number - 1)
+        short_training(
+            network,
+            self.train,
+            epochs=s.epochs,
+            slices=s.slices,
+            batch_size=s.batch_size,
+            steps=s.steps,
+            lr=s.lr,
+            seed=self.seed + number - 1,
+            place=self.found if number > 1 else None,
+        )
+        return network
+
+    def _ask(self, network: nn.Module, number: int) -> Place:
+        s = self.settings
+        difference = difference_map(network, self.train, every=s.every)
+        mask = top_place(
+            difference, share=s.share, relative=s.relative, grow=s.grow, without=self.found
+        )
+        whole = float((mask | self.found).double().mean())
+        judged = judge_place(self.train, self.validation, mask) if bool(mask.any()) else None
+        judged = judged or Verdict(0.5, 0.0)
+        fits = whole <= s.max_share and number <= s.rounds
+        return Place(
+            mask=mask.numpy(),
+            j=judged.j,
+            share=float(mask.double().mean()),
+            accepted=judged.j >= s.threshold and fits,
+            round=number,
+            auc=judged.auc,
+            icc=judged.icc,
+        )
+
+    def _network_verdict(
+        self, network: nn.Module, scores: Tensor, answer: Verdict, place: Place
+    ) -> tuple[Verdict, tuple[float, float]]:
+        """Return J_net with its interval."""
+        if self.train.volumes:
+            bounds = interval(self.validation, scores, repeats=self.settings.repeats)
+            return answer, bounds
+        effect = exchange_effect(network, self.validation, torch.from_numpy(place.mask))
+        lost = min(1.0, max(0.0, effect["same"] - effect["other"]))
+        low, high = interval(self.validation, scores, repeats=self.settings.repeats)
+        factor = lost * place.icc / max(answer.j, 1e-9) if answer.j > 0 else 0.0
+        # Of one image a unit the interval is that of 2 AUC - 1; it is brought to the same scale.
+        bounds = min(1.0, low * factor), min(1.0, high * factor)
+        return Verdict(0.5 + lost / 2, place.icc), bounds
+
+    def _concluded(
+        self, network: nn.Module | None, net: Verdict, bounds: tuple[float, float]
+    ) -> Search:
+        shortcut = net.j >= self.settings.threshold_net
+        places = self.places
+        if not shortcut:
+            kind: Kind = "none"
+        elif any(p.accepted for p in places):
+            kind = "place"
+        else:
+            kind = "style" if self.train.volumes else "none"
+        shortcut = kind != "none"
+        method = {"none": PLAIN, "place": PLACE, "style": STYLE}[kind]
+        return Search(
+            shortcut=shortcut,
+            j_net=net.j,
+            j_net_interval=bounds,
+            places=tuple(places),
+            kind=kind,
+            recommended_method=method,
+            reason=self._reason(kind, net.j, places),
+            auc=self.history[0]["auc"],
+            history=tuple(self.history),
+            network=network,
+            rounds=len(self.history),
+            facts={
+                "shape": list(self.found.shape),
+                "channels": self.train.image.shape[1],
+                "classes": self.train.classes,
+                "own_network": self.factory is not None,
+                "seed": self.seed,
+                "settings": asdict(self.settings),
+            },
+        )
+
+    def _reason(self, kind: Kind, j_net: float, places: list[Place]) -> str:
+        few = len(self.validation.unit_label)
+        caution = (
+            f" The validation part has {few} units only, which is too few to be sure."
+            if few < _FEW_UNITS
+            else ""
+        )
+        if kind == "none":
+            return (
+                f"No shortcut was found (J_net {j_net:.2f}, from "
+                f"{self.settings.threshold_net:.2f} on there is one): train plainly.{caution}"
+            )
+        if kind == "style":
+            return (
+                f"The short training decides by something that whole volumes share (J_net "
+                f"{j_net:.2f}) and that has no place: exchange the style.{caution}"
+            )
+        accepted = [p for p in places if p.accepted]
+        share = sum(p.share for p in accepted)
+        count = "one place" if len(accepted) == 1 else f"{len(accepted)} places"
+        return (
+            f"A shortcut was found (J_net {j_net:.2f}) at {count} with {share:.1%} of the image "
+            f"(J {accepted[0].j:.2f}): exchange its content.{caution}"
+        )
+
+
+def _refused(place: Place) -> Place:
+    return Place(**{**_place_facts(place), "accepted": False})
+
+
+def _place_facts(place: Place) -> dict[str, Any]:
+    names = ("mask", "j", "share", "accepted", "round", "auc", "icc")
+    return {name: getattr(place, name) for name in names}
+
+
+def _restored(
+    arrays: dict[str, NDArray[Any]], facts: dict[str, Any], factory: Factory | None
+) -> nn.Module | None:
+    prefix = "network/"
+    state = {k[len(prefix) :]: torch.from_numpy(v) for k, v in arrays.items() if prefix in k}
+    if not state or (facts["own_network"] and factory is None):
+        return None
+    with torch.random.fork_rng():
+        made = small_probe(facts["channels"], facts["classes"]) if factory is None else factory()
+    made = getattr(made, "slice_classifier", lambda: made)()
+    made.load_state_dict(state)
+    return made.eval()
