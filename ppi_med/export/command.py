@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +15,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppi_med.errors import UsageError
+from ppi_med.export.arrays import read_map, read_mask
 from ppi_med.export.source import Source, read_source
+from ppi_med.io import atomic_path
 
 SEG, MAP, NIFTI_SEG, NIFTI_MAP = "mask.seg.dcm", "map.pm.dcm", "mask.nii.gz", "map.nii.gz"
+OVERLAY = "overlay"
 
 _EPILOG = """\
 The series is read strictly: gaps, tilt, shared positions refuse it. What comes out has its geometry
-and refers to its slices; the DICOM files name its patient, as a viewer needs it.
+and refers to its slices; the DICOM files name its patient, as a viewer needs it. Nothing is written
+before all is checked.
 
 Either a trained network looks at points (a CSV with row, column and slice or z_mm):
-  python data_prep/export_dicom.py --series /data/ct/patient --points nodules.csv \\
+  ppi-med export-dicom --series /data/ct/patient --points nodules.csv \\
       --bundle bundles/lidc_ppi --rules runs/weak_segmentation/rules.json --output out
 or arrays of the series' shape (slices along the normal, rows, columns) are exported as they are:
-  python data_prep/export_dicom.py --series /data/ct/patient --map map.npy --mask mask.npy \\
+  ppi-med export-dicom --series /data/ct/patient --map map.npy --mask mask.npy \\
       --output out
+
+exit code: 0 all is written, 2 something has to be put right, in one line; nothing is written then.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "export_dicom.py") -> int:
     """Export a map and a mask of a series.
 
     Args:
         argv: arguments; default those of the process.
+        prog: how the command is called, for its messages.
 
     Returns:
         The exit code: 0, or 2 where something that the user can put right is wrong.
     """
-    parser = _parser()
+    parser = _parser(prog)
     options = parser.parse_args(argv)
     try:
         for path in _export(options):
             print(path)
-    except (UsageError, ValueError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+    except (ValueError, OSError, MemoryError) as error:
+        print(f"{prog}: {_one_line(error)}", file=sys.stderr)
         return 2
     return 0
 
@@ -54,11 +63,14 @@ def write_all(
     folder: str | Path,
     source: Source,
     values: NDArray[Any] | None,
-    mask: NDArray[np.bool_] | None,
+    mask: NDArray[Any] | None,
     *,
     method: str = "Weight Back Propagation",
 ) -> list[Path]:
-    """Write what is given of map and mask, as DICOM and as NIfTI.
+    """Write what is given of map and mask: as DICOM, as NIfTI, and drawn into the slices.
+
+    All is made before anything is written, and either all files are new or all are as they were.
+    Pictures of an earlier export in the folder are removed.
 
     Args:
         folder: made if it is not there.
@@ -69,30 +81,75 @@ def write_all(
 
     Returns:
         The files.
-    """
-    from ppi_med.export.dicom import write_parametric_map, write_segmentation
-    from ppi_med.export.nifti import write_nifti
 
-    folder, written = Path(folder), []
-    if values is not None:
-        written.append(write_parametric_map(folder / MAP, values, source, method=method))
-        written.append(write_nifti(folder / NIFTI_MAP, values, source))
-    if mask is not None:
-        written.append(write_segmentation(folder / SEG, mask, source))
-        written.append(write_nifti(folder / NIFTI_SEG, mask, source))
-    return written
+    Raises:
+        ValueError: for arrays that are not what they are given as; nothing is written then.
+    """
+    from ppi_med.export.arrays import as_map, as_mask
+    from ppi_med.export.capture import captures
+    from ppi_med.export.dicom import parametric_map, segmentation
+    from ppi_med.export.nifti import nifti_image
+
+    folder, made = Path(folder), dict[Path, Any]()
+    seen = None if values is None else as_map(values, source)
+    drawn = None if mask is None else as_mask(mask, source)
+    if seen is not None:
+        made[folder / MAP] = parametric_map(seen, source, method=method)
+        made[folder / NIFTI_MAP] = nifti_image(seen, source)
+    if drawn is not None:
+        made[folder / SEG] = segmentation(drawn, source)
+        made[folder / NIFTI_SEG] = nifti_image(drawn, source)
+    digits = len(str(source.shape[0]))
+    for index, picture in captures(seen, drawn, source, method=method):
+        made[folder / OVERLAY / f"slice_{index + 1:0{digits}}.dcm"] = picture
+    _write_together(made)
+    for old in (folder / OVERLAY).glob("slice_*.dcm"):
+        if old not in made:
+            old.unlink()
+    return list(made)
+
+
+def _write_together(made: dict[Path, Any]) -> None:
+    """Write data sets and NIfTI images, and put them in their places when all are written."""
+    with ExitStack() as places:
+        for path, thing in made.items():
+            temporary = places.enter_context(atomic_path(path))
+            if path.suffix == ".dcm":
+                thing.save_as(temporary, enforce_file_format=True)
+            else:
+                thing.to_filename(temporary)
 
 
 def _export(options: argparse.Namespace) -> list[Path]:
     arrays = options.map is not None or options.mask is not None
     if arrays == (options.points is not None):
         raise UsageError("expected either --points, or --map and --mask or one of them.")
-    source = read_source(options.series, options.series_uid)
+    check_output(options.output)
+    source = read_source(options.series, options.series_uid, key_file=options.key_file)
     if not arrays:
         return write_all(options.output, source, *_asked(options, source), method=options.method)
-    values = None if options.map is None else _array(options.map, source, "map")
-    mask = None if options.mask is None else _array(options.mask, source, "mask").astype(bool)
+    values = None if options.map is None else read_map(options.map, source)
+    mask = None if options.mask is None else read_mask(options.mask, source)
     return write_all(options.output, source, values, mask, method=options.method)
+
+
+def check_output(folder: Path) -> None:
+    """Refuse a folder that cannot be written to, before a long work begins.
+
+    Raises:
+        UsageError: naming the folder.
+    """
+    parent = next((path for path in (folder, *folder.parents) if path.exists()), Path("."))
+    if not parent.is_dir():
+        raise UsageError(f"{parent} is a file, expected a folder for the output.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{parent} cannot be written to, expected a folder for the output.")
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory for the series and what is exported."
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _asked(
@@ -139,28 +196,23 @@ def _rule(path: Path | None, method: str) -> Any:
     raise UsageError(f"{path} has no rule for {method} on centred crops: run weak-segmentation.")
 
 
-def _array(path: Path, source: Source, what: str) -> NDArray[Any]:
-    if not path.is_file():
-        raise UsageError(f"There is no {path}, expected a .npy file with the {what}.")
-    values: NDArray[Any] = np.load(path, allow_pickle=False)
-    source.check(values, what)
-    return values
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="export_dicom.py",
-        description="Write map and weak segmentation of a CT series as DICOM SEG, parametric map "
-        "and NIfTI.",
+        prog=prog,
+        description="Write map and weak segmentation of a CT series as DICOM SEG, parametric map, "
+        "NIfTI and pictures that any viewer shows.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--series", type=Path, required=True, help="folder or zip of the slices")
     parser.add_argument("--series-uid", help="which series, where there are several")
+    parser.add_argument(
+        "--key-file", type=Path, help="project.key of an index, to name patients as it does"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for the files")
     arrays = parser.add_argument_group("arrays")
-    arrays.add_argument("--map", type=Path, help=".npy with the map")
-    arrays.add_argument("--mask", type=Path, help=".npy with the mask")
+    arrays.add_argument("--map", type=Path, help=".npy or .npz with the map: numbers")
+    arrays.add_argument("--mask", type=Path, help=".npy or .npz with the mask: bool, or 0 and 1")
     network = parser.add_argument_group("a network")
     network.add_argument("--points", type=Path, help="CSV: row, column, and slice or z_mm")
     network.add_argument(

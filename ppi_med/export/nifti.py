@@ -30,7 +30,15 @@ def write_nifti(path: str | Path, values: NDArray[Any], source: Source) -> Path:
     Raises:
         ValueError: for an array of another shape.
     """
-    source.check(values, "array")
+    image = nifti_image(values, source)
+    with atomic_path(path) as temporary:
+        image.to_filename(temporary)
+    return Path(path)
+
+
+def nifti_image(values: NDArray[Any], source: Source) -> Any:
+    """Return what `write_nifti` writes, as nibabel's image."""
+    source.check(values.shape, "array")
     nib: Any = import_module("nibabel")
     kind = np.uint8 if values.dtype == bool else np.float32
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ source.volume.affine
@@ -39,6 +47,4 @@ def write_nifti(path: str | Path, values: NDArray[Any], source: Source) -> Path:
     # 1: the scanner's coordinates.
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-    with atomic_path(path) as temporary:
-        nib.save(image, temporary)
-    return Path(path)
+    return image

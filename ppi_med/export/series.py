@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +109,9 @@ def read_points(path: str | Path, source: Source) -> list[Point]:
     """Read points from a CSV with the columns `row`, `column` and `slice` or `z_mm`.
 
     Args:
-        path: of the table.
-        source: the series; z is matched to the nearest slice, within half a step.
+        path: of the table, UTF-8, commas between.
+        source: the series; z, in mm of DICOM's coordinates, is that of the point itself and is
+            matched to the nearest slice, within half a step.
 
     Raises:
         MissingFileError: if there is no such file.
@@ -120,31 +122,63 @@ def read_points(path: str | Path, source: Source) -> list[Point]:
         raise MissingFileError(
             f"There is no {path}, expected a CSV with slice or z_mm, row, column."
         )
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(
+            f"{path}: no CSV in UTF-8 ({type(error).__name__}): save it so."
+        ) from error
     return [_point(row, number, path.name, source) for number, row in enumerate(rows, start=2)]
 
 
 def _point(row: dict[str, str], number: int, name: str, source: Source) -> Point:
     try:
-        place = int(row["row"]), int(row["column"])
+        place = _whole(row["row"]), _whole(row["column"])
         if row.get("slice"):
-            return _checked(Point(int(row["slice"]), *place), source)
-        height = float(row["z_mm"])
+            return _checked(Point(_whole(row["slice"]), *place), source)
+        height = _finite(row["z_mm"])
     except (KeyError, ValueError, TypeError) as error:
+        if isinstance(error, UsageError):
+            raise UsageError(f"{name}, line {number}: {error}") from error
         raise UsageError(
             f"{name}, line {number}: expected whole numbers row, column and slice, or z_mm "
             f"({error})."
         ) from error
-    gaps = np.abs(source.heights_mm - height)
-    nearest = int(gaps.argmin())
-    step = abs(float(source.volume.affine[2, 2]))
-    if gaps[nearest] > step / 2 + 1e-6:
+    return _checked(
+        Point(_slice_at_height(height, place, f"{name}, line {number}", source), *place), source
+    )
+
+
+def _whole(text: str) -> int:
+    """Read a whole number, also as a table program writes it: `3.0`."""
+    value = _finite(text)
+    if not value.is_integer():
+        raise ValueError(f"{text!r} is no whole number")
+    return int(value)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is no number")
+    return value
+
+
+def _slice_at_height(height: float, place: tuple[int, int], where: str, source: Source) -> int:
+    """Return the slice whose pixel at a place has a z; oblique slices have many."""
+    along_column, along_row, step, first = source.volume.affine[2].tolist()
+    if abs(step) < source.step_mm / 2:
+        raise UsageError(f"{where}: the slices do not follow z, expected the column slice.")
+    start = first + along_column * place[1] + along_row * place[0]
+    nearest = round((height - start) / step)
+    last = source.shape[0] - 1
+    if not 0 <= nearest <= last:
+        low, high = sorted((start, start + step * last))
         raise UsageError(
-            f"{name}, line {number}: no slice at z={height:g} mm, the series goes from "
-            f"{source.heights_mm.min():g} to {source.heights_mm.max():g} mm."
+            f"{where}: no slice at z={height:g} mm, the series goes from {low:g} to {high:g} mm."
         )
-    return _checked(Point(nearest, *place), source)
+    return nearest
 
 
 def _checked(point: Point, source: Source) -> Point:
