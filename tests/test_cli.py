@@ -73,3 +73,11 @@ def test_a_usage_error_is_one_line(arguments: list[str]) -> None:
     assert result.returncode == 2
     assert result.stderr.startswith("ppi-med: ")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_forwarded_command_keeps_its_options_and_exit_code(tmp_path: Path) -> None:
+    assert "--key-file" in call("export-dicom", "--help").output
+    words = ["export-dicom", "--series", tmp_path / "none", "--mask", "m.npy", "--output", tmp_path]
+    result = call(*words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("ppi-med export-dicom: There is no ")

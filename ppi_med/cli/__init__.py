@@ -5,6 +5,7 @@ calls it and prints. A `UsageError` or `UnreachableError` is printed as one line
 fault of the program and shows its traceback.
 
 - `bundles`: check and pack a bundle.
+- `data`: data sets in and out.
 - `trainings`: tables of trainings by method, cell by cell.
 - `sweeps`: trainings across sites and folds, from MLflow.
 - `maps`, `segmentation`: saliency methods on photographs, and maps as masks.
@@ -20,6 +21,7 @@ import typer
 
 from ppi_med import __version__
 from ppi_med.cli.bundles import check, pack
+from ppi_med.cli.data import FORWARD, export_dicom
 from ppi_med.cli.maps import compare_maps, randomise_maps
 from ppi_med.cli.segmentation import weak_segmentation
 from ppi_med.cli.sweeps import cross_site, cross_validate, tables
@@ -42,6 +44,7 @@ for _command in (
     *(weak_segmentation, compare_maps, randomise_maps),
 ):
     app.command()(_command)
+app.command(context_settings=FORWARD)(export_dicom)
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
-"""Maps and masks of a CT series for viewers: DICOM SEG, parametric map, NIfTI.
+"""Maps and masks of a CT series for viewers: DICOM SEG, parametric map, pictures, NIfTI.
 
-- `source`: the series that is referred to; `series`: a network's map and mask in its volume.
-- `dicom`: SEG and parametric map (highdicom, extra `dicom`); `nifti`: in the series' geometry.
-- `command`: `data_prep/export_dicom.py`.
+- `source`: the series that is referred to, checked; `arrays`: maps and masks from outside.
+- `series`: a network's map and mask in the series' volume.
+- `dicom`: SEG and parametric map (highdicom, extra `dicom`); `capture`: slices with both drawn in.
+- `nifti`: in the series' geometry.
+- `command`: `ppi-med export-dicom`.
 
 Nothing is imported here, so that NIfTI does not cost highdicom.
 """

@@ -171,7 +171,7 @@ def _slice_at_height(height: float, place: tuple[int, int], where: str, source: 
     if abs(step) < source.step_mm / 2:
         raise UsageError(f"{where}: the slices do not follow z, expected the column slice.")
     start = first + along_column * place[1] + along_row * place[0]
-    nearest = round((height - start) / step)
+    nearest = int(round((height - start) / step))
     last = source.shape[0] - 1
     if not 0 <= nearest <= last:
         low, high = sorted((start, start + step * last))

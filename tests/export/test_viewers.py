@@ -80,8 +80,11 @@ SERIES = {
 }
 
 
-@pytest.fixture(params=SERIES)
-def exported(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Source, Path, Any, Any]:
+@pytest.fixture(scope="module", params=SERIES)
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> tuple[Source, Path, Any, Any]:
+    tmp_path = tmp_path_factory.mktemp("exported")
     write, orientation = SERIES[request.param]
     write(tmp_path / "ct", orientation)
     source = read_source(tmp_path / "ct")
