@@ -16,13 +16,18 @@ from torch import Tensor, nn
 from ppi_med.intervention import log_prob_y
 from ppi_med.naming import LOSS_CLS
 from ppi_med.saliency import primary_logits
+from ppi_med.training.steps import NOT_SEEN, LossScale, StepWatch, entry, loss_of, on_failure
 
 
 class Baseline:
     """Attaches to a trainer; a subclass says what the loss or the input of a step becomes.
 
-    The trainer's loss must be the mean cross entropy of its batch, as in the bundles: terms by
-    sample are computed from the logits.
+    The trainer's loss must be the cross entropy of its batch, as in the bundles: terms by sample
+    are computed from the logits. Its mean is what a subclass sees; where it is the sum, the result
+    is multiplied by the same factor.
+
+    Raises:
+        UsageError: in the first step that the handler has no part in, as `PPIHandler` does.
     """
 
     uses_inferer = False
@@ -50,8 +55,11 @@ class Baseline:
         if self.uses_inferer:
             # The trainer attaches its handlers before it has an inferer.
             engine.add_event_handler(Events.STARTED, self._wrap)
+        self._step, self._scale = StepWatch(name), LossScale()
+        engine.add_event_handler(Events.ITERATION_STARTED, self._begin_step)
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._change_loss)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._release)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._end_step)
+        on_failure(engine, lambda engine, error: self._release(engine))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what an exact resume needs; nothing for most."""
@@ -85,13 +93,30 @@ class Baseline:
             self._inferer = SeenInferer(engine.inferer, self.prepare)  # type: ignore[attr-defined]
             engine.inferer = self._inferer  # type: ignore[attr-defined]
 
+    def _begin_step(self, engine: Engine) -> None:
+        self._step.begin()
+
     def _change_loss(self, engine: Engine) -> None:
+        name = type(self).__name__
+        cls_loss = loss_of(engine.state.output, name)
         output: dict[str, Any] = engine.state.output  # type: ignore[assignment]
-        output[LOSS_CLS] = output[CommonKeys.LOSS].detach()
-        with torch.autocast(output[LOSS_CLS].device.type, enabled=False):
-            total, terms = self.loss(engine, output)
-        output[CommonKeys.LOSS] = total
+        output[LOSS_CLS] = cls_loss.detach()
+        self._step.refuse_second()
+        if self._inferer is not None and self._inferer.image is None:
+            self._step.refuse(engine, NOT_SEEN)
+        label, prediction = (
+            entry(output, key, name) for key in (CommonKeys.LABEL, CommonKeys.PRED)
+        )
+        scale = self._scale(engine.loss_function, prediction, label, cls_loss)  # type: ignore[attr-defined]
+        with torch.autocast(cls_loss.device.type, enabled=False):
+            total, terms = self.loss(engine, {**output, CommonKeys.LOSS: cls_loss / scale})
+        output[CommonKeys.LOSS] = scale * total
+        self._step.seen(output[CommonKeys.LOSS])
         output.update({f"loss/{name}": value.detach() for name, value in terms.items()})
+
+    def _end_step(self, engine: Engine) -> None:
+        self._release(engine)
+        self._step.end(engine)
 
     def _release(self, engine: Engine) -> None:
         if self._inferer is not None:

@@ -12,10 +12,11 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 
 from ppi_med.baselines.base import Baseline, losses_by_sample
-from ppi_med.handlers.batch_statistics import running_statistics_kept
 from ppi_med.intervention import log_odds, log_prob_y
 from ppi_med.saliency import primary_logits
+from ppi_med.training.batch_statistics import running_statistics_kept
 from ppi_med.training.state import unwrapped
+from ppi_med.training.steps import on_failure
 
 Change = Callable[[Tensor], Tensor]
 
@@ -57,7 +58,7 @@ class RSC(Baseline):
         """Attach to a trainer, and watch the features while it trains."""
         super().attach(engine)
         engine.add_event_handler(Events.ITERATION_STARTED, self._watch)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._unhook_and_raise)
+        on_failure(engine, lambda engine, error: self._unhook())
 
     def loss(self, engine: Engine, output: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss on challenged features."""
@@ -109,11 +110,6 @@ class RSC(Baseline):
         super()._release(engine)
         self._unhook()
         self._found = None
-
-    def _unhook_and_raise(self, engine: Engine, error: BaseException) -> None:
-        self._unhook()
-        # With a handler on this event ignite leaves it to the handlers to raise.
-        raise error
 
 
 def loudest_left_out(slope: Tensor, share: float) -> Tensor:

@@ -14,8 +14,8 @@ def positive_logit(output: Tensor, positive: int = 1) -> Tensor:
     """Return the log odds of the positive class.
 
     Args:
-        output: logits ``(N, K)`` or ``(N,)``. K = 1: the logit itself; K >= 2: softmax logits,
-            z_k - log sum over the others of exp z.
+        output: logits ``(N, K)`` or ``(N,)``; axes of length 1 may follow. K = 1: the logit
+            itself; K >= 2: softmax logits, z_k - log sum over the others of exp z.
         positive: index of the positive class where K >= 2.
 
     Returns:
@@ -28,7 +28,7 @@ def positive_logit(output: Tensor, positive: int = 1) -> Tensor:
         >>> positive_logit(torch.tensor([[0.5, 2.0]])).tolist()
         [1.5]
     """
-    logits = output.detach().to(torch.float64)
+    logits = without_ones(output.detach()).to(torch.float64)
     if logits.ndim == 1:
         return logits
     if logits.ndim != 2 or logits.shape[1] < 1:
@@ -49,7 +49,8 @@ def binary_label(label: Tensor, positive: int = 1) -> Tensor:
     """Return 1 where the label is the positive class, else 0.
 
     Args:
-        label: class indices ``(N,)`` or ``(N, 1)``, or one-hot ``(N, K)``.
+        label: class indices ``(N,)`` or ``(N, 1)``, or one-hot ``(N, K)``; axes of length 1 may
+            follow.
         positive: index of the positive class.
 
     Returns:
@@ -58,6 +59,7 @@ def binary_label(label: Tensor, positive: int = 1) -> Tensor:
     Raises:
         ValueError: for another shape, or a value that is not a whole number.
     """
+    label = without_ones(label)
     if label.ndim == 2 and label.shape[1] > 1:
         return (label.detach().argmax(dim=1) == positive).to(torch.int64)
     if label.ndim not in (1, 2):
@@ -68,3 +70,13 @@ def binary_label(label: Tensor, positive: int = 1) -> Tensor:
     if not torch.equal(flat, flat.round()):
         raise ValueError("Got a label that is not a whole number, expected class indices.")
     return (flat == positive).to(torch.int64)
+
+
+def without_ones(tensor: Tensor) -> Tensor:
+    """Drop axes of length 1 after the second, which a head of convolutions leaves.
+
+    Example:
+        >>> without_ones(torch.zeros(1, 3, 1, 1)).shape
+        torch.Size([1, 3])
+    """
+    return tensor.flatten(1) if tensor.ndim > 2 and tensor.shape[2:].numel() == 1 else tensor

@@ -22,6 +22,7 @@ _WHERE = {
     "LoadWeights": "checkpoint",
     "MapCurves": "map_curves",
     "PPIHandler": "ppi",
+    "PPIStep": "step",
     "PatchAnswers": "patch_answers",
     "PicturesHandler": "pictures",
     "PredictionsHandler": "predictions",

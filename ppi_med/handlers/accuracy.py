@@ -10,6 +10,7 @@ from monai.handlers import IgniteMetricHandler
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
+from ppi_med.evaluation.scores import without_ones
 from ppi_med.handlers.metrics import logits_and_labels
 
 
@@ -60,7 +61,7 @@ def predicted_class(output: Tensor) -> Tensor:
         >>> predicted_class(torch.tensor([[0.5], [-0.5]])).tolist()
         [1, 0]
     """
-    logits = output.detach()
+    logits = without_ones(output.detach())
     if logits.ndim == 1 or logits.shape[1] == 1:
         return (logits.reshape(-1) > 0).to(torch.int64)
     return logits.argmax(1)
@@ -68,6 +69,7 @@ def predicted_class(output: Tensor) -> Tensor:
 
 def class_of(label: Tensor) -> Tensor:
     """Return class indices ``(N,)`` of labels ``(N,)``, ``(N, 1)`` or one-hot ``(N, K)``."""
+    label = without_ones(label)
     if label.ndim == 2 and label.shape[1] > 1:
         return label.detach().argmax(1)
     return label.detach().reshape(-1).to(torch.int64)

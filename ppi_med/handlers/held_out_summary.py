@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 
 from ppi_med.io import write_json
 from ppi_med.tracking import NullTracker, Tracker
+from ppi_med.training.steps import on_failure
 
 logger = logging.getLogger(__name__)
 
@@ -64,14 +65,12 @@ class HeldOutSummary(ABC):
         engine.add_event_handler(Events.STARTED, self.tracker.start)
         engine.add_event_handler(Events.COMPLETED, self._summarise)
         if self.finish:
-            engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+            on_failure(engine, self._fail)
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
         from ppi_med.tracking.ending import status_of
 
         self.tracker.finish(status_of(error))
-        # With a handler on this event ignite leaves raising to it.
-        raise error
 
     def _summarise(self, engine: Engine) -> None:
         if getattr(engine.state, "rank", 0) > 0:

@@ -15,6 +15,7 @@ from ppi_med import naming
 from ppi_med.handlers.epoch_means import EpochMeans
 from ppi_med.tracking.base import NullTracker, Tracker
 from ppi_med.training.state import handlers_of
+from ppi_med.training.steps import on_failure
 
 DATASET_KEYS = ("volume_id", "subject", "eye", "visit", "site", "label")
 EPOCH_SECONDS = "time/epoch_seconds"
@@ -91,10 +92,7 @@ class TrackingHandler:
             engine.add_event_handler(after_backward, self._collect)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._complete)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
-        # Other handlers of exceptions raise, and what stands behind them is never called.
-        entries = engine._event_handlers[Events.EXCEPTION_RAISED]
-        entries.insert(0, entries.pop())
+        on_failure(engine, self._fail)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the run and the means within the epoch."""
@@ -174,9 +172,6 @@ class TrackingHandler:
         # The kind only: a message may name a patient's file, and this goes to a server.
         self.tracker.set_tags({"error": type(error).__name__})
         self.tracker.finish(status_of(error))
-        if len(engine._event_handlers[Events.EXCEPTION_RAISED]) == 1:
-            # With a handler on this event ignite leaves raising to it.
-            raise error
 
 
 def _backward_completed(engine: Engine) -> Any:

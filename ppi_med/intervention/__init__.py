@@ -41,7 +41,7 @@ Weights: a number, `StepWeight`, `WarmUpWeight`, `BalancedWeight`; they nest.
 from __future__ import annotations
 
 from ppi_med.intervention.contrasts import Contrast, Contrasts, TermsResult
-from ppi_med.intervention.divergence import DivergenceError, DivergenceGuard
+from ppi_med.intervention.divergence import DivergenceError, DivergenceGuard, GradientGuard
 from ppi_med.intervention.fills import (
     BlurFill,
     ConstantFill,
@@ -99,6 +99,7 @@ __all__ = [
     "DivergenceGuard",
     "ExchangeFill",
     "Fill",
+    "GradientGuard",
     "HardMask",
     "Mask",
     "MeanFill",

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+_MAP_ADVICE = (
+    "use larger images or batches (normalisation over few values makes the gradient through the "
+    "map large), or differentiable=False (the map is then a constant), or lower con_weight and "
+    "ad_weight"
+)
 _ADVICE = {
     "con": "L_con as printed (-CE) has no lower bound: use form 'bounded', a smaller con_weight or "
     "a warm-up",
     "ad": "lower ad_weight or the learning rate, and check that a removed region is not the whole "
     "image",
     "reg": "lower reg_weight, or measure L_reg per element",
-    "cls": "lower the learning rate, and check inputs and labels for values that are not finite",
+    "cls": "check inputs and labels for values that are not finite; if they are right, earlier "
+    "steps were too large: lower the learning rate or the weights of PPI's terms, whose gradient "
+    "is in each step too",
+    "ppi": "lower con_weight and ad_weight",
 }
 
 
@@ -22,15 +30,24 @@ class DivergenceError(RuntimeError):
     """A term of the loss is not finite or too large.
 
     Attributes:
-        term: its short name (`cls`, `con`, `ad`, `reg`).
+        term: its short name (`cls`, `con`, `ad`, `reg`), or `ppi` for the gradient of all terms.
         value: its value.
         epoch: when, from 1.
         iteration: when, from 1 over all epochs.
     """
 
-    def __init__(self, term: str, value: float, reason: str, epoch: int, iteration: int) -> None:
-        advice = _ADVICE.get(term, "lower its weight or the learning rate")
-        super().__init__(f"L_{term} {reason} at epoch {epoch}, iteration {iteration}: {advice}.")
+    def __init__(
+        self,
+        term: str,
+        value: float,
+        reason: str,
+        epoch: int,
+        iteration: int,
+        advice: str | None = None,
+    ) -> None:
+        advice = advice or _ADVICE.get(term, "lower its weight or the learning rate")
+        name = "The gradient of PPI's terms" if term == "ppi" else f"L_{term}"
+        super().__init__(f"{name} {reason} at epoch {epoch}, iteration {iteration}: {advice}.")
         self.term = term
         self.value = value
         self.epoch = epoch
@@ -104,3 +121,102 @@ class DivergenceGuard:
         if not abs(weighted) <= self.limit:
             reason = f"is {value:.4g}, weighted {weighted:.4g}, beyond the limit of {self.limit:g},"
             raise DivergenceError(name, value, reason, epoch, iteration)
+
+
+class GradientGuard:
+    """Raises `DivergenceError` before a step in which the gradient of PPI's terms dwarfs L_cls'.
+
+    Losses of an ordinary size can have a gradient that wrecks the weights in one step: the map's
+    own derivative passes every normalisation twice, and over few values (a batch of 2 at 1 x 1
+    pixels) that has no bound. It is measured before the optimiser has it, and compared with the
+    largest gradient that L_cls has had. A measurement costs two backward passes, so it is made in
+    steps 1, 2, 4, 8 ... with PPI, and where a weight has grown by half.
+
+    Args:
+        limit: highest ratio of the two norms (default 100); 0: never measure.
+
+    Attributes:
+        ratio: of the last measurement; None before.
+
+    Example:
+        >>> weight = torch.ones(1, requires_grad=True)
+        >>> guard = GradientGuard(limit=10)
+        >>> guard.check(5 * weight.sum(), weight.sum(), [weight], {"ad": 1.0}, 1, 1, False)
+        >>> guard.ratio
+        5.0
+        >>> guard.check(50 * weight.sum(), weight.sum(), [weight], {"ad": 2.0}, 1, 2, False)
+        Traceback (most recent call last):
+        ...
+        ppi_med.intervention.divergence.DivergenceError: The gradient of PPI's terms is 50 times ...
+    """
+
+    def __init__(self, limit: float = 100.0) -> None:
+        if not limit >= 0:
+            raise ValueError(f"the limit of the gradient is {limit}, expected a number >= 0.")
+        self.limit = limit
+        self.ratio: float | None = None
+        self._steps = 0
+        self._largest = 0.0
+        self._weights: dict[str, float] = {}
+
+    def check(
+        self,
+        total: Tensor,
+        cls_loss: Tensor,
+        parameters: Sequence[Tensor],
+        weights: Mapping[str, float | Tensor],
+        epoch: int,
+        iteration: int,
+        through_map: bool,
+    ) -> None:
+        """Measure the gradients of one step, where it is due.
+
+        Args:
+            total: the weighted terms of PPI, a scalar.
+            cls_loss: L_cls, a scalar.
+            parameters: those that the optimiser changes.
+            weights: of the terms, by short name.
+            epoch: from 1.
+            iteration: from 1, over all epochs.
+            through_map: whether the terms train the map too; for the advice.
+
+        Raises:
+            DivergenceError: PPI's gradient is beyond the limit, or not finite.
+        """
+        if not self.limit or not total.requires_grad or not cls_loss.requires_grad:
+            return
+        if not self._due(weights):
+            return
+        plain, terms = (_norm(loss, parameters) for loss in (cls_loss, total))
+        self._largest = max(self._largest, plain if math.isfinite(plain) else 0.0)
+        if math.isfinite(terms) and terms <= self.limit * self._largest:
+            self.ratio = terms / self._largest if self._largest else 0.0
+            return
+        if math.isfinite(terms) and self._largest == 0:
+            # L_cls has no gradient yet: there is nothing to compare with.
+            return
+        ratio = terms / self._largest if self._largest else math.inf
+        reason = (
+            f"is {ratio:.3g} times that of L_cls (norms {terms:.3g} and {self._largest:.3g}), "
+            f"beyond the limit of {self.limit:g}, and was kept from the weights,"
+        )
+        advice = _MAP_ADVICE if through_map else None
+        raise DivergenceError("ppi", ratio, reason, epoch, iteration, advice)
+
+    def _due(self, weights: Mapping[str, float | Tensor]) -> bool:
+        """Say whether a step is measured, and count it."""
+        self._steps += 1
+        numbers = {name: abs(w) for name, w in weights.items() if not isinstance(w, Tensor)}
+        grown = any(w > 1.5 * self._weights.get(name, 0.0) for name, w in numbers.items())
+        if not grown and self._steps & (self._steps - 1):
+            return False
+        self._weights = numbers
+        return True
+
+
+def _norm(loss: Tensor, parameters: Sequence[Tensor]) -> float:
+    found = torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True)
+    # Squares of a float32 may overflow; one device has no float64.
+    exact = torch.float32 if loss.device.type == "mps" else torch.float64
+    norms = [torch.linalg.vector_norm(one, dtype=exact) for one in found if one is not None]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0

@@ -9,7 +9,7 @@ from ppi_med.intervention.numeric import at_least_float32, plain
 
 
 def as_logits(output: Tensor) -> Tensor:
-    """Return logits `(N, K)` in float32 or float64; `(N,)` becomes `(N, 1)`.
+    """Return logits `(N, K)` in float32 or float64, of `(N,)`, `(N, K)` or `(N, K, 1, 1)`.
 
     K = 1 is a single sigmoid logit (of class 1), K >= 2 are softmax logits.
 
@@ -27,6 +27,7 @@ def as_logits(output: Tensor) -> Tensor:
         )
     if not output.is_floating_point():
         raise TypeError(f"the logits have dtype {output.dtype}, expected a floating one.")
+    output = _without_ones(output)
     if output.dim() == 1:
         output = output[:, None]
     if output.dim() != 2 or output.shape[1] == 0:
@@ -35,6 +36,12 @@ def as_logits(output: Tensor) -> Tensor:
             "pool the spatial axes first."
         )
     return at_least_float32(plain(output))
+
+
+def _without_ones(tensor: Tensor) -> Tensor:
+    """Drop axes of length 1 after the second, which a head of convolutions leaves."""
+    pooled = tensor.dim() > 2 and tensor.shape[2:].numel() == 1
+    return tensor.flatten(1) if pooled else tensor
 
 
 def _check_size(label: Tensor, size: int, shape: tuple[int, ...]) -> None:
@@ -60,7 +67,7 @@ def check_label_values(label: Tensor, logits: int) -> None:
 
     >>> check_label_values(torch.tensor([0.0, 1.0]), 1)
     """
-    label = plain(label)
+    label = _without_ones(plain(label))
     if _one_hot(label, logits):
         good = ((label == 0) | (label == 1)).all(1) & (label.sum(1) == 1)
         expected = f"one-hot rows of {logits} values, a single 1 among zeros"
@@ -86,7 +93,8 @@ def class_index(label: Tensor, logits: int, size: int | None = None) -> Tensor:
     anywhere.
 
     Args:
-        label: int, bool or float `(N,)` or `(N, 1)`, or one-hot `(N, K)` of any dtype for K >= 2.
+        label: int, bool or float `(N,)` or `(N, 1)`, or one-hot `(N, K)` of any dtype for K >= 2;
+            axes of length 1 may follow.
         logits: K, the number of logits (1 = a single sigmoid logit, labels 0 and 1).
         size: N, checked if given.
 
@@ -97,8 +105,8 @@ def class_index(label: Tensor, logits: int, size: int | None = None) -> Tensor:
         >>> class_index(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), 2)
         tensor([1, 0])
     """
-    label = plain(label)
     shape = tuple(label.shape)
+    label = _without_ones(plain(label))
     if label.dim() not in (1, 2):
         raise ValueError(f"labels have shape {shape}, expected (N,), (N, 1) or one-hot (N, K).")
     _check_size(label, label.shape[0] if size is None else size, shape)

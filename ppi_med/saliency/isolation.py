@@ -13,12 +13,16 @@ from torch import Tensor, nn
 
 
 def module_of(network: Callable[..., Any]) -> nn.Module | None:
-    """Find the module behind a network given as module, bound method or ``functools.partial``."""
+    """Find the module behind a network.
+
+    It may be the module itself, a bound method of it, a ``functools.partial``, or a callable that
+    names it in its attribute ``network``.
+    """
     while isinstance(network, functools.partial):
         network = network.func
     if isinstance(network, nn.Module):
         return network
-    owner = getattr(network, "__self__", None)
+    owner = getattr(network, "network", getattr(network, "__self__", None))
     return owner if isinstance(owner, nn.Module) else None
 
 

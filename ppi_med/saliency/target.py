@@ -14,7 +14,7 @@ _LOGIT_KEYS = ("logits", "logit", "pred", "out")
 
 
 def primary_logits(output: Any) -> Tensor:
-    """Return the tensor of logits in a network's output.
+    """Return the tensor of logits in a network's output, ``(N, K, 1, 1)`` as ``(N, K)``.
 
     A tensor is its own answer; of a mapping the entry ``logits``, ``logit``, ``pred`` or ``out``
     is taken; of a named tuple its field ``logits`` (torchvision's Inception with its auxiliary
@@ -24,7 +24,7 @@ def primary_logits(output: Any) -> Tensor:
         TypeError: where no tensor is found.
     """
     if isinstance(output, Tensor):
-        return output
+        return _without_ones(output)
     found: Any = None
     if isinstance(output, Mapping):
         found = next((output[key] for key in _LOGIT_KEYS if key in output), None)
@@ -33,18 +33,25 @@ def primary_logits(output: Any) -> Tensor:
     elif isinstance(output, (tuple, list)) and output:
         found = output[0]
     if isinstance(found, Tensor):
-        return found
+        return _without_ones(found)
     raise TypeError(
         f"no logits found in a network output of type {type(output).__name__}: return a tensor "
         f"(N, K), or give the target as a callable on the output"
     )
 
 
+def _without_ones(logits: Tensor) -> Tensor:
+    """Drop spatial axes of length 1, which a head of convolutions leaves."""
+    pooled = logits.ndim > 2 and logits.shape[2:].numel() == 1
+    return logits.flatten(1) if pooled else logits
+
+
 def target_scores(output: Any, target: Target) -> Tensor:
     """Select the score that a map explains: one logit a sample.
 
     Args:
-        output: what the network returned; logits ``(N, K)``, ``(N, 1)`` or ``(N,)``.
+        output: what the network returned; logits ``(N, K)``, ``(N, 1)`` or ``(N,)``; axes of
+            length 1 may follow.
         target: class index for all samples, a LongTensor ``(N,)`` of class indices, or a callable
             ``output -> (N,)``. With a single sigmoid logit, class 1 is the logit and class 0 its
             negative.

@@ -13,11 +13,11 @@ from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
 from ppi_med.handlers.ppi import PPIHandler
-from ppi_med.handlers.recording import RecordingInferer
 from ppi_med.intervention import PPITerms, SoftMask
 from ppi_med.naming import LOSS_CON
 from ppi_med.networks import MultiViewClassifier
 from ppi_med.saliency import WBP
+from ppi_med.training.recording import RecordingInferer
 from tests.handlers.ppi.trainers import batches, network, trainer
 
 

@@ -6,18 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
 from torch import Tensor
 
 from ppi_med.saliency import Recording, SaliencyMethod
 
 
-class RecordingInferer(Inferer):
+class RecordingInferer:
     """Wrap a trainer's inferer; when armed, the next forward in training is recorded.
 
     Attributes:
         recording: the last recorded forward, until :meth:`release`.
         call: further arguments of the last forward, for passes of altered images.
+        network: the one network that is recorded; None records any.
 
     Args:
         inner: the trainer's own inferer.
@@ -25,10 +25,10 @@ class RecordingInferer(Inferer):
     """
 
     def __init__(self, inner: Callable[..., Any], method: SaliencyMethod) -> None:
-        super().__init__()
         self.inner = inner
         self.method = method
         self.armed = False
+        self.network: Callable[..., Any] | None = None
         self.recording: Recording | None = None
         self.call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
@@ -37,7 +37,8 @@ class RecordingInferer(Inferer):
     ) -> Any:
         """Infer, and record where armed."""
         training = getattr(network, "training", False) and torch.is_grad_enabled()
-        if not (self.armed and training):
+        known = self.network is None or network is self.network
+        if not (self.armed and training and known):
             return self.inner(inputs, network, *args, **kwargs)
         self.armed = False
         self.call = (args, kwargs)
@@ -56,34 +57,34 @@ class RecordingInferer(Inferer):
             raise RuntimeError("no forward has been recorded: arm the inferer before the iteration")
         size = self.recording.image.shape[0]
         times = inputs.shape[0] // size
-        args, kwargs = _repeated(self.call, size, times)
+        args, kwargs = repeated(self.call, size, times)
         return self.inner(inputs, network, *args, **kwargs)
 
     def release(self) -> None:
         """Let go of the recorded graph."""
-        self.recording, self.call = None, ((), {})
+        self.armed, self.recording, self.call = False, None, ((), {})
 
 
 class _Through:
-    """The network as seen through an inferer, still known by its module."""
+    """The network as seen through an inferer; saliency finds its module by `network`."""
 
     def __init__(self, inner: Callable[..., Any], network: Callable[..., Any]) -> None:
         self.inner = inner
-        self.__self__ = network
+        self.network = network
 
     def __call__(self, image: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return self.inner(image, self.__self__, *args, **kwargs)
+        return self.inner(image, self.network, *args, **kwargs)
 
 
-def _repeated(value: Any, size: int, times: int) -> Any:
+def repeated(value: Any, size: int, times: int) -> Any:
     """Repeat every tensor along a batch axis of this size; pass anything else on."""
     if isinstance(value, Tensor):
         per_sample = value.ndim > 0 and value.shape[0] == size
         return value.repeat(times, *([1] * (value.ndim - 1))) if per_sample else value
     if isinstance(value, dict):
-        return {key: _repeated(item, size, times) for key, item in value.items()}
+        return {key: repeated(item, size, times) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        items = [_repeated(item, size, times) for item in value]
+        items = [repeated(item, size, times) for item in value]
         # A named tuple takes its fields one by one.
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
