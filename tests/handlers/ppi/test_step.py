@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +68,61 @@ def test_it_needs_no_monai() -> None:
     code = "import sys, ppi_med.handlers.step; print({'monai', 'ignite'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+# The page of the documentation
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "howto" / "ppi-without-monai.md"
+
+
+def page_code(number: int) -> dict[str, Any]:
+    """Run one of the page's blocks; return what it defines."""
+    block = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[number]
+    found: dict[str, Any] = {}
+    exec(compile(block, str(PAGE), "exec"), found)
+    return found
+
+
+def test_the_pages_plain_loop_trains_as_the_handler(capsys: pytest.CaptureFixture[str]) -> None:
+    by_page, by_handler = network(), network()
+    data = batches(3)
+    page_code(0)["train"](by_page, [(one["image"], one["label"]) for one in data])
+    handler = PPIHandler(terms=PPITerms(fill="exchange", pairing="shared"))
+    trainer(by_handler, data, [handler], max_epochs=2).run()
+    for key, expected in by_handler.state_dict().items():
+        assert torch.equal(by_page.state_dict()[key], expected), key
+    assert "loss/ad" in capsys.readouterr().out
+
+
+def test_the_pages_lightning_module_trains_as_the_handler_and_resumes(tmp_path: Path) -> None:
+    lightning = pytest.importorskip("lightning")
+    data = batches(3)
+    loader = torch.utils.data.DataLoader([(b["image"], b["label"]) for b in data], batch_size=None)
+    module = page_code(1)["Classifier"](network())
+    quiet: dict[str, Any] = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": tmp_path,
+    }
+    fit = lightning.Trainer(max_epochs=2, enable_checkpointing=False, **quiet)
+    fit.fit(module, loader)
+    by_handler = network()
+    trainer(by_handler, data, [PPIHandler()], max_epochs=2).run()
+    for key, expected in by_handler.state_dict().items():
+        torch.testing.assert_close(module.network.state_dict()[key], expected, rtol=0, atol=0)
+    assert set(fit.logged_metrics) >= {"loss/con", "loss/ad", "loss/reg"}
+    # Interrupted after one epoch and continued from Lightning's own checkpoint.
+    first = page_code(1)["Classifier"](network())
+    half = lightning.Trainer(max_epochs=1, enable_checkpointing=False, **quiet)
+    half.fit(first, loader)
+    half.save_checkpoint(tmp_path / "half.ckpt")
+    second = page_code(1)["Classifier"](network(seed=7))
+    rest = lightning.Trainer(max_epochs=2, enable_checkpointing=False, **quiet)
+    rest.fit(second, loader, ckpt_path=tmp_path / "half.ckpt")
+    for key, expected in by_handler.state_dict().items():
+        torch.testing.assert_close(second.network.state_dict()[key], expected, rtol=0, atol=0)
 
 
 # The gradient of a step
