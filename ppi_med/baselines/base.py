@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ppi_med.intervention import log_prob_y
 from ppi_med.naming import LOSS_CLS
-from ppi_med.saliency import primary_logits
+from ppi_med.saliency import norm_derivatives, primary_logits
 from ppi_med.training.steps import NOT_SEEN, LossScale, StepWatch, entry, loss_of, on_failure
 
 
@@ -52,9 +52,8 @@ class Baseline:
         if self._engine is not None:
             raise RuntimeError(f"this {name} is attached already: make another for this trainer")
         self._engine = engine
-        if self.uses_inferer:
-            # The trainer attaches its handlers before it has an inferer.
-            engine.add_event_handler(Events.STARTED, self._wrap)
+        # The trainer attaches its handlers before it has an inferer.
+        engine.add_event_handler(Events.STARTED, self._wrap)
         self._step, self._scale = StepWatch(name), LossScale()
         engine.add_event_handler(Events.ITERATION_STARTED, self._begin_step)
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._change_loss)
@@ -102,7 +101,7 @@ class Baseline:
         output: dict[str, Any] = engine.state.output  # type: ignore[assignment]
         output[LOSS_CLS] = cls_loss.detach()
         self._step.refuse_second()
-        if self._inferer is not None and self._inferer.image is None:
+        if self.uses_inferer and self.seen.image is None:
             self._step.refuse(engine, NOT_SEEN)
         label, prediction = (
             entry(output, key, name) for key in (CommonKeys.LABEL, CommonKeys.PRED)
@@ -126,6 +125,8 @@ class Baseline:
 class SeenInferer(Inferer):
     """Wraps a trainer's inferer: in training it changes the images and keeps the call.
 
+    Its forward passes have right derivatives, see :func:`ppi_med.saliency.norm_derivatives`.
+
     Args:
         inner: the trainer's own inferer.
         prepare: images -> what the network sees.
@@ -145,14 +146,16 @@ class SeenInferer(Inferer):
         if not (getattr(network, "training", False) and torch.is_grad_enabled()):
             return self.inner(inputs, network, *args, **kwargs)
         self.image, self.call = self.prepare(inputs), (args, kwargs)
-        return self.inner(self.image, network, *args, **kwargs)
+        with norm_derivatives():
+            return self.inner(self.image, network, *args, **kwargs)
 
     def again(self, network: nn.Module) -> Any:
         """Infer from the same images once more."""
         if self.image is None:
             raise RuntimeError("no forward has been seen in this step")
         args, kwargs = self.call
-        return self.inner(self.image, network, *args, **kwargs)
+        with norm_derivatives():
+            return self.inner(self.image, network, *args, **kwargs)
 
     def release(self) -> None:
         """Let go of the images and their graph."""

@@ -9,6 +9,7 @@
   methods to compare with; ``lrp_rules`` and ``lrp_composite``: which rule a layer has.
 - ``symmetry``: any method averaged over flips and turns; ``copies``: what it shares with
   SmoothGrad.
+- ``norm_derivatives``: batch and instance normalisation where torch's own backward is wrong.
 - ``target``, ``isolation``, ``location``: score selection, no trace left, naming a module.
 """
 
@@ -18,6 +19,7 @@ from ppi_med.saliency.gradcam import GradCAM, GradCAMPlusPlus
 from ppi_med.saliency.gradient import Gradient, GradientTimesInput
 from ppi_med.saliency.integrated_gradients import IntegratedGradients
 from ppi_med.saliency.lrp import LRP
+from ppi_med.saliency.norm_derivatives import norm_derivatives
 from ppi_med.saliency.occlusion import Occlusion
 from ppi_med.saliency.primitives import UnsupportedOperationError
 from ppi_med.saliency.smoothgrad import SmoothGrad
@@ -41,6 +43,7 @@ __all__ = [
     "SymmetryMean",
     "Target",
     "UnsupportedOperationError",
+    "norm_derivatives",
     "primary_logits",
     "target_scores",
     "wbp_completeness",

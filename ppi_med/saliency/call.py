@@ -68,12 +68,28 @@ class Call:
         """Return ``value`` as a constant of the map."""
         return gate(value, self.forward.switch)
 
-    def detour(self, value: Tensor, relevance: Relevance, *operands: Tensor | None) -> Tensor:
+    def detour(
+        self,
+        value: Tensor,
+        relevance: Relevance,
+        *operands: Tensor | None,
+        constant: Tensor | None = None,
+    ) -> Tensor:
         """Return ``value`` with its derivative, relevance passing to the operands by a rule.
 
         The rule must hold neither the call nor its tensors: it lives as long as the graph.
+
+        Args:
+            value: what the operation returned.
+            relevance: see :data:`ppi_med.saliency.primitives.Relevance`.
+            operands: what the rule is given; None are left out.
+            constant: what the operation has added to its result; asked for where constants are
+                collected. The value and the map stay the same.
         """
         present = tuple(operand for operand in operands if operand is not None)
+        if constant is not None and self.collecting:
+            present = (*present, self.constant(constant.expand(value.shape).to(value.dtype)))
+            relevance = _and_to_constant(relevance)
         switch = self.forward.switch
         return detour(value, relevance, switch, present, in_place=self.in_place)
 
@@ -96,3 +112,10 @@ class Call:
             return refuse(value, self.name, place, self.forward.switch, in_place=self.in_place)
 
         return map_tensors(output, refused)
+
+
+def _and_to_constant(relevance: Relevance) -> Relevance:
+    def passed(grad: Tensor, *operands: Tensor) -> tuple[Tensor | None, ...]:
+        return (*relevance(grad, *operands[:-1]), grad)
+
+    return passed

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ppi_med.saliency.base import Network, leaf_image
-from ppi_med.saliency.engine import RecordedForward
+from ppi_med.saliency.base import Network
 from ppi_med.saliency.isolation import isolated
-from ppi_med.saliency.rules import FOREIGN_RULES, WBP_RULES
 from ppi_med.saliency.target import Target
-from ppi_med.saliency.wbp import RuleRecording
+from ppi_med.saliency.wbp import recorded
 
 
 @dataclass(frozen=True)
@@ -22,11 +20,13 @@ class Completeness:
         score: the sum of the target scores.
         relevance: the sum of the map.
         constants: the part of biases, shifts, f(0), position embeddings and class tokens.
+        saliency: the map that is accounted for, as :class:`~ppi_med.saliency.WBP` returns it.
     """
 
     score: float
     relevance: float
     constants: float
+    saliency: Tensor = field(repr=False, compare=False)
 
     @property
     def relative_error(self) -> float:
@@ -40,10 +40,12 @@ def wbp_completeness(
 ) -> Completeness:
     """Account for a network's logits by pixels and constants under WBP's rules.
 
-    The constants are collected one by one during the forward pass and asked for their weights; they
-    are not the difference to the logit. Of a network with a `saliency_surrogate` the surrogate is
-    accounted for. Numbers written into a part of a tensor (``masked_fill``, ``x[i] = 2``, padding
-    by a value) are not collected; the error then shows them.
+    The map and the parts are read in one pass, in which the network runs and relevance passes back
+    as they do for :class:`~ppi_med.saliency.WBP`. The constants are collected one by one during the
+    forward pass and asked for their weights; they are not the difference to the logit. Of a network
+    with a `saliency_surrogate` the surrogate is accounted for. Numbers written into a part of a
+    tensor (``masked_fill``, ``x[i] = 2``, padding by a value) are not collected; the error then
+    shows them.
 
     Args:
         network: a module, or any callable on ``image``.
@@ -66,15 +68,14 @@ def wbp_completeness(
         >>> parts.relative_error < 1e-12
         True
     """
-    leaf = leaf_image(image)
     with isolated(network, image.device):
-        forward = RecordedForward(WBP_RULES, network, foreign=FOREIGN_RULES, collect_constants=True)
-        recording = RuleRecording(leaf, forward.run(leaf, **kwargs), forward)
+        recording = recorded(network, image, (), kwargs, for_training=False, collect_constants=True)
         scores = recording.scores(target)
-        constants = tuple(forward.constants or ())
-        weights = recording.pass_back(scores, (leaf, *constants))
-    contributions = [
+        constants = tuple(recording.forward.constants or ())
+        weights, *of_constants = recording.pass_back(scores, (recording.image, *constants))
+    saliency = weights * recording.image.detach()
+    shifts = [
         float((weight * value.detach()).sum())
-        for weight, value in zip(weights, (leaf, *constants), strict=True)
+        for weight, value in zip(of_constants, constants, strict=True)
     ]
-    return Completeness(float(scores.detach().sum()), contributions[0], sum(contributions[1:]))
+    return Completeness(float(scores.detach().sum()), float(saliency.sum()), sum(shifts), saliency)

@@ -19,6 +19,7 @@ from ppi_med.saliency.base import usable
 from ppi_med.saliency.call import Call
 from ppi_med.saliency.constants import with_constants
 from ppi_med.saliency.isolation import as_written
+from ppi_med.saliency.norm_derivatives import norm_derivatives
 from ppi_med.saliency.operations import (
     FIRST_ONLY,
     GATE_KEEPING,
@@ -97,7 +98,7 @@ class RecordedForward(TorchFunctionMode):
             assign_role(start, Role.SIGNAL, untouched=True)
             self._outside.entrance = start.grad_fn
             args, kwargs = map_tensors((args, kwargs), usable)
-            with as_written(), self:
+            with as_written(), norm_derivatives(), self:
                 output = self.network(start, *args, **kwargs)
             self._survey((output,))
             return output

@@ -86,18 +86,12 @@ class CAMRecording(OrdinaryRecording):
     ) -> Tensor:
         """Return the map of ``target``, of the image's shape."""
         scores = self.scores(target)
-        with torch.inference_mode(False), torch.enable_grad():
-            gradients = (
-                torch.autograd.grad(
-                    scores.sum(),
-                    [output.edge for output in self.kept],
-                    create_graph=create_graph,
-                    retain_graph=retain_graph or create_graph,
-                    allow_unused=True,
-                )
-                if scores.requires_grad
-                else (None,) * len(self.kept)
-            )
+        gradients = self.gradients(
+            scores,
+            [output.edge for output in self.kept],
+            create_graph=create_graph,
+            retain_graph=retain_graph,
+        )
         with torch.inference_mode(False), torch.set_grad_enabled(create_graph):
             activation = torch.cat([output.value() for output in self.kept])
             gradient = torch.cat(

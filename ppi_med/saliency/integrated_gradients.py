@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppi_med.saliency.base import Network, SaliencyMethod
-from ppi_med.saliency.ordinary import OrdinaryRecording, gradient_of
+from ppi_med.saliency.ordinary import OrdinaryRecording
 from ppi_med.saliency.target import Target
 
 Baseline = float | Tensor
@@ -93,8 +93,9 @@ class PathRecording(OrdinaryRecording):
             for place, weight in self.method.path():
                 point = torch.lerp(start, image, place).requires_grad_()
                 scores = self.other_scores(point, target)
-                gradient = gradient_of(scores, point, create_graph=create_graph)
-                with torch.set_grad_enabled(create_graph):
-                    total = total + weight * gradient
+                (gradient,) = self.gradients(scores, (point,), create_graph=create_graph)
+                if gradient is not None:
+                    with torch.set_grad_enabled(create_graph):
+                        total = total + weight * gradient
             with torch.set_grad_enabled(create_graph):
                 return total * (image - start)

@@ -26,6 +26,7 @@ from ppi_med.saliency.lrp_norm import merged_relevance
 from ppi_med.saliency.lrp_operations import ACTIVATIONS, COPYING, GATING, SCALINGS
 from ppi_med.saliency.lrp_primitives import aliased, rerouted, translated
 from ppi_med.saliency.lrp_rules import LayerState, LRPRule, quotient
+from ppi_med.saliency.norm_derivatives import arguments
 from ppi_med.saliency.primitives import Relevance
 from ppi_med.saliency.roles import Role, assign_role, map_tensors, role_of, tensors_in
 from ppi_med.saliency.rules import FOREIGN_RULES, WBP_RULES
@@ -104,21 +105,21 @@ class RelevanceForward(RecordedForward):
     def _merged(self, call: Call, origin: _Origin) -> Tensor:
         """A BatchNorm directly behind a layer: one layer of scaled weights."""
         out: Tensor = call.run()
-        inputs = call.argument(0, "input")
-        mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
-        batch = call.argument(5, "training", False) or mean is None or variance is None
+        given = arguments(call.function, call.args, call.kwargs)
+        statistics = {"inputs": given["input"]}
+        if not given["batch"]:
+            statistics = {"mean": given["running_mean"], "variance": given["running_var"]}
         operands = {
             "x": origin.x,
             "weight": origin.weight,
             "bias": origin.bias,
-            "gamma": call.argument(3, "weight"),
-            "beta": call.argument(4, "bias"),
+            "gamma": given["weight"],
+            "beta": given["bias"],
             "z": out.clone(),
-            **({"inputs": inputs} if batch else {"mean": mean, "variance": variance}),
+            **statistics,
         }
-        eps = call.argument(7, "eps", 1e-5)
         layer_relevance = _layer_relevance(origin.map, origin.rule)
-        relevance = merged_relevance(origin.map, eps, layer_relevance)
+        relevance = merged_relevance(origin.map, given["eps"], layer_relevance)
         return _detour(call, out, relevance, operands)
 
     def _shared(self, call: Call) -> Any:
@@ -189,9 +190,10 @@ def _fixed(call: Call) -> bool:
 
 def _origin_of(call: Call) -> _Origin | None:
     """Return the layer that made a BatchNorm's input, unless the input was changed since."""
-    x = call.argument(0, "input")
+    given = arguments(call.function, call.args, call.kwargs)
+    x = given["input"]
     origin: _Origin | None = getattr(x, _ATTRIBUTE, None)
-    affine = [call.argument(3, "weight"), call.argument(4, "bias")]
+    affine = (given["weight"], given["bias"])
     if origin is None or origin.version != x._version or any(role_of(t) for t in affine):
         return None
     return origin

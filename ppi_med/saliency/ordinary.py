@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ppi_med.saliency.base import Network, Recording, leaf_image, usable
 from ppi_med.saliency.isolation import isolated
+from ppi_med.saliency.norm_derivatives import norm_derivatives, scripted_norm_derivatives
 from ppi_med.saliency.roles import map_tensors
 from ppi_med.saliency.target import Target, target_scores
 
@@ -39,7 +41,7 @@ class OrdinaryRecording(Recording):
         """Return what the network says of ``image``, with a graph."""
         # The fused kernels of attention have no second derivative, which a loss on a map needs.
         kernel = sdpa_kernel(SDPBackend.MATH)
-        with torch.inference_mode(False), torch.enable_grad(), kernel:
+        with torch.inference_mode(False), torch.enable_grad(), kernel, norm_derivatives():
             # A copy, because a network may change its input in place and a leaf may not be.
             return self.network(image.clone(), *self.args, **self.kwargs)
 
@@ -56,14 +58,36 @@ class OrdinaryRecording(Recording):
             torch.inference_mode(False),
             torch.set_grad_enabled(graph),
             sdpa_kernel(SDPBackend.MATH) if graph else nullcontext(),
+            norm_derivatives(),
         ):
             output = self.network(image.clone(), *self.args, **self.kwargs)
             return scores_of(output, target, len(image))
 
     def scores(self, target: Target) -> Tensor:
         """Return the scores ``(N,)`` of the recorded image."""
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), norm_derivatives():
             return scores_of(self.output, target, len(self.image))
+
+    def gradients(
+        self,
+        scores: Tensor,
+        inputs: Sequence[Tensor | GradientEdge],
+        *,
+        create_graph: bool = False,
+        retain_graph: bool = False,
+    ) -> tuple[Tensor | None, ...]:
+        """Return the derivatives of the summed scores; None where there is none."""
+        if not scores.requires_grad:
+            return (None,) * len(inputs)
+        own = scripted_norm_derivatives(self.network)
+        with torch.inference_mode(False), torch.enable_grad(), own:
+            return torch.autograd.grad(
+                scores.sum(),
+                inputs,
+                create_graph=create_graph,
+                retain_graph=retain_graph or create_graph,
+                allow_unused=True,
+            )
 
 
 def scores_of(output: Any, target: Target, images: int) -> Tensor:
@@ -79,23 +103,6 @@ def scores_of(output: Any, target: Target, images: int) -> Tensor:
             "return one score an image"
         )
     return scores
-
-
-def gradient_of(
-    scores: Tensor, image: Tensor, *, create_graph: bool = False, retain_graph: bool = False
-) -> Tensor:
-    """Return the derivative of the summed scores by ``image``; zeros where there is none."""
-    if not scores.requires_grad:
-        return torch.zeros_like(image)
-    with torch.inference_mode(False), torch.enable_grad():
-        (found,) = torch.autograd.grad(
-            scores.sum(),
-            image,
-            create_graph=create_graph,
-            retain_graph=retain_graph or create_graph,
-            allow_unused=True,
-        )
-    return torch.zeros_like(image) if found is None else found
 
 
 # From a gradient and the image it was taken at to a map.
@@ -128,8 +135,9 @@ class GradientRecording(OrdinaryRecording):
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
     ) -> Tensor:
         """Return the map of ``target``."""
-        gradient = gradient_of(
-            self.scores(target), self.image, create_graph=create_graph, retain_graph=retain_graph
+        (found,) = self.gradients(
+            self.scores(target), (self.image,), create_graph=create_graph, retain_graph=retain_graph
         )
+        gradient = torch.zeros_like(self.image) if found is None else found
         with torch.inference_mode(False), torch.set_grad_enabled(create_graph):
             return self.reading(gradient, self.image.detach())

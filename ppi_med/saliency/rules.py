@@ -8,7 +8,6 @@ none. :mod:`ppi_med.saliency.products`, :mod:`ppi_med.saliency.normalisation` an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -62,13 +61,9 @@ def _activate(call: Call, activation: Activation) -> Tensor:
     x: Tensor = call.argument(0, "input")
     # An operation in place changes x, whose value the ratio still needs.
     source = x.clone() if call.in_place else x
-    if not (call.collecting and activation.at_zero):
-        return call.detour(call.run(), activation.relevance, source)
     # f(0) is a constant like a bias.
-    outside = replace(call, in_place=False)
-    out = outside.detour(activation.value(source), activation.relevance, source)
-    out = out - activation.at_zero + call.constant(out.new_full(out.shape, activation.at_zero))
-    return x.copy_(out) if call.in_place else out
+    constant = source.new_tensor(activation.at_zero) if activation.at_zero else None
+    return call.detour(call.run(), activation.relevance, source, constant=constant)
 
 
 def _elu(call: Call) -> Activation:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ppi_med.saliency.base import Network, Recording, SaliencyMethod, leaf_image, usable
 from ppi_med.saliency.engine import RecordedForward
 from ppi_med.saliency.isolation import isolated
+from ppi_med.saliency.norm_derivatives import norm_derivatives
 from ppi_med.saliency.rules import FOREIGN_RULES, WBP_RULES
 from ppi_med.saliency.target import Target, target_scores
 
@@ -53,7 +54,7 @@ class RuleRecording(Recording):
                 return target_scores(self.output, usable(target))
             if not callable(target):
                 return target_scores(self.output, target)
-            with self.forward:
+            with norm_derivatives(), self.forward:
                 scores = target_scores(self.output, target)
         if len(scores) != len(self.image):
             raise ValueError(
@@ -143,24 +144,36 @@ class WBP(SaliencyMethod):
             UnsupportedOperationError: where the network checkpoints its activations. An operation
                 without a rule raises it later, when relevance reaches it.
         """
-        return _recording(network, image, args, kwargs)
+        return recorded(network, image, args, kwargs)
 
     def __call__(
         self, network: Network, image: Tensor, target: Target, *, create_graph: bool = False
     ) -> Tensor:
         """Return the map of ``target``, see :meth:`SaliencyMethod.__call__`."""
         with isolated(network, image.device):
-            recording = _recording(network, image, (), {}, for_training=create_graph)
+            recording = recorded(network, image, (), {}, for_training=create_graph)
             return recording.saliency(target, create_graph=create_graph, retain_graph=create_graph)
 
 
-def _recording(
+def recorded(
     network: Network,
     image: Tensor,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    *,
     for_training: bool = True,
+    collect_constants: bool = False,
 ) -> RuleRecording:
+    """Run ``network(image, *args, **kwargs)`` once under WBP's rules.
+
+    For the options see :class:`~ppi_med.saliency.engine.RecordedForward`.
+    """
     leaf = leaf_image(image)
-    forward = RecordedForward(WBP_RULES, network, foreign=FOREIGN_RULES, for_training=for_training)
+    forward = RecordedForward(
+        WBP_RULES,
+        network,
+        foreign=FOREIGN_RULES,
+        collect_constants=collect_constants,
+        for_training=for_training,
+    )
     return RuleRecording(leaf, forward.run(leaf, *args, **kwargs), forward)

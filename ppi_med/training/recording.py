@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppi_med.saliency import Recording, SaliencyMethod
+from ppi_med.saliency import Recording, SaliencyMethod, norm_derivatives
 
 
 class RecordingInferer:
@@ -39,7 +39,8 @@ class RecordingInferer:
         training = getattr(network, "training", False) and torch.is_grad_enabled()
         known = self.network is None or network is self.network
         if not (self.armed and training and known):
-            return self.inner(inputs, network, *args, **kwargs)
+            with norm_derivatives():
+                return self.inner(inputs, network, *args, **kwargs)
         self.armed = False
         self.call = (args, kwargs)
         through = _Through(self.inner, network)
@@ -58,7 +59,8 @@ class RecordingInferer:
         size = self.recording.image.shape[0]
         times = inputs.shape[0] // size
         args, kwargs = repeated(self.call, size, times)
-        return self.inner(inputs, network, *args, **kwargs)
+        with norm_derivatives():
+            return self.inner(inputs, network, *args, **kwargs)
 
     def release(self) -> None:
         """Let go of the recorded graph."""

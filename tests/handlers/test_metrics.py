@@ -9,7 +9,7 @@ from monai.handlers import ROCAUC
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from ppi_med.handlers import AUC
+from ppi_med.handlers import AUC, Accuracy
 
 
 class Fixed(nn.Module):
@@ -19,7 +19,7 @@ class Fixed(nn.Module):
         return image.flatten(1)
 
 
-def evaluate(logits, labels, metric, batch=3, decollate=True):
+def evaluate(logits, labels, metric, batch=3, decollate=True, network=None):
     loader = [
         {"image": logits[i : i + batch], "label": labels[i : i + batch]}
         for i in range(0, len(logits), batch)
@@ -27,7 +27,7 @@ def evaluate(logits, labels, metric, batch=3, decollate=True):
     evaluator = SupervisedEvaluator(
         device="cpu",
         val_data_loader=loader,
-        network=Fixed(),
+        network=network or Fixed(),
         key_val_metric={"val/auc": metric},
         decollate=decollate,
     )
@@ -99,3 +99,18 @@ def test_decollated_items_are_stacked():
         metric._output_transform(decollate_batch({"pred": logits, "label": labels.float()}))
     )
     assert metric.compute() == pytest.approx(roc_auc_score(labels, logits[:, 0]))
+
+
+@pytest.mark.parametrize("decollate", [True, False])
+@pytest.mark.parametrize("classes", [1, 2])
+@pytest.mark.parametrize("metric", [AUC, Accuracy])
+def test_a_convolution_as_the_head(decollate, classes, metric):
+    logits, labels = cases(classes=classes)
+    expected = evaluate(logits, labels, metric(), decollate=decollate)
+
+    class Head(Fixed):
+        def forward(self, image):
+            return super().forward(image)[:, :, None, None]
+
+    found = evaluate(logits, labels, metric(), decollate=decollate, network=Head())
+    assert found == expected

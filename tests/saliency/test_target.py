@@ -136,3 +136,18 @@ def test_target_on_another_device_or_in_inference_mode(network: nn.Module, image
         target = torch.tensor([1, 0, 2])
     expected = WBP()(network, image, torch.tensor([1, 0, 2]))
     assert torch.equal(WBP()(network, image, target), expected)
+
+
+@pytest.mark.parametrize("axes", [(1, 1), (1,), (1, 1, 1)])
+def test_logits_with_further_axes_of_size_one(
+    network: nn.Module, image: Tensor, axes: tuple[int, ...]
+) -> None:
+    """A convolution as the head, as in the model zoo's bundle of pathology."""
+
+    def unflattened(x: Tensor) -> Tensor:
+        out: Tensor = network(x)
+        return out.reshape(*out.shape, *axes)
+
+    target = torch.tensor([0, 2, 1])
+    assert torch.equal(WBP()(unflattened, image, target), WBP()(network, image, target))
+    assert primary_logits({"logits": torch.zeros(3, 1, *axes)}).shape == (3, 1)

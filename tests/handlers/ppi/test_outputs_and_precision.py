@@ -12,11 +12,13 @@ from monai.engines import PrepareBatchExtraInput
 from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
+from ppi_med.baselines.irm import IRM
+from ppi_med.baselines.rsc import RSC
 from ppi_med.handlers.ppi import PPIHandler
 from ppi_med.intervention import PPITerms, SoftMask
 from ppi_med.naming import LOSS_CON
 from ppi_med.networks import MultiViewClassifier
-from ppi_med.saliency import WBP
+from ppi_med.saliency import WBP, GradientTimesInput
 from ppi_med.training.recording import RecordingInferer
 from tests.handlers.ppi.trainers import batches, network, trainer
 
@@ -159,3 +161,64 @@ def test_a_scaler_scales_the_terms_with_the_loss() -> None:
     # The optimiser's step unscales in place, so the gradients compare after it.
     single, scaled = gradients(torch.float16), gradients(torch.float16, scale=1024.0)
     assert float((scaled - single).norm() / single.norm()) < 0.01
+
+
+class Frozen(nn.Module):
+    """Tokens behind a norm that keeps its running statistics, or behind the same written out."""
+
+    def __init__(self, *, written: bool, head: bool = False) -> None:
+        super().__init__()
+        self.written, self.head = written, head
+        torch.manual_seed(0)
+        self.conv, self.norm = nn.Conv2d(1, 3, 5, stride=4), nn.BatchNorm2d(3)
+        self.place, self.last = nn.Parameter(torch.randn(9, 3)), nn.Linear(3, 2)
+        self.norm.running_mean.normal_()
+        self.norm.running_var.uniform_(0.5, 2)
+        nn.init.normal_(self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, n = self.conv(x), self.norm.eval()
+        if self.written:
+            scale = n.weight / (n.running_var + n.eps).sqrt()
+            shift = n.bias - n.running_mean * scale
+            x = x * scale[:, None, None] + shift[:, None, None]
+        else:
+            x = n(x)
+        return self.last((x.flatten(2).transpose(1, 2) * self.place).sum(1))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PPIHandler(),
+        lambda: PPIHandler(start_epoch=2),
+        lambda: PPIHandler(GradientTimesInput()),
+        lambda: IRM(groups="label"),
+        lambda: RSC(),
+    ],
+    ids=["PPI", "plain epochs", "PPI by the gradient", "IRM", "RSC"],
+)
+def test_a_step_of_one_image_with_frozen_statistics(make: Any, size: int) -> None:
+    """torch's own backward would train such a network on wrong gradients."""
+    trained = []
+    for written in (True, False):
+        net = Frozen(written=written).double()
+        trainer(net, batches(3, size=size), [make()]).run()
+        trained.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
+    torch.testing.assert_close(*trained, rtol=1e-9, atol=1e-11)
+
+
+def test_a_convolution_as_the_head() -> None:
+    """Logits (N, K, 1, 1) and labels (N, 1, 1), as the model zoo's bundle of pathology has them."""
+    weights = []
+    for axes in ((), (1, 1)):
+        net = network()
+        if axes:
+            net.append(nn.Unflatten(1, (2, *axes)))
+        data = batches(3)
+        for batch in data:
+            batch["label"] = batch["label"].reshape(-1, *axes)
+        trainer(net, data, [PPIHandler()]).run()
+        weights.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
+    torch.testing.assert_close(*weights, rtol=1e-12, atol=1e-12)
