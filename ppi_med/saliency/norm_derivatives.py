@@ -78,7 +78,7 @@ def scripted_norm_derivatives(network: Callable[..., Any]) -> AbstractContextMan
     scripted = module is not None and any(
         isinstance(part, torch.jit.ScriptModule) for part in module.modules()
     )
-    return _InOneOrder() if scripted else nullcontext()
+    return _InOneOrder() if scripted else nullcontext()  # type: ignore[no-untyped-call]
 
 
 class _InOneOrder(TorchDispatchMode):
@@ -162,9 +162,8 @@ class _Normalised(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 8
-        x, weight, mean, inverse = (
-            None if t is None else t.as_subclass(Tensor) for t in ctx.saved_tensors
-        )
+        saved: Any = [None if t is None else t.as_subclass(Tensor) for t in ctx.saved_tensors]
+        x, weight, mean, inverse = saved
         grad = wide(grad.as_subclass(Tensor))
         of_x = of_weight = of_bias = None
         if inverse is None:

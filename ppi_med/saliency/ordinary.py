@@ -71,7 +71,7 @@ class OrdinaryRecording(Recording):
     def gradients(
         self,
         scores: Tensor,
-        inputs: Sequence[Tensor | GradientEdge],
+        inputs: Sequence[Tensor] | Sequence[GradientEdge],
         *,
         create_graph: bool = False,
         retain_graph: bool = False,
