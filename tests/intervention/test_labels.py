@@ -45,7 +45,7 @@ def test_forms(label, logits, expected):
         (torch.tensor([[0, 1], [1, 0]]), 3, r"one-hot \(N, 3\)"),
         (torch.tensor([0, 1, 1]), 2, "for 2 samples"),
         (torch.tensor(1), 2, r"shape \(\)"),
-        (torch.zeros(2, 1, 1), 2, r"shape \(2, 1, 1\)"),
+        (torch.zeros(2, 1, 3), 2, r"shape \(2, 1, 3\)"),
     ],
 )
 def test_wrong_labels(label, logits, part):
