@@ -11,6 +11,7 @@ from typing import Any
 from ppi_med.data.dicom.geometry import Tolerances
 from ppi_med.data.dicom.index import find_file, index_tree
 from ppi_med.data.dicom.verdict import CODES, Policy
+from ppi_med.errors import SYSTEM_ERRORS, plain_words
 
 _EPILOG = """\
 reasons against a volume:
@@ -20,7 +21,8 @@ Patients, UIDs and paths are written as pseudonyms, the same in every run with t
 What stands behind one of a file: --find F-....
 
 exit code: 0 all well, 1 a series was refused, a file could not be read, or nothing was found,
-2 wrong usage, 130 stopped.
+2 wrong usage, another run on the same output, a disk that is full, read-only or damaged,
+130 stopped.
 
 example:
   python data_prep/index_dicom.py --source /data/ct --output index --mode lenient --workers 4
@@ -44,11 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not options.source:
             parser.error("--source is missing, expected a folder, a .zip or a DICOMDIR.")
         names = [field.name for field in fields(Tolerances)]
+        tolerances = Tolerances(**{name: getattr(options, name) for name in names})
         summary = index_tree(
             options.source,
             options.output,
             policy=Policy(options.mode, tuple(options.allow)),
-            tolerances=Tolerances(**{name: getattr(options, name) for name in names}),
+            tolerances=tolerances,
             identified=options.identified,
             key_file=options.key_file,
             table=f"index.{options.format}",
@@ -56,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             workers=options.workers,
             progress=options.progress,
         )
-    except (FileNotFoundError, ValueError, ImportError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+    except (ValueError, ImportError, *SYSTEM_ERRORS) as error:
+        print(f"{parser.prog}: {plain_words(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped; run the same command again to go on.", file=sys.stderr)

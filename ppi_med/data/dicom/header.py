@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, BinaryIO
 
@@ -32,7 +33,10 @@ _TEXT = {
     "manufacturer": "Manufacturer",
     "model": "ManufacturerModelName",
     "kernel": "ConvolutionKernel",
+    "frame_of_reference": "FrameOfReferenceUID",
 }
+# What two slices of one person cannot differ in.
+_PERSON = ("PatientName", "PatientBirthDate", "PatientSex")
 _WHOLE = {
     "number": "InstanceNumber",
     "rows": "Rows",
@@ -56,6 +60,7 @@ _TAGS = [
     *_WHOLE.values(),
     *_REAL.values(),
     *(name for name, _ in _VECTORS.values()),
+    *_PERSON,
     *TAGS,
     "ContrastBolusAgent",
     "SharedFunctionalGroupsSequence",
@@ -86,6 +91,7 @@ class Header:
     Text that is missing is "", a number that is missing `None`. `contrast` is `None` without the
     contrast tag. `places` has one entry a frame, none if a file of many frames tells of none.
     `slope` and `intercept` are `None` too where the frames of a file differ in them.
+    `person` is a hash of name, birth date and sex, "" without any of them.
     `pixel_problem` says why the pixels cannot be had, as far as the file shows without decoding;
     `value_problem` and `unit_problem` why they are no numbers, or no Hounsfield units.
     """
@@ -100,6 +106,8 @@ class Header:
     manufacturer: str = ""
     model: str = ""
     kernel: str = ""
+    frame_of_reference: str = ""
+    person: str = ""
     transfer_syntax: str = ""
     contrast: str | None = None
     number: int | None = None
@@ -241,6 +249,9 @@ def _header(dataset: Any, syntax: str, notes: _Notes) -> Header:
     values |= _rescale(dataset, notes)
     contrast = _text(dataset, "ContrastBolusAgent") if "ContrastBolusAgent" in dataset else None
     places = _places(dataset, values["frames"], notes)
+    person = "\0".join(_text(dataset, word) for word in _PERSON)
+    if person.strip("\0"):
+        values["person"] = hashlib.sha256(person.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return Header(**values, transfer_syntax=syntax, contrast=contrast, places=places)
 
 

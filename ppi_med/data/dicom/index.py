@@ -17,7 +17,8 @@ from ppi_med.data.dicom.store import HeaderStore, SeriesFiles
 from ppi_med.data.dicom.table import series_row, write_table
 from ppi_med.data.dicom.tree import DicomFile, FileProblem, Opener, tree_root, walk_tree
 from ppi_med.data.dicom.verdict import Policy, Verdict, judge
-from ppi_med.io import atomic_path, write_json
+from ppi_med.errors import MissingFileError
+from ppi_med.io import atomic_path, exclusive, write_json
 
 STORE_NAME = "headers.sqlite"
 ERRORS_NAME = "errors.jsonl"
@@ -114,13 +115,16 @@ def index_tree(
 
     Raises:
         FileNotFoundError: if there is no such root.
+        UsageError: if another run writes to the output, or its database is damaged.
         ValueError: for options that make no sense.
     """
     output = Path(output)
     check_scheduler(scheduler, workers)
-    names = _names(output, identified, key_file)
+    if not Path(root).exists():
+        raise MissingFileError(f"No file or folder {root}.")
     summary = IndexSummary(output / table)
-    with HeaderStore(output / STORE_NAME) as store:
+    with exclusive(output, "index"), HeaderStore(output / STORE_NAME) as store:
+        names = _names(output, identified, key_file)
         read_tree(
             root,
             store,
@@ -133,11 +137,12 @@ def index_tree(
         rows = _rows(store, names, policy, tolerances, summary)
         write_table(summary.table, rows)
         _write_problems(output / ERRORS_NAME, store, names, summary)
-    if not summary.series:
-        summary.notes.append("no DICOM image was found: the folder holds none.")
-    body = {"series": summary.series, "codes": summary.codes, "problems": summary.problems}
-    counts = {name: dict(sorted(count.items())) for name, count in body.items()}
-    write_json(output / SUMMARY_NAME, counts | {"notes": summary.notes, "identified": identified})
+        if not summary.series:
+            summary.notes.append("no DICOM image was found: the folder holds none.")
+        body = {"series": summary.series, "codes": summary.codes, "problems": summary.problems}
+        counts = {name: dict(sorted(count.items())) for name, count in body.items()}
+        about = {"notes": summary.notes, "identified": identified}
+        write_json(output / SUMMARY_NAME, counts | about)
     return summary
 
 
@@ -190,8 +195,13 @@ def find_file(output: str | Path, token: str, key_file: str | Path | None = None
         output: the index's folder.
         token: as in `errors.jsonl` or the column `place`.
         key_file: the project's key; default `project.key` in `output`.
+
+    Raises:
+        MissingFileError: if the folder holds no index.
     """
     output = Path(output)
+    if not (output / STORE_NAME).is_file():
+        raise MissingFileError(f"{output} holds no {STORE_NAME}, expected the folder of an index.")
     names = _names(output, False, key_file)
     with HeaderStore(output / STORE_NAME) as store:
         return next((name for name in store.names() if names.file(name) == token), None)
@@ -245,9 +255,12 @@ def _rows(
     summary: IndexSummary,
 ) -> Iterator[dict[str, str]]:
     claimed = store.patients_of_series()
+    shared = store.series_with_shared_instances()
     for series, verdict in judged(store, policy, tolerances):
         if series.key[2] in claimed:
             verdict.warnings.append("other patients or studies have a series of the same UID.")
+        if series.key in shared:
+            verdict.warnings.append("other series have a SOPInstanceUID of this one.")
         summary.series[verdict.status] += 1
         summary.codes.update({reason.code for reason in verdict.reasons})
         yield series_row(series, verdict, names)

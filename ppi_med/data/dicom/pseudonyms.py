@@ -1,14 +1,90 @@
-"""Pseudonyms: what stands for patients, UIDs and paths in everything that leaves the index."""
+"""Pseudonyms: what stands for patients, UIDs, paths and free text in all that leaves the index.
+
+A header's text is passed on where each of its words is known here: a maker, a model, a kernel, a
+term of DICOM. Whatever else stands there may name a person, whoever wrote it, and is replaced.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from pathlib import Path
 
 _LENGTH = 32
+
+_MAKERS = """
+agfa canon carestream elekta fujifilm ge general electric healthcare healthineers hitachi
+hologic imatron koning marconi medical neurologica neusoft philips picker planmed samsung
+shimadzu siemens systems technologies toshiba uih united imaging varian corporation company gmbh
+inc ltd nv ag co
+"""
+_MODELS = """
+activion alexion ambition aquilion as asteion bodytom brightspeed brilliance biograph ceretom ct
+ct/i ctsa definition discovery drive duo edge elite emotion evo evolution exel exceed flash
+fidex force gemini genesis go hd hispeed ict incisive ingenuity insight iqon jupiter lightning
+lightspeed mct mx mx8000 naeotom neuviz now idt one open optima perspective phantom plus power
+pq prime pro qx qx/i revolution rt rxl scenaria scope select sensation sierra somatom spirit
+supria system tf top ultra up uct vct vision volume x xi xt xte zoom alpha pet spectral big bore
+premium scanner a b c d e
+"""
+_KERNELS = """
+standard std bone boneplus lung chest chst soft detail edge sharp smooth body head brain none b
+c d e f l s ya yb yc yd yd ua ub uc sa sb e1 e2 e3 ea eb ec p
+"""
+_TERMS = """
+ar bi bmd cr ct dx ecg es gm io ivoct ivus ko mg mr nm oct op opm opt opv ot pr pt px reg rf rg
+rtdose rtimage rtplan rtstruct rwv sc seg sm sr us xa xc
+monochrome1 monochrome2 rgb palette color ybr_full ybr_full_422 ybr_ict ybr_rct ybr_partial_420
+"""
+_KNOWN = frozenset(" ".join((_MAKERS, _MODELS, _KERNELS, _TERMS)).split())
+# Few letters and digits, as kernels and models have them: B30f, FC01, 64.
+_CODE = re.compile(r"[a-z]{0,3}\d{1,3}[a-z]{0,2}")
+_MOST_WORDS = 6
+
+
+def is_known_text(text: str) -> bool:
+    """Tell whether a header's text holds nothing but words known to name no person.
+
+    Examples:
+        >>> is_known_text("GE MEDICAL SYSTEMS"), is_known_text("LightSpeed16 B30f")
+        (True, True)
+        >>> is_known_text("Siemens of Jane Doe"), is_known_text("4711008")
+        (False, False)
+    """
+    words = re.split(r"[\s,.;:()+-]+", text.lower().strip(" .()"))
+    return len(words) <= _MOST_WORDS and all(_is_known(word) for word in words)
+
+
+def _is_known(word: str) -> bool:
+    bare = re.sub(r"\d{1,3}[a-z]?$", "", word)
+    return word in _KNOWN or (len(bare) > 3 and bare in _KNOWN) or bool(_CODE.fullmatch(word))
+
+
+def known_or_token(text: str) -> str:
+    """Return a header's text if it is known, else a token that is the same for the same text.
+
+    For data sets without a project's key; see `Pseudonyms.text`.
+
+    Examples:
+        >>> known_or_token("TOSHIBA"), len(known_or_token("Doe^Jane"))
+        ('TOSHIBA', 8)
+    """
+    if not text or is_known_text(text):
+        return text
+    return f"X-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def dicom_uid(text: str) -> str:
+    """Return a text that has a UID's form, "" for another.
+
+    Examples:
+        >>> dicom_uid("1.2.840"), dicom_uid("Doe^Jane")
+        ('1.2.840', '')
+    """
+    return text if re.fullmatch(r"[0-2](\.\d+)+", text) and len(text) <= 64 else ""
 
 
 class Pseudonyms:
@@ -52,6 +128,11 @@ class Pseudonyms:
             return ""
         return f"2.25.{int.from_bytes(self._digest('uid', value)[:16], 'big')}"
 
+    def text(self, value: str) -> str:
+        """Return a text that names no person as it is, `X-` and 8 digits for another."""
+        known = is_known_text(value) or dicom_uid(value).startswith("1.2.840.10008.")
+        return value if known or not value else f"X-{self._digest('text', value).hex()[:8]}"
+
 
 class TrueNames:
     """The same form, with nothing replaced: for data that is public or stays in the house."""
@@ -66,6 +147,10 @@ class TrueNames:
 
     def uid(self, value: str) -> str:
         """Return the UID."""
+        return value
+
+    def text(self, value: str) -> str:
+        """Return the text."""
         return value
 
 

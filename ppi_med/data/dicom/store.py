@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ppi_med.data.dicom.header import READER_VERSION, Header
 from ppi_med.data.dicom.tree import DicomFile, FileProblem
+from ppi_med.errors import UsageError
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
@@ -45,24 +46,44 @@ class HeaderStore:
 
     Args:
         path: of the database; made if it is not there.
+
+    Raises:
+        UsageError: on leaving too, for a database that is damaged.
+        OSError: if the file cannot be made or written to.
     """
 
     def __init__(self, path: str | Path) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._base = sqlite3.connect(path)
-        # A kill loses nothing; after a power cut the file may have to be made again.
-        self._base.execute("PRAGMA synchronous = OFF")
-        self._base.executescript(_TABLES)
-        (last,) = self._base.execute("SELECT MAX(run) FROM files").fetchone()
+        self._path = Path(path)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._base = sqlite3.connect(self._path)
+        try:
+            # A kill loses nothing; after a power cut the file may have to be made again.
+            self._base.execute("PRAGMA synchronous = OFF")
+            self._base.executescript(_TABLES)
+            (last,) = self._base.execute("SELECT MAX(run) FROM files").fetchone()
+        except sqlite3.Error as error:
+            self._base.close()
+            raise self._in_words(error) from error
         self._run = (last or 0) + 1
 
     def __enter__(self) -> HeaderStore:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._base.close()
+        if isinstance(error, sqlite3.Error):
+            raise self._in_words(error) from error
+
+    def _in_words(self, error: sqlite3.Error) -> UsageError:
+        """Return what the user can do about an error of the database."""
+        # Of the database errors, the operational ones are the system's: a full disk, no permission.
+        if isinstance(error, sqlite3.OperationalError):
+            return UsageError(f"{self._path}: {error}.")
+        return UsageError(
+            f"{self._path} is damaged or no index ({error}): remove it, and all headers are read "
+            "again."
+        )
 
     def keep(self, file: DicomFile) -> bool:
         """Mark what is known of a file as still true; tell whether it is."""
@@ -123,6 +144,20 @@ class HeaderStore:
         """Yield the names of all files."""
         for path, entry in self._base.execute("SELECT path, entry FROM files ORDER BY path, entry"):
             yield DicomFile(path, entry).name
+
+    def series_with_shared_instances(self) -> set[tuple[str, str, str]]:
+        """Return the series of which a SOPInstanceUID is in another series too."""
+        name = "json_extract(header, '$.instance')"
+        shared = (
+            f"SELECT {name} AS instance FROM files WHERE kind = '' AND instance <> '' "
+            "GROUP BY instance HAVING COUNT(DISTINCT json_array(patient, study, series)) > 1"
+        )
+        return set(
+            self._base.execute(
+                "SELECT DISTINCT patient, study, series FROM files WHERE kind = '' AND "
+                f"{name} IN ({shared})"
+            )
+        )
 
     def patients_of_series(self) -> dict[str, int]:
         """Return the series that more than one patient or study claims, with their number."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,10 @@ COLUMNS = (
     *("step_mm", "thickness_mm", "plane", "oblique_deg", "normal", "tilt_deg", "tilt_tag_deg"),
     *("gaps", "shared_positions", "duplicates", "transfer_syntax", "slope", "intercept"),
     *("contrast", "photometric", "sop_class", "damaged_files", "place"),
+)
+_TEXTS = ("modality", "manufacturer", "model", "kernel", "photometric") + (
+    "transfer_syntax",
+    "sop_class",
 )
 _BATCH = 1024
 
@@ -65,7 +69,8 @@ def series_row(series: SeriesFiles, verdict: Verdict, names: Names) -> dict[str,
     same = {"thickness_mm": "thickness", "tilt_tag_deg": "tilt"}
     for column in COLUMNS:
         if column not in values:
-            values[column] = _all_of(headers, same.get(column, column))
+            read = names.text if column in _TEXTS else str
+            values[column] = _all_of(headers, same.get(column, column), read)
     return {column: _cell(values[column]) for column in COLUMNS}
 
 
@@ -109,9 +114,10 @@ def _write_parquet(path: Path, rows: Iterable[dict[str, str]]) -> None:
             writer.write_table(pyarrow.Table.from_pylist(batch, schema))
 
 
-def _all_of(headers: Sequence[Header], name: str) -> str:
+def _all_of(headers: Sequence[Header], name: str, read: Callable[[str], str]) -> str:
     """Return the values of all files, the most frequent first; most often there is one."""
-    counts = Counter(_cell(getattr(header, name)) for header in headers)
+    found = (getattr(header, name) for header in headers)
+    counts = Counter(read(v) if isinstance(v, str) else _cell(v) for v in found)
     values = sorted((v for v in counts if v), key=lambda value: (-counts[value], value))
     return " | ".join(values[:8]) + (" | ..." if len(values) > 8 else "")
 

@@ -150,9 +150,43 @@ def judge(
     refused = [reason for reason in case.reasons if not policy.accepts(reason)]
     accepted = [reason.text for reason in case.reasons if policy.accepts(reason)]
     warnings = [*accepted, *_remarks(kept, stack), *case.warnings]
+    unfit = export_problem(kept) if not refused else ""
+    if unfit:
+        warnings.append(f"nothing that refers to it can be exported: {unfit}.")
     if refused:
         return Verdict("refused", refused, warnings, stack, frames, case.duplicates)
     return Verdict("volume", [], warnings, stack, frames, case.duplicates)
+
+
+def export_problem(headers: Sequence[Header]) -> str:
+    """Return why nothing can be exported that refers to a series' slices, or "".
+
+    Args:
+        headers: of its files; whether they are a volume is not looked at.
+    """
+    if any(header.modality != "CT" for header in headers):
+        return "its modality is not CT"
+    lacking = [
+        keyword
+        for keyword, name in (
+            ("StudyInstanceUID", "study"),
+            ("SOPInstanceUID", "instance"),
+            ("SOPClassUID", "sop_class"),
+            ("FrameOfReferenceUID", "frame_of_reference"),
+        )
+        if not all(getattr(header, name) for header in headers)
+    ]
+    if lacking:
+        return f"it lacks {', '.join(lacking)}"
+    for name, what in (
+        ("patient", "PatientID"),
+        ("study", "StudyInstanceUID"),
+        ("person", "PatientName, PatientBirthDate or PatientSex"),
+        ("frame_of_reference", "FrameOfReferenceUID"),
+    ):
+        if len({getattr(header, name) for header in headers} - {""}) > 1:
+            return f"its slices differ in {what}"
+    return ""
 
 
 def _without_copies(headers: Sequence[Header], case: _Case) -> list[Header]:

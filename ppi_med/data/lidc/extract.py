@@ -28,7 +28,8 @@ from ppi_med.data.lidc.tasks import TaskMaker
 from ppi_med.data.lidc.zarr_store import is_url, remove_group, start_store
 from ppi_med.data.manifest import write_manifest
 from ppi_med.data.splits import Splits, make_splits, read_splits, write_splits
-from ppi_med.io import remove_left_overs, whole_files
+from ppi_med.errors import MissingFileError, UsageError
+from ppi_med.io import exclusive, remove_left_overs, whole_files
 
 STORE_NAME, WORK = "patches.zarr", ".work"
 MANIFEST_NAME, DATALIST_NAME = "manifest.csv", "datalist.json"
@@ -55,7 +56,8 @@ def extract_patches(
 
     The headers of the tree are read; of the pixels only the slices that carry a contour (and the
     padding asked for). The result does not depend on the number of workers or on interruptions.
-    Patients, studies and series are named as in LIDC's public database, never as in the headers.
+    Patients, studies and series are named as in LIDC's public database, never as in the headers;
+    no path and no text of a header is written, but makers, models and kernels that are known.
 
     Args:
         dicom_root: a tree as for `index_tree`; series that are not of LIDC are passed over.
@@ -80,7 +82,8 @@ def extract_patches(
 
     Raises:
         FileNotFoundError: if root or database are missing.
-        ValueError: for options that make no sense, or an output of another tree.
+        UsageError: for an output of another tree, or one that another run writes to.
+        ValueError: for options that make no sense.
     """
     if options is None or isinstance(options, dict):
         options = PatchOptions(**(options or {}))
@@ -88,30 +91,33 @@ def extract_patches(
     output = Path(output)
     target = _target(output, store)
     known = open_database(database_path(database).resolve())
+    if not Path(dicom_root).exists():
+        raise MissingFileError(f"No file or folder {dicom_root}.")
     result = Extraction(output)
-    for folder in (output, output / RECORDS):
-        remove_left_overs(folder)
-    start_store(target, asdict(options))
-    with HeaderStore(output / WORK / "headers.sqlite") as headers:
-        try:
-            read_tree(
-                dicom_root,
-                headers,
-                skip=[output, *([] if is_url(target) else [target])],
-                scheduler=scheduler,
-                workers=workers,
-                progress=progress,
-            )
-            _check_foreign(output, target, headers, prune, result)
-            make = TaskMaker(tree_root(dicom_root).resolve(), output, target, known, options)
-            tasks = make.tasks(headers, overwrite, result)
-            _run(tasks, scheduler, workers, progress, result)
-        except KeyboardInterrupt:
-            result.interrupted = True
-            return result
-    _finish(output, target, options, result, (fractions, folds, seed, new_splits))
-    write_extraction_report(output, target, result)
-    shutil.rmtree(output / WORK)
+    with exclusive(output, "extraction"):
+        for folder in (output, output / RECORDS):
+            remove_left_overs(folder)
+        start_store(target, asdict(options))
+        with HeaderStore(output / WORK / "headers.sqlite") as headers:
+            try:
+                read_tree(
+                    dicom_root,
+                    headers,
+                    skip=[output, *([] if is_url(target) else [target])],
+                    scheduler=scheduler,
+                    workers=workers,
+                    progress=progress,
+                )
+                _check_foreign(output, target, headers, prune, result)
+                make = TaskMaker(tree_root(dicom_root).resolve(), output, target, known, options)
+                tasks = make.tasks(headers, overwrite, result)
+                _run(tasks, scheduler, workers, progress, result)
+            except KeyboardInterrupt:
+                result.interrupted = True
+                return result
+        _finish(output, target, options, result, (fractions, folds, seed, new_splits))
+        write_extraction_report(output, target, result)
+        shutil.rmtree(output / WORK)
     return result
 
 
@@ -129,7 +135,7 @@ def _check_foreign(
     here = {key[2] for key in headers.series_keys()}
     foreign = [p for p in whole_files(output / RECORDS, ".json") if p.stem not in here]
     if foreign and not prune:
-        raise ValueError(
+        raise UsageError(
             f"{output} holds {len(foreign)} scans that are not in the tree, first "
             f"{foreign[0].stem}: choose another output folder, or give prune to remove them."
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from ppi_med.data.lidc.extract import extract_patches
 from ppi_med.data.lidc.extraction import Extraction
 from ppi_med.data.lidc.options import PatchOptions
+from ppi_med.errors import SYSTEM_ERRORS, plain_words
 
 
 class ExtractionJob:
@@ -45,10 +47,19 @@ class ExtractionJob:
         self.result: Extraction | None = None
 
     def run(self) -> Extraction:
-        """Extract, print the outcome and return it."""
-        self.result = extract_patches(
-            self.dicom_root, self.output, options=self.options, **self.arguments
-        )
+        """Extract, print the outcome and return it.
+
+        Raises:
+            SystemExit: 2, after one line on what the user or the machine can put right: a root
+                that is missing, an output of another tree or run, a disk that is full or damaged.
+        """
+        try:
+            self.result = extract_patches(
+                self.dicom_root, self.output, options=self.options, **self.arguments
+            )
+        except (ValueError, ImportError, *SYSTEM_ERRORS) as error:
+            print(f"lidc_patches: {plain_words(error)}", file=sys.stderr)
+            raise SystemExit(2) from error
         print(self.result.text())
         return self.result
 

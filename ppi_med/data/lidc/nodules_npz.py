@@ -13,7 +13,10 @@ The folder holds
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,15 +26,78 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from ppi_med.data.lidc.items import CropMode, majority_of, make_item
-from ppi_med.data.manifest import ManifestRow
+from ppi_med.data.manifest import ManifestRow, real_number, truth, whole_number
 from ppi_med.data.splits import PARTS, Splits, make_splits, read_splits, write_splits
+from ppi_med.errors import MissingFileError, UsageError
 
 SLOTS = 4
 FILES = ("images.npz", "masks.npz", "nodules.csv", "annotations.csv")
 """Of a folder."""
 
-_COLUMNS = ("id", "patient_id", "manufacturer", "pixel_spacing_mm", "n_readers")
+MAX_BYTES = 2**33
+"""Arrays that unpack to more are refused before memory is taken."""
+
 _KEPT = ("z_mm", "model", "contrast", "series_instance_uid", "malignancy_mean")
+
+
+def _text(cell: str) -> str:
+    if not cell.strip():
+        raise ValueError
+    return cell
+
+
+def _id(cell: str) -> str:
+    """Return an id; a table with a gap makes 12.0 of 12."""
+    return re.sub(r"^(\d+)\.0+$", r"\1", _text(cell).strip())
+
+
+def _between(read: Callable[[str], float], low: float, high: float) -> Callable[[str], str]:
+    def checked(cell: str) -> str:
+        number = read(cell)
+        if not low <= number <= high:
+            raise ValueError
+        return str(number) if isinstance(number, int) else cell
+
+    return checked
+
+
+def _flag(cell: str) -> str:
+    return str(int(truth(cell)))
+
+
+def _or_nothing(read: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda cell: read(cell) if cell.strip() else ""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """What a column holds: how a cell is read, in words, and whether it has to be there."""
+
+    read: Callable[[str], str]
+    words: str
+    needed: bool = True
+
+
+_READERS = _Column(_between(whole_number, 0, SLOTS), f"readers, 0 to {SLOTS}")
+_YES = "0 or 1 (or True or False)"
+_NODULES = {
+    "id": _Column(_id, "an id"),
+    "patient_id": _Column(_text, "a patient's id"),
+    "manufacturer": _Column(_text, "a site"),
+    "pixel_spacing_mm": _Column(_between(real_number, 0.01, 10), "mm, 0.01 to 10"),
+    "n_readers": _READERS,
+    "cluster_over_four": _Column(_flag, _YES, False),
+    "contrast": _Column(_or_nothing(_flag), f"{_YES} or nothing", False),
+    "z_mm": _Column(_or_nothing(_between(real_number, -1e5, 1e5)), "mm or nothing", False),
+    "malignancy_mean": _Column(
+        _or_nothing(_between(real_number, 1, 5)), "1 to 5 or nothing", False
+    ),
+}
+_SLOTS = {
+    "id": _NODULES["id"],
+    "slot": _Column(_between(whole_number, 1, SLOTS), f"a slot, 1 to {SLOTS}"),
+    "outlined_on_slice": _Column(_flag, _YES),
+}
 
 
 @dataclass(frozen=True)
@@ -82,23 +148,30 @@ def read_nodules_npz(folder: str | Path) -> NodulesNpz:
         Arrays and table.
 
     Raises:
-        FileNotFoundError: if one of the files is missing.
-        ValueError: naming the file that does not fit.
+        MissingFileError: if one of the files is missing.
+        UsageError: naming the file that does not fit, or the column, row and value.
     """
     folder = Path(folder)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
-        raise FileNotFoundError(f"No {', '.join(missing)} in {folder}, expected {list(FILES)}.")
-    rows = _table(folder / "nodules.csv", _COLUMNS)
+        raise MissingFileError(f"No {', '.join(missing)} in {folder}, expected {list(FILES)}.")
+    rows = _table(folder / "nodules.csv", _NODULES)
     ids = [row["id"] for row in rows]
+    if len(set(ids)) < len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise UsageError(f"nodules.csv: the id {twice!r} comes twice, expected it once.")
     hu = _array(folder / "images.npz", "hu", ids)
     bits = _array(folder / "masks.npz", "reader_bits", ids)
     if hu.shape != bits.shape or hu.ndim != 3:
-        raise ValueError(
+        raise UsageError(
             f"masks.npz has the shape {bits.shape}, expected that of images.npz, {hu.shape}."
         )
     if hu.dtype != np.int16 or bits.dtype != np.uint8:
-        raise ValueError(f"the arrays are {hu.dtype} and {bits.dtype}, expected int16 and uint8.")
+        raise UsageError(
+            f"images.npz holds {hu.dtype} and masks.npz {bits.dtype}, expected int16 and uint8."
+        )
+    if bits.max(initial=0) >= 1 << SLOTS:
+        raise UsageError(f"masks.npz has bits above the {SLOTS} slots: expected values 0 to 15.")
     return NodulesNpz(hu, bits, _states(folder / "annotations.csv", ids), rows)
 
 
@@ -218,7 +291,7 @@ class LidcNodules(Dataset[dict[str, Any]]):
             for index, row in enumerate(self.nodules.rows)
             if (not place or place[row["patient_id"]] in wanted)
             and (sites is None or row["manufacturer"] in sites)
-            and (over_four == "keep" or row.get("cluster_over_four", "0") != "1")
+            and (over_four == "keep" or row.get("cluster_over_four", "0") == "0")
         ]
         if not self.indices:
             raise ValueError(f"no nodule is left in {'+'.join(wanted)}, fold {fold}, {sites}.")
@@ -262,34 +335,68 @@ class LidcNodules(Dataset[dict[str, Any]]):
         return self.nodules.arrays(index, self.majority), self.facts(index)
 
 
-def _table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        lacking = [name for name in columns if name not in (reader.fieldnames or ())]
-        if lacking:
-            raise ValueError(f"{path.name} has no column {lacking[0]!r}, expected {list(columns)}.")
-        return list(reader)
+def _table(path: Path, columns: Mapping[str, _Column]) -> list[dict[str, str]]:
+    """Read a table; a cell that is not what its column names is refused by column, row and value.
+
+    1, 1.0 and True are the same, as pandas and spreadsheets make one of the other.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            names = reader.fieldnames or ()
+            lacking = [k for k, column in columns.items() if column.needed and k not in names]
+            if lacking:
+                needed = [name for name, column in columns.items() if column.needed]
+                raise UsageError(
+                    f"{path.name} has no column {lacking[0]!r}, expected {needed}, parted by "
+                    "commas."
+                )
+            return [
+                _read_row(row, columns, f"{path.name}, line {reader.line_num}") for row in reader
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path.name} is no table in UTF-8 ({error}): save it as one.") from error
+
+
+def _read_row(row: dict[str, str], columns: Mapping[str, _Column], where: str) -> dict[str, str]:
+    if None in row or None in row.values():
+        raise UsageError(f"{where}: not as many cells as the first line has columns.")
+    for name, column in columns.items():
+        if name in row:
+            try:
+                row[name] = column.read(row[name])
+            except (ValueError, OverflowError):
+                text = f"{where}: {name} is {row[name]!r}, expected {column.words}."
+                raise UsageError(text) from None
+    return row
 
 
 def _array(path: Path, name: str, ids: Sequence[str]) -> NDArray[Any]:
-    with np.load(path, allow_pickle=False) as file:
-        for wanted in ("id", name):
-            if wanted not in file:
-                raise ValueError(f"{path.name} has no array {wanted!r}, expected id and {name}.")
-        if [str(number) for number in file["id"]] != list(ids):
-            raise ValueError(f"{path.name} has other ids, or another order, than nodules.csv.")
-        return np.asarray(file[name])
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > MAX_BYTES:
+            raise UsageError(f"{path.name} unpacks to {size} bytes, expected at most {MAX_BYTES}.")
+        with np.load(path, allow_pickle=False) as file:
+            for wanted in ("id", name):
+                if wanted not in file:
+                    raise UsageError(
+                        f"{path.name} has no array {wanted!r}, expected id and {name}."
+                    )
+            if [_id(str(number)) for number in file["id"].tolist()] != list(ids):
+                raise UsageError(f"{path.name} has other ids, or another order, than nodules.csv.")
+            return np.asarray(file[name])
+    except (zipfile.BadZipFile, EOFError, zlib.error, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{path.name} cannot be read ({error}): expected numpy's .npz.") from error
 
 
 def _states(path: Path, ids: Sequence[str]) -> NDArray[np.int8]:
     places = {name: index for index, name in enumerate(ids)}
     states = np.zeros((len(ids), SLOTS), np.int8)
-    for row in _table(path, ("id", "slot", "outlined_on_slice")):
-        slot = int(row["slot"])
-        if row["id"] not in places or not 1 <= slot <= SLOTS:
-            raise ValueError(
-                f"{path.name}: nodule {row['id']} slot {row['slot']}, expected an id of "
-                f"nodules.csv and a slot of 1 to {SLOTS}."
-            )
-        states[places[row["id"]], slot - 1] = 2 if row["outlined_on_slice"] == "1" else 1
+    for row in _table(path, _SLOTS):
+        if row["id"] not in places:
+            raise UsageError(f"{path.name}: nodules.csv has no nodule {row['id']}.")
+        states[places[row["id"]], int(row["slot"]) - 1] = 1 + int(row["outlined_on_slice"])
     return states

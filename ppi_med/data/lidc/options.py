@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-EXTRACTOR_VERSION = 1
+EXTRACTOR_VERSION = 2
 """Counted up whenever the same scan and options would give other patches."""
 
 

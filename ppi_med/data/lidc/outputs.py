@@ -39,7 +39,7 @@ def _manifest_row(row: dict[str, Any], options: PatchOptions) -> ManifestRow:
         name: str(row[name])
         for name in (
             *("nodule_id", "z_mm", "row0", "column0", "series_uid", "instance_uid", "model"),
-            *("kernel", "contrast", "contrast_agent", "votes", "votes_on_slice", "n_in_cluster"),
+            *("kernel", "contrast", "votes", "votes_on_slice", "n_in_cluster"),
             *("cluster_over_four", "padding_slice", "slice_thickness_mm", "union_px"),
             *("majority_px", "padding_px"),
         )

@@ -14,6 +14,8 @@ from ppi_med.data.lidc.nodules import Nodule
 from ppi_med.data.lidc.options import PatchOptions
 
 NOT_HERE = "the slice is not here"
+SPACING_TOLERANCE_MM = 0.002
+"""Between a slice's pixel spacing and the one that the database has for its scan."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,18 @@ class SliceFile:
         z_mm: its position.
         number: InstanceNumber, or `None`.
         instance: SOPInstanceUID.
+        shape: rows and columns.
+        spacing: mm between rows, between columns.
+        copies: further files of the same instance.
     """
 
     file: DicomFile
     z_mm: float
     number: int | None
     instance: str
+    shape: tuple[int, int]
+    spacing: tuple[float, ...]
+    copies: tuple[DicomFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ def make_plan(
         The plan. A slice that is missing is listed and the others are still cut.
     """
     plan = Plan()
-    finder = _Finder(slices, options)
+    finder = _Finder(scan, nodules, slices, options)
     wanted: dict[float, list[Wanted]] = {}
     for nodule in nodules:
         for item in _wanted(scan, nodule, finder, options):
@@ -98,12 +106,21 @@ def make_plan(
 
 
 class _Finder:
-    """Finds the slice at a position."""
+    """Finds the slice at a position, if it is the one that the outlines were drawn on."""
 
-    def __init__(self, slices: Sequence[SliceFile], options: PatchOptions) -> None:
+    def __init__(
+        self,
+        scan: Scan,
+        nodules: Sequence[Nodule],
+        slices: Sequence[SliceFile],
+        options: PatchOptions,
+    ) -> None:
         self.slices = sorted(slices, key=lambda s: (s.z_mm, s.number or 0, s.file.name))
         self.heights = np.array([s.z_mm for s in self.slices])
-        self.options = options
+        self.options, self.spacing = options, scan.pixel_spacing
+        drawn = [c for n in nodules for m in n.members for c in m.contours]
+        # Of the whole scan: one outline outside means that none belongs to these pixels.
+        self.box = contour_box(drawn) if drawn else (0, 0, 0, 0)
 
     def at(self, z_mm: float) -> SliceFile | str:
         """Return the slice, or why there is none."""
@@ -111,9 +128,23 @@ class _Finder:
         found = [self.slices[i] for i in np.flatnonzero(near)]
         if not found:
             return NOT_HERE
-        if len({s.instance for s in found}) == 1 or self.options.duplicates == "lower_instance":
-            return found[0]
-        return f"{len(found)} slices at this position, expected one (option duplicates)"
+        if len(found) > 1 and self.options.duplicates != "lower_instance":
+            return f"{len(found)} slices at this position, expected one (option duplicates)"
+        return self._problem(found[0]) or found[0]
+
+    def _problem(self, one: SliceFile) -> str:
+        """Return why outlines and pixels do not belong together, or ""."""
+        top, bottom, left, right = self.box
+        rows, columns = one.shape
+        if min(top, left) < 0 or bottom >= rows or right >= columns:
+            return (
+                f"the outlines reach rows {top} to {bottom} and columns {left} to {right}, outside "
+                f"the slice of {rows} x {columns} pixels"
+            )
+        if any(abs(mm - self.spacing) > SPACING_TOLERANCE_MM for mm in one.spacing):
+            shown = " x ".join(f"{mm:g}" for mm in one.spacing)
+            return f"its pixels are {shown} mm, those of the outlines {self.spacing:g} mm"
+        return ""
 
 
 def _wanted(scan: Scan, nodule: Nodule, finder: _Finder, options: PatchOptions) -> list[Wanted]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ppi_med.data.dicom.pixels import PixelError, read_slice
+from ppi_med.data.dicom.pseudonyms import dicom_uid
+from ppi_med.data.dicom.values import PADDING
 from ppi_med.data.lidc.annotations import RATINGS, Scan, open_database
 from ppi_med.data.lidc.cut import Patch, cut_patch, slice_hu
 from ppi_med.data.lidc.nodules import Nodule, find_nodules
@@ -19,6 +22,8 @@ from ppi_med.data.lidc.options import PatchOptions
 from ppi_med.data.lidc.plan import NOT_HERE, Plan, SliceFile, Wanted, make_plan
 from ppi_med.data.lidc.zarr_store import group_sizes, remove_group, write_patches
 from ppi_med.io import write_json
+
+NOTHING_THERE = "nothing was scanned where the readers drew"
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,6 @@ class SeriesFacts:
         model: of the scanner.
         kernel: of the reconstruction.
         contrast: whether the contrast tag is there.
-        contrast_agent: its text.
         spacing: mm between rows, between columns.
         step_mm: between slices.
     """
@@ -39,7 +43,6 @@ class SeriesFacts:
     model: str
     kernel: str
     contrast: bool
-    contrast_agent: str
     spacing: tuple[float, float]
     step_mm: float | None
 
@@ -78,7 +81,11 @@ class ScanTask:
     @property
     def input_hash(self) -> str:
         """Hash of the files as far as their directory shows them, the facts and the options."""
-        files = sorted((s.file.name, s.file.size, s.file.stamp, s.z_mm) for s in self.slices)
+        files = sorted(
+            (file.name, file.size, file.stamp, s.z_mm)
+            for s in self.slices
+            for file in (s.file, *s.copies)
+        )
         text = json.dumps([files, asdict(self.facts), self.options.hash])
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -142,8 +149,10 @@ def extract_scan(task: ScanTask) -> ScanRecord:
     except OSError as error:
         reason = f"{type(error).__name__}: {error.strerror or 'cannot be read or written'}."
     except Exception as error:  # one scan's fault must not end the run: it is reported by name
-        text = " ".join(str(error).split())[:200]
-        reason = f"unexpected {type(error).__name__}: {text} (please report it)."
+        # Not its message, which may quote a header.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        reason = f"unexpected {type(error).__name__} in {where} (please report it)."
     failed = ScanRecord(task.series_uid, "failed", slices_here=len(task.slices))
     failed.fail(reason)
     return failed
@@ -216,6 +225,9 @@ def _cut_all(
         try:
             found = read_slice(task.base, file.file)
             hu = slice_hu(found)
+            for copy in file.copies:
+                if not np.array_equal(slice_hu(read_slice(task.base, copy)), hu):
+                    raise ValueError(f"{1 + len(file.copies)} files of this slice differ")
         except (PixelError, ValueError) as error:
             reason = error.reason if isinstance(error, PixelError) else str(error)
             for item in wanted:
@@ -223,6 +235,10 @@ def _cut_all(
             continue
         for item in wanted:
             patch = cut_patch(hu, task.facts.spacing, item, task.options)
+            drawn = patch.hu[patch.union > 0]
+            if 2 * np.count_nonzero(drawn == PADDING) > drawn.size:
+                record.fail(NOTHING_THERE, item.nodule.nodule_id, item.z_mm)
+                continue
             patches.append((patch, _row(task, scan, file, found.sha256, item, patch)))
     return patches
 
@@ -237,7 +253,7 @@ def _row(
         "patient": scan.patient_id,
         "scan_id": scan.scan_id,
         "series_uid": scan.series_uid,
-        "instance_uid": file.instance,
+        "instance_uid": dicom_uid(file.instance),
         "nodule_id": nodule.nodule_id,
         "z_mm": wanted.z_mm,
         "row0": patch.origin[0],
@@ -251,7 +267,6 @@ def _row(
         "model": facts.model,
         "kernel": facts.kernel,
         "contrast": int(facts.contrast),
-        "contrast_agent": facts.contrast_agent,
         "label": _label(nodule, options),
         "votes": len(nodule.readers),
         "votes_on_slice": int((patch.state == 2).sum()),
@@ -263,7 +278,8 @@ def _row(
         "union_px": int(patch.union.sum()),
         "majority_px": int(patch.majority.sum()),
         "padding_px": patch.padding_px,
-        "source_file": file.file.name,
+        # Never the path, which may name a person.
+        "source_file": f"{scan.series_uid}/{dicom_uid(file.instance)}",
         "source_sha256": sha256,
     }
 

@@ -23,7 +23,7 @@ def slice_dataset(number: int, z: float, **changes: Any) -> Dataset:
         "PatientID": "SECRET-7",
         "PatientName": "Secret^Person",
         "Modality": "CT",
-        "Manufacturer": "ACME",
+        "Manufacturer": "SIEMENS",
         "ManufacturerModelName": "One",
         "InstanceNumber": number,
         "ImagePositionPatient": [-10.0, -20.0, z],

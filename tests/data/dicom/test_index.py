@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
+import sqlite3
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +26,7 @@ from ppi_med.data.dicom.store import HeaderStore
 from ppi_med.data.dicom.table import _cell, write_table
 from ppi_med.data.dicom.tree import DicomFile, FileProblem, walk_tree
 from ppi_med.data.dicom.volume import GeometryError, read_volume
+from ppi_med.io import exclusive
 
 from .files import slice_dataset, write_series, write_slice
 
@@ -41,7 +44,7 @@ def test_one_series(tmp_path: Path) -> None:
     assert (row["status"], row["slices"], row["step_mm"]) == ("volume", "3", "2.5")
     assert (row["spacing_row_mm"], row["spacing_column_mm"]) == ("0.7", "0.5")
     assert (row["plane"], row["gaps"], row["manufacturer"], row["contrast"]) == (
-        "axial", "0", "ACME", "0",
+        "axial", "0", "SIEMENS", "0",
     )  # fmt: skip
 
 
@@ -234,6 +237,82 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--output", str(tmp_path / "o"), "--find", token]) == 0
 
 
+def refused(call: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run the command; return its one line on standard error."""
+    capsys.readouterr()
+    assert main(call) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("index_dicom.py: ")
+    return line
+
+
+def test_the_machine_says_no_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path / "t", [0, 2.5, 5])
+    out = tmp_path / "o"
+    call = ["--source", str(tmp_path / "t"), "--output", str(out), "--quiet", "--workers", "1"]
+    out.write_text("a file")
+    assert "File exists" in refused(call, capsys)
+    out.unlink()
+    (tmp_path / "f").write_text("a file")
+    assert "Not a directory" in refused([*call[:3], str(tmp_path / "f" / "o")], capsys)
+    assert main(call) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with exclusive(out, "index"):
+        assert "Another index writes to" in refused(call, capsys)
+    for code in (errno.ENOSPC, errno.EROFS, errno.EIO):
+
+        def full(*_: Any, code: int = code) -> None:
+            raise OSError(code, os.strerror(code), "index.csv")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("ppi_med.io.os.replace", full)
+            assert os.strerror(code) in refused(call, capsys)
+        after = {path.name: path.read_bytes() for path in out.iterdir()}
+        assert {name: after[name] for name in ("index.csv", "errors.jsonl")} == {
+            name: before[name] for name in ("index.csv", "errors.jsonl")
+        }
+    with monkeypatch.context() as patch:
+        patch.setattr(HeaderStore, "add", lambda *_: (_ for _ in ()).throw(MemoryError))
+        (out / "headers.sqlite").unlink()
+        assert "not enough memory" in refused(call, capsys)
+
+
+@pytest.mark.parametrize("damage", ["no database", "a page", "cut off", "other tables"])
+def test_a_damaged_store_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    for k in range(40):
+        write_series(tmp_path / "t" / str(k), [0, 2.5, 5], SeriesInstanceUID=f"1.2.{k + 1}")
+    call = ["--source", str(tmp_path / "t"), "--output", str(tmp_path / "o"), "--quiet",
+            "--workers", "1"]  # fmt: skip
+    assert main(call) == 0
+    path = tmp_path / "o" / "headers.sqlite"
+    content = path.read_bytes()
+    if damage == "no database":
+        path.write_bytes(b"text" * 4000)
+    elif damage == "a page":
+        path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    elif damage == "cut off":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        path.unlink()
+        base = sqlite3.connect(path)
+        base.execute("CREATE TABLE files (path TEXT)")
+        base.commit()
+        base.close()
+    assert "headers.sqlite" in refused(call, capsys)
+    path.unlink()
+    assert main(call) == 0
+
+
+def test_find_needs_an_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["--output", str(tmp_path / "none"), "--find", "F-0123456789abcdef"]
+    assert "holds no headers.sqlite" in refused(call, capsys)
+    assert not (tmp_path / "none").exists()
+
+
 def test_parquet(tmp_path: Path) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     write_series(tmp_path / "t", [0, 2.5, 5])
@@ -315,6 +394,39 @@ def test_a_deadly_chunk_is_read_file_by_file(monkeypatch: pytest.MonkeyPatch) ->
 def test_unknown_scheduler() -> None:
     with pytest.raises(ValueError, match="scheduler is 'cluster'"):
         list(run_tasks(abs, [1], scheduler="cluster"))
+
+
+def test_what_shares_uids_is_said(tmp_path: Path) -> None:
+    """One series UID under three patients; one SOPInstanceUID in two series."""
+    for patient in "abc":
+        write_series(tmp_path / "t" / patient, [0, 2.5, 5], PatientID=patient)
+    other = {"SeriesInstanceUID": "1.2.9", "PatientID": "d"}
+    write_series(tmp_path / "t" / "d", [0, 2.5, 5], SOPInstanceUID="1.2.3.4", **other)
+    write_slice(tmp_path / "t" / "e.dcm", 1, 0, SOPInstanceUID="1.2.3.4",
+                SeriesInstanceUID="1.2.10")  # fmt: skip
+    summary = index_tree(tmp_path / "t", tmp_path / "o", scheduler="serial")
+    found = rows(summary.table)
+    same_series = [row for row in found if "a series of the same UID" in row["warnings"]]
+    same_instance = [row for row in found if "have a SOPInstanceUID of this" in row["warnings"]]
+    assert [row["slices"] for row in same_series] == ["3", "3", "3"]
+    assert len({row["patient"] for row in same_series}) == 3
+    assert len(same_instance) == 2
+
+
+def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
+    full = {"FrameOfReferenceUID": "1.2.3"}
+    write_series(tmp_path / "full", [0, 2.5, 5], **full, SeriesInstanceUID="1.2.1")
+    write_series(tmp_path / "lacking", [0, 2.5, 5], SeriesInstanceUID="1.2.2")
+    for k, name in enumerate(("A^B", "A^B", "C^D")):
+        write_slice(tmp_path / "two" / f"{k}.dcm", k, 2.5 * k, PatientName=name, **full)
+    found = {}
+    for name in ("full", "lacking", "two"):
+        summary = index_tree(tmp_path / name, tmp_path / "o" / name, scheduler="serial")
+        (found[name],) = rows(summary.table)
+    assert {row["status"] for row in found.values()} == {"volume"}
+    assert found["full"]["warnings"] == ""
+    assert "exported: it lacks FrameOfReferenceUID." in found["lacking"]["warnings"]
+    assert "differ in PatientName, PatientBirthDate" in found["two"]["warnings"]
 
 
 def test_summary_is_json(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def write_scans(root: Path, *, skip: tuple[float, ...] = ()) -> Path:
                 continue
             dataset = slice_dataset(
                 number, z, SeriesInstanceUID=series, PatientID=f"hospital-{k}", Rows=SIZE,
-                Columns=SIZE, PixelSpacing=[0.5, 0.5], Manufacturer=["ACME", "<b>Other"][k],
+                Columns=SIZE, PixelSpacing=[0.5, 0.5], Manufacturer=["SIEMENS", "<b>Other"][k],
             )  # fmt: skip
             dataset.PixelData = stored(k, number).tobytes()
             dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

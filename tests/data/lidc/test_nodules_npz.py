@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ppi_med.data.lidc.nodules_npz import LidcNodules, nodule_splits, read_nodules_npz
+from ppi_med.errors import UsageError
 
 
 @pytest.fixture
@@ -108,8 +109,121 @@ def test_files_that_do_not_fit(folder: Path) -> None:
         read_nodules_npz(folder)
     (folder / "annotations.csv").write_text("id,slot,outlined_on_slice\n0,5,1\n")
     np.savez(folder / "masks.npz", id=np.arange(12), reader_bits=bits)
-    with pytest.raises(ValueError, match="slot 5, expected"):
+    with pytest.raises(ValueError, match="line 2: slot is '5', expected a slot, 1 to 4"):
         read_nodules_npz(folder)
     (folder / "masks.npz").unlink()
     with pytest.raises(FileNotFoundError, match=r"No masks\.npz"):
+        read_nodules_npz(folder)
+
+
+def written(folder: Path, name: str, column: str, values: list[str]) -> None:
+    """Write values into the first rows of a column."""
+    with (folder / name).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row, value in zip(rows, values, strict=False):
+        row[column] = value
+    with (folder / name).open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+YES, NO = ("1", "1.0", "True", "TRUE", " true "), ("0", "0.0", "False", "FALSE", " 0 ")
+
+
+def test_tables_that_went_through_pandas(folder: Path) -> None:
+    plain = [LidcNodules(folder)[k] for k in range(11)]
+    written(folder, "nodules.csv", "cluster_over_four", [*NO, *NO, "0", *YES[-1:]])
+    written(folder, "nodules.csv", "n_readers", ["2.0", "3.0"] * 6)
+    written(folder, "annotations.csv", "slot", ["1.0", "3.0", "1.0", "2.0", "3.0"] * 6)
+    written(
+        folder, "annotations.csv", "outlined_on_slice", ["True", "1.0", "TRUE", "False", "1"] * 6
+    )
+    for name in ("nodules.csv", "annotations.csv"):
+        with (folder / name).open(newline="") as stream:
+            ids = [f"{row['id']}.0" for row in csv.DictReader(stream)]
+        written(folder, name, "id", ids)
+    dataset = LidcNodules(folder)
+    assert len(dataset) == 11
+    for k, item in enumerate(plain):
+        assert item["volume_id"] == dataset[k]["volume_id"]
+        assert item["label"] == dataset[k]["label"]
+        assert (item["state"] == dataset[k]["state"]).all()
+    for yes in YES:
+        written(folder, "nodules.csv", "cluster_over_four", [yes])
+        assert len(LidcNodules(folder)) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [
+        ("nodules.csv", "cluster_over_four", "2"),
+        ("nodules.csv", "cluster_over_four", "yes"),
+        ("nodules.csv", "cluster_over_four", ""),
+        ("nodules.csv", "cluster_over_four", "nan"),
+        ("nodules.csv", "n_readers", "5"),
+        ("nodules.csv", "n_readers", "-1"),
+        ("nodules.csv", "n_readers", "2.5"),
+        ("nodules.csv", "n_readers", "three"),
+        ("nodules.csv", "n_readers", "1e999"),
+        ("nodules.csv", "pixel_spacing_mm", "0"),
+        ("nodules.csv", "pixel_spacing_mm", "-0.7"),
+        ("nodules.csv", "pixel_spacing_mm", "nan"),
+        ("nodules.csv", "pixel_spacing_mm", "inf"),
+        ("nodules.csv", "pixel_spacing_mm", "0,7"),
+        ("nodules.csv", "patient_id", " "),
+        ("nodules.csv", "manufacturer", ""),
+        ("nodules.csv", "id", ""),
+        ("annotations.csv", "slot", "0"),
+        ("annotations.csv", "slot", "1.5"),
+        ("annotations.csv", "outlined_on_slice", "maybe"),
+        ("annotations.csv", "outlined_on_slice", ""),
+    ],
+)
+def test_a_cell_is_refused_by_column_row_and_value(
+    folder: Path, name: str, column: str, value: str
+) -> None:
+    written(folder, name, column, [{"patient_id": "p0"}.get(column, "1"), value])
+    if column in ("cluster_over_four", "n_readers", "outlined_on_slice"):
+        written(folder, name, column, ["0" if column == "cluster_over_four" else "1", value])
+    with pytest.raises(UsageError) as caught:
+        read_nodules_npz(folder)
+    text = str(caught.value)
+    assert f"{name}, line 3: {column} is {value!r}, expected" in text
+
+
+def test_other_files_are_named(folder: Path) -> None:
+    text = (folder / "nodules.csv").read_text()
+    for content, words in (
+        (text.encode("utf-16"), "nodules.csv is no table in UTF-8"),
+        (text.replace(",", ";").encode(), "nodules.csv has no column 'id'"),
+        (text.replace("p0,A", "p0,A,B").encode(), "line 2: not as many cells"),
+        (text.replace("\n1,", "\n0,").encode(), "the id '0' comes twice"),
+    ):
+        (folder / "nodules.csv").write_bytes(content)
+        with pytest.raises(UsageError, match=words):
+            read_nodules_npz(folder)
+    (folder / "nodules.csv").write_text(text)
+    sound = (folder / "images.npz").read_bytes()
+    for content in (b"", b"text", sound[: len(sound) // 2]):
+        (folder / "images.npz").write_bytes(content)
+        with pytest.raises(UsageError, match=r"images\.npz cannot be read"):
+            read_nodules_npz(folder)
+    hu = np.zeros((12, 31, 31))
+    np.savez(folder / "images.npz", id=np.arange(12), hu=hu)
+    with pytest.raises(UsageError, match=r"images\.npz holds float64"):
+        read_nodules_npz(folder)
+    np.savez(folder / "images.npz", id=np.arange(12.0), hu=hu.astype(np.int16))
+    assert len(read_nodules_npz(folder).rows) == 12
+    np.savez(folder / "masks.npz", id=np.arange(12), reader_bits=hu.astype(np.uint8) + 16)
+    with pytest.raises(UsageError, match="bits above the 4 slots"):
+        read_nodules_npz(folder)
+
+
+def test_a_size_is_known_before_memory_is_taken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ppi_med.data.lidc.nodules_npz.MAX_BYTES", 1000)
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(UsageError, match=r"images\.npz unpacks to \d+ bytes"):
         read_nodules_npz(folder)
