@@ -14,17 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ppi_med.saliency import (
-    LRP,
-    WBP,
-    GradCAM,
-    GradCAMPlusPlus,
-    Gradient,
-    GradientTimesInput,
-    IntegratedGradients,
-    Occlusion,
-    SmoothGrad,
-)
+from ppi_med.saliency import LRP, Gradient, by_name
 from ppi_med.saliency.lrp_composite import Composite
 from ppi_med.saliency.lrp_rules import AlphaBeta, Epsilon, Flat
 from ppi_med.torchvision_shim import ensure_torchvision
@@ -215,26 +205,26 @@ def groups(subject: Subject) -> dict[str, dict[str, Make]]:
     window = (subject.image[1] // 2, subject.image[2] // 2)
     found: dict[str, dict[str, Make]] = {
         "WBP": {
-            OURS: _ours(WBP()),
+            OURS: _ours(by_name("wbp")),
             "captum InputXGradient": _captum("InputXGradient"),
             "zennit Epsilon": epsilon,
         },
         "gradient": {
-            OURS: _ours(Gradient()),
+            OURS: _ours(by_name("gradient")),
             "captum Saliency": _captum("Saliency", abs=False),
             "zennit Gradient": _zennit("gradient", None),
         },
         "gradient x input": {
-            OURS: _ours(GradientTimesInput()),
+            OURS: _ours(by_name("gradient_x_input")),
             "captum InputXGradient": _captum("InputXGradient"),
         },
         "GradCAM": {
-            OURS: _ours(GradCAM()),
+            OURS: _ours(by_name("gradcam")),
             "captum LayerGradCam": _captum_gradcam,
             "grad-cam GradCAM": _grad_cam("GradCAM"),
         },
         "GradCAM++": {
-            OURS: _ours(GradCAMPlusPlus(eps=1e-6)),
+            OURS: _ours(by_name("gradcam_plus_plus", eps=1e-6)),
             "grad-cam GradCAMPlusPlus": _grad_cam("GradCAMPlusPlus"),
         },
         "LRP epsilon": {
@@ -246,15 +236,15 @@ def groups(subject: Subject) -> dict[str, dict[str, Make]]:
             "zennit EpsilonPlusFlat": flat,
         },
         "integrated gradients": {
-            OURS: _ours(IntegratedGradients(STEPS)),
+            OURS: _ours(by_name("integrated_gradients", steps=STEPS)),
             "captum IntegratedGradients": _captum("IntegratedGradients", n_steps=STEPS),
         },
         "SmoothGrad": {
-            OURS: _ours(SmoothGrad(samples=SAMPLES, noise=NOISE)),
+            OURS: _ours(by_name("smoothgrad", method=Gradient(), samples=SAMPLES, noise=NOISE)),
             "captum NoiseTunnel": _captum_smoothgrad,
         },
         "occlusion": {
-            OURS: _ours(Occlusion(window, window)),
+            OURS: _ours(by_name("occlusion", window=window, stride=window)),
             "captum Occlusion": _captum(
                 "Occlusion", sliding_window_shapes=(3, *window), strides=(3, *window)
             ),

@@ -16,19 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ppi_med.networks import MultiViewClassifier
-from ppi_med.saliency import (
-    LRP,
-    WBP,
-    GradCAM,
-    GradCAMPlusPlus,
-    Gradient,
-    GradientTimesInput,
-    IntegratedGradients,
-    Occlusion,
-    SaliencyMethod,
-    SmoothGrad,
-)
-from ppi_med.saliency.lrp_composite import epsilon_plus_flat
+from ppi_med.saliency import Gradient, SaliencyMethod, by_name
 from ppi_med.torchvision_shim import ensure_torchvision
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,16 +24,22 @@ RECORDS = ROOT / "results" / "saliency_benchmark"
 STEPS, SAMPLES = 8, 4  # those of the benchmark
 # The method, and its group in the benchmark.
 METHODS: dict[str, tuple[SaliencyMethod, str]] = {
-    "`WBP`": (WBP(), "WBP"),
-    "`Gradient`": (Gradient(), "gradient"),
-    "`GradientTimesInput`": (GradientTimesInput(), "gradient x input"),
-    "`GradCAM`": (GradCAM(), "GradCAM"),
-    "`GradCAMPlusPlus`": (GradCAMPlusPlus(), "GradCAM++"),
-    "`LRP`, epsilon": (LRP(), "LRP epsilon"),
-    "`LRP`, z+ and flat": (LRP(epsilon_plus_flat()), "LRP epsilon plus flat"),
-    f"`IntegratedGradients({STEPS})`": (IntegratedGradients(STEPS), "integrated gradients"),
-    f"`SmoothGrad(samples={SAMPLES})`": (SmoothGrad(samples=SAMPLES), "SmoothGrad"),
-    "`Occlusion`, window half a side": (Occlusion(32, 32), "occlusion"),
+    "`WBP`": (by_name("wbp"), "WBP"),
+    "`Gradient`": (by_name("gradient"), "gradient"),
+    "`GradientTimesInput`": (by_name("gradient_x_input"), "gradient x input"),
+    "`GradCAM`": (by_name("gradcam"), "GradCAM"),
+    "`GradCAMPlusPlus`": (by_name("gradcam_plus_plus"), "GradCAM++"),
+    "`LRP`, epsilon": (by_name("lrp_epsilon"), "LRP epsilon"),
+    "`LRP`, z+ and flat": (by_name("lrp_epsilon_plus_flat"), "LRP epsilon plus flat"),
+    f"`IntegratedGradients({STEPS})`": (
+        by_name("integrated_gradients", steps=STEPS),
+        "integrated gradients",
+    ),
+    f"`SmoothGrad(samples={SAMPLES})`": (
+        by_name("smoothgrad", method=Gradient(), samples=SAMPLES),
+        "SmoothGrad",
+    ),
+    "`Occlusion`, window half a side": (by_name("occlusion", window=32, stride=32), "occlusion"),
 }
 SIDE = 64
 

@@ -30,8 +30,7 @@ from ppi_med.intervention import (
     WarmUpWeight,
     Weight,
 )
-from ppi_med.saliency import LRP, WBP, GradCAM, Gradient, SaliencyMethod
-from ppi_med.saliency.lrp_composite import epsilon_plus
+from ppi_med.saliency import SaliencyMethod, by_name
 
 
 class PlainTraining:
@@ -61,11 +60,11 @@ _MASKS: dict[str, Callable[..., Mask]] = {
 # As printed: x* and x' masked by each image's own and another's map, content removed by zero.
 _PRINTED = {f"ppi_wbp_{mask}": mask for mask in _MASKS}
 # The same with the map of each method; which mask is an option.
-_MAPS: dict[str, Callable[[int | None], SaliencyMethod]] = {
-    "ppi_gradient": lambda _: Gradient("absolute"),
-    "ppi_lrp": lambda _: LRP(epsilon_plus()),
-    "ppi_gradcam": lambda slice_axis: GradCAM(slice_axis=slice_axis),
-    "ppi_wbp": lambda _: WBP(),
+_MAPS = {
+    "ppi_gradient": "gradient_absolute",
+    "ppi_lrp": "lrp_epsilon_plus",
+    "ppi_gradcam": "gradcam",
+    "ppi_wbp": "wbp",
 }
 # Controls: the area and shape of the shared place, but at a random place; no L_con.
 _CONTROLS = {"random_mask": "zero", "random_exchange": "exchange"}
@@ -179,7 +178,8 @@ def training_method(
     saliency: SaliencyMethod | None = None
     if name in _PRINTED or name in _MAPS:
         if name in _MAPS:
-            saliency = _MAPS[name](slice_axis)
+            options = {"slice_axis": slice_axis} if name == "ppi_gradcam" else {}
+            saliency = by_name(_MAPS[name], **options)
         chosen = _mask(_PRINTED.get(name, mask), mask_options if name in _MAPS else None)
         terms = {**common, "mask": chosen, "fill": fill, "pairing": pairing}
     elif name in _CONTROLS:

@@ -10,6 +10,7 @@
 - ``symmetry``: any method averaged over flips and turns; ``copies``: what it shares with
   SmoothGrad.
 - ``norm_derivatives``: batch and instance normalisation where torch's own backward is wrong.
+- ``names``: every method by its name.
 - ``target``, ``isolation``, ``location``: score selection, no trace left, naming a module.
 """
 
@@ -19,6 +20,7 @@ from ppi_med.saliency.gradcam import GradCAM, GradCAMPlusPlus
 from ppi_med.saliency.gradient import Gradient, GradientTimesInput
 from ppi_med.saliency.integrated_gradients import IntegratedGradients
 from ppi_med.saliency.lrp import LRP
+from ppi_med.saliency.names import METHODS, by_name
 from ppi_med.saliency.norm_derivatives import norm_derivatives
 from ppi_med.saliency.occlusion import Occlusion
 from ppi_med.saliency.primitives import UnsupportedOperationError
@@ -29,6 +31,7 @@ from ppi_med.saliency.wbp import WBP
 
 __all__ = [
     "LRP",
+    "METHODS",
     "WBP",
     "Completeness",
     "GradCAM",
@@ -43,6 +46,7 @@ __all__ = [
     "SymmetryMean",
     "Target",
     "UnsupportedOperationError",
+    "by_name",
     "norm_derivatives",
     "primary_logits",
     "target_scores",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,49 +11,19 @@ from torch import Tensor
 from ppi_med.errors import UsageError
 from ppi_med.evaluation.faithfulness import random_values
 from ppi_med.evaluation.measures import MapMethod
-from ppi_med.saliency import (
-    LRP,
-    WBP,
-    GradCAM,
-    GradCAMPlusPlus,
-    Gradient,
-    GradientTimesInput,
-    IntegratedGradients,
-    Occlusion,
-    SmoothGrad,
-)
-from ppi_med.saliency.lrp_composite import (
-    epsilon_alpha2_beta1,
-    epsilon_gamma_box,
-    epsilon_plus_flat,
-)
-from ppi_med.saliency.lrp_rules import Gamma
+from ppi_med.saliency import by_name
 
 REFERENCE = "wbp"
 # Least and largest value that a channel of a prepared image can have.
 Range = tuple[list[float], list[float]]
 
-_METHODS: dict[str, Callable[[Range], MapMethod]] = {
-    REFERENCE: lambda _: WBP(),
-    "gradient": lambda _: Gradient(),
-    "gradient_absolute": lambda _: Gradient("absolute"),
-    "gradient_x_input": lambda _: GradientTimesInput(),
-    "integrated_gradients": lambda _: IntegratedGradients(16),
-    "smoothgrad": lambda _: SmoothGrad(Gradient("absolute"), samples=16),
-    "gradcam": lambda _: GradCAM(),
-    "gradcam_plus_plus": lambda _: GradCAMPlusPlus(),
-    "lrp_epsilon": lambda _: LRP(),
-    "lrp_gamma": lambda _: LRP(Gamma()),
-    "lrp_alpha2_beta1": lambda _: LRP(epsilon_alpha2_beta1()),
-    "lrp_epsilon_plus_flat": lambda _: LRP(epsilon_plus_flat()),
-    "lrp_epsilon_gamma_box": lambda bounds: LRP(epsilon_gamma_box(*bounds)),
-    "occlusion": lambda _: Occlusion(window=56, stride=28),
-    "random": lambda _: random_map,
-    "centre": lambda _: centre_map,
-    "edges": lambda _: edge_map,
-}
 CONTROLS = ("random", "centre", "edges")
-METHODS = tuple(_METHODS)
+METHODS = (
+    *(REFERENCE, "gradient", "gradient_absolute", "gradient_x_input", "integrated_gradients"),
+    *("smoothgrad", "gradcam", "gradcam_plus_plus", "lrp_epsilon", "lrp_gamma"),
+    *("lrp_alpha2_beta1", "lrp_epsilon_plus_flat", "lrp_epsilon_gamma_box", "occlusion"),
+    *CONTROLS,
+)
 
 
 def map_method(name: str, bounds: Range) -> MapMethod:
@@ -71,9 +40,17 @@ def map_method(name: str, bounds: Range) -> MapMethod:
         >>> type(map_method("wbp", ([0.0], [1.0]))).__name__
         'WBP'
     """
-    if name not in _METHODS:
+    if name not in METHODS:
         raise UsageError(f"There is no method {name!r}: choose from {', '.join(METHODS)}.")
-    return _METHODS[name](bounds)
+    controls = dict(zip(CONTROLS, (random_map, centre_map, edge_map), strict=True))
+    if name in controls:
+        return controls[name]
+    low, high = bounds
+    options: dict[str, dict[str, Any]] = {
+        "lrp_epsilon_gamma_box": {"low": low, "high": high},
+        "occlusion": {"window": 56, "stride": 28},
+    }
+    return by_name(name, **options.get(name, {}))
 
 
 def random_map(network: Any, image: Tensor, target: Tensor) -> Tensor:
