@@ -9,6 +9,7 @@ from ppi_med.places.judge import Verdict, constancy, judge_place
 from ppi_med.places.probe import exchange_effect
 from ppi_med.places.search import Place, Search, SearchSettings, search
 from ppi_med.places.stack import ImageStack, Partners, exchanged
+from ppi_med.places.texture import Texture, smoothed, texture
 
 __all__ = [
     "ImageStack",
@@ -16,6 +17,7 @@ __all__ = [
     "Place",
     "Search",
     "SearchSettings",
+    "Texture",
     "Verdict",
     "constancy",
     "difference_map",
@@ -23,5 +25,7 @@ __all__ = [
     "exchanged",
     "judge_place",
     "search",
+    "smoothed",
+    "texture",
     "top_place",
 ]

@@ -128,7 +128,8 @@ def discriminant(train: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Te
         classes: K.
 
     Returns:
-        Weights ``(D, K)`` and offsets ``(K,)`` of the scores; for two classes one column.
+        Weights ``(D, K)`` and offsets ``(K,)`` of the scores, each against the mean of all classes
+        (what all scores share would tell none apart); for two classes one column.
     """
     means = torch.stack(
         [
@@ -145,7 +146,7 @@ def discriminant(train: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Te
     offsets = -0.5 * (weights * means.T).sum(0)
     if classes == 2:
         return weights[:, 1:] - weights[:, :1], offsets[1:] - offsets[:1]
-    return weights, offsets
+    return weights - weights.mean(1, keepdim=True), offsets - offsets.mean()
 
 
 def judge_place(train: ImageStack, validation: ImageStack, place: Tensor) -> Verdict:

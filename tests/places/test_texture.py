@@ -1,0 +1,88 @@
+"""The texture of the whole image: planted, absent, or of one place only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ppi_med.places import ImageStack, smoothed, texture
+from ppi_med.places.texture import SILENT, THRESHOLD
+
+
+def stack_of(image: Tensor, label: Tensor, patient: Tensor | None = None) -> ImageStack:
+    index = torch.arange(len(image))
+    return ImageStack(image, label, index, torch.zeros_like(index), patient)
+
+
+def scenes(count: int, side: int = 64, seed: int = 0) -> Tensor:
+    """Smooth scenes under fine noise, one device for all."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = smoothed(torch.randn(count, 1, side, side, generator=generator), 6.0) * 20
+    return coarse + 0.3 * torch.randn(count, 1, side, side, generator=generator)
+
+
+LABEL = torch.arange(120) % 2
+
+
+def test_a_sharper_device_for_one_class_is_found_and_its_smoothing() -> None:
+    image = scenes(120)
+    image[LABEL == 1] = smoothed(image[LABEL == 1], 0.7)
+    found = texture(stack_of(image, LABEL))
+    assert found.shortcut
+    assert found.median > 0.95
+    assert found.sigma is not None
+    assert found.left[found.sigma] < SILENT
+    weaker = [sigma for sigma in found.left if 0 < sigma < found.sigma]
+    assert all(found.left[sigma] >= SILENT for sigma in weaker)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_alarm_without_a_device(seed: int) -> None:
+    found = texture(stack_of(scenes(120, seed=seed), LABEL))
+    assert not found.shortcut
+    assert found.sigma is None
+    assert found.median < 0.65
+
+
+def test_no_alarm_where_the_detail_is_a_lesions() -> None:
+    image = scenes(120)
+    rough = 3 * torch.randn(60, 1, 20, 20, generator=torch.Generator().manual_seed(9))
+    image[LABEL == 1, :, 22:42, 22:42] += rough
+    found = texture(stack_of(image, LABEL))
+    assert found.cells.max() > 0.95
+    assert not found.shortcut
+
+
+def test_images_of_a_patient_are_in_one_fold() -> None:
+    """Three images of a patient share a texture of their own: it must not tell their class."""
+    patient = torch.arange(40).repeat_interleave(3)
+    label = patient % 2
+    own = torch.rand(40, generator=torch.Generator().manual_seed(1)) * 4
+    noise = torch.randn(120, 1, 32, 32, generator=torch.Generator().manual_seed(2))
+    image = noise * (0.5 + own[patient]).view(-1, 1, 1, 1)
+    assert texture(stack_of(image, label, patient)).median < THRESHOLD
+
+
+def test_three_classes_and_channels() -> None:
+    label = torch.arange(150) % 3
+    image = scenes(150, 32).repeat(1, 3, 1, 1)
+    image[label == 2] *= 3.0
+    assert texture(stack_of(image, label)).median > 0.6
+    assert texture(stack_of(scenes(150, 32), label)).median < 0.65
+
+
+def test_volumes_are_judged_by_their_means() -> None:
+    unit = torch.arange(30).repeat_interleave(4)
+    label, position = unit % 2, torch.arange(120) % 4
+    image = scenes(120, 32)
+    image[label == 1] = smoothed(image[label == 1], 0.7)
+    found = texture(ImageStack(image, label, unit, position))
+    assert found.median > 0.95
+
+
+def test_smoothing_keeps_a_constant_image_and_nothing_is_done_for_zero() -> None:
+    image = torch.full((2, 3, 9, 7), 4.0)
+    np.testing.assert_allclose(smoothed(image, 2.0), image, rtol=1e-6)
+    assert smoothed(image, 0.0) is image
