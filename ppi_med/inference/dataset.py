@@ -10,12 +10,10 @@ import torch
 from torch.utils.data import Dataset
 
 from ppi_med.data.oct.options import ReadOptions
-from ppi_med.data.oct.sources import Source
+from ppi_med.data.oct.registry import Source
+from ppi_med.data.oct.volume import fault_of
 from ppi_med.inference.ga import volume_tensor
 from ppi_med.inference.volumes import LoadedVolume, output_names, read_volumes
-
-FAULTS = (ValueError, OSError, RuntimeError, MemoryError)
-"""What a single file can cause: it is reported, and the next one is read."""
 
 
 @dataclass
@@ -70,14 +68,13 @@ class OctFiles(Dataset[SourceItem]):
         transform: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         options: ReadOptions | Mapping[str, Any] | None = None,
     ) -> None:
-        from ppi_med.data.oct.transforms import read_options
-
         self.data = list(data)
         self.names = output_names(self.data)
         self.transform = transform
-        if isinstance(options, Mapping):
-            options = {name: value for name, value in options.items() if value is not None}
-        self.options = read_options(options)
+        if not isinstance(options, ReadOptions):
+            known = {k: v for k, v in (options or {}).items() if v is not None}
+            options = ReadOptions(**known)
+        self.options = options
 
     def __len__(self) -> int:
         return len(self.data)
@@ -89,9 +86,9 @@ class OctFiles(Dataset[SourceItem]):
             for volume in read_volumes(source, self.options, item.name):
                 ready = self.transform({"image": volume_tensor(volume)})
                 item.volumes.append(VolumeItem(volume, ready["image"], ready["positions"]))
-        except FAULTS as error:
+        except BaseException as error:  # a file's fault, of whatever kind, is its own
+            item.error = fault_of(error)
             item.volumes.clear()
-            item.error = reason(error)
         return item
 
 
@@ -104,19 +101,3 @@ def single_item(items: Sequence[SourceItem]) -> SourceItem:
     if len(items) != 1:
         raise ValueError(f"got a batch of {len(items)} sources, expected batch_size 1.")
     return items[0]
-
-
-def reason(error: BaseException) -> str:
-    r"""Return an error as one line, without the file's name that the report states anyway.
-
-    Examples:
-        >>> reason(RuntimeError("no\nmore"))
-        'RuntimeError: no more'
-    """
-    own = getattr(error, "reason", None)
-    if isinstance(own, str):
-        return own
-    if isinstance(error, MemoryError):
-        return "not enough memory."
-    text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

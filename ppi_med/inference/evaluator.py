@@ -12,7 +12,8 @@ from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
 from torch import nn
 
-from ppi_med.inference.dataset import FAULTS, SourceItem, VolumeItem, reason
+from ppi_med.data.oct.volume import fault_of
+from ppi_med.inference.dataset import SourceItem, VolumeItem
 from ppi_med.inference.explain import VolumeExplanation, explain_volume
 from ppi_med.inference.ga import GaResult, NetworkInfo, make_result, method_name
 from ppi_med.inference.identity import network_hash
@@ -84,8 +85,8 @@ def infer_iteration(engine: SupervisedEvaluator, batch: SourceItem) -> SourceOut
         for item in batch.volumes:
             with engine.mode(engine.network):
                 output.results.append(_infer(engine, item))
-    except FAULTS as error:
-        output.error = reason(error)
+    except BaseException as error:  # a file's fault, of whatever kind, is its own
+        output.error = fault_of(error)
     engine.fire_event(IterationEvents.FORWARD_COMPLETED)
     engine.fire_event(IterationEvents.MODEL_COMPLETED)
     return output

@@ -12,7 +12,7 @@ from typing import cast
 
 from ignite.engine import Engine, Events
 
-from ppi_med.inference.dataset import reason
+from ppi_med.data.oct.volume import fault_of
 from ppi_med.inference.evaluator import SourceOutput
 from ppi_med.inference.ga import GaResult
 from ppi_med.inference.outputs import write_outputs
@@ -110,8 +110,8 @@ class GaOutputs:
         for result in output.results:
             try:
                 self._add(output.source, result)
-            except OSError as error:
-                self._fail(output.source, f"its outputs cannot be written: {reason(error)}")
+            except BaseException as error:  # one volume's outputs, for whatever reason
+                self._fail(output.source, f"its outputs cannot be written: {fault_of(error)}")
         if output.error:
             self._fail(output.source, output.error)
         output.results = []  # the pixels and maps are not needed any more

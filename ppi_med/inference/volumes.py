@@ -10,17 +10,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ppi_med.data.oct.names import numbered_name, unique_names, volume_name
-from ppi_med.data.oct.nifti import read_nifti
 from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.prepare import prepare_volume
-from ppi_med.data.oct.registry import READERS, reader_for
-from ppi_med.data.oct.sources import Source, find_sources, make_source, natural_key
-from ppi_med.data.oct.stack import read_pictures
+from ppi_med.data.oct.registry import (
+    NIFTI,
+    NIFTI_SUFFIXES,
+    READERS,
+    Source,
+    is_nifti,
+    natural_key,
+    read_source,
+    reader_for,
+)
+from ppi_med.data.oct.sources import (
+    find_sources,
+    make_source,
+    numbered_name,
+    unique_names,
+    volume_name,
+)
 from ppi_med.data.oct.volume import Laterality, OctReadError, OctVolume, Spacing
 
-NIFTI = "nifti"
-_NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _NO_VOLUMES = "masks"
 
 
@@ -61,7 +71,7 @@ def find_inputs(paths: str | Path | Sequence[str | Path]) -> list[Source]:
     """List what is to be read below the paths, in natural order.
 
     A folder is searched as the conversion does it, and for NIfTI volumes besides; NIfTI files in a
-    folder named `masks` are passed over. What cannot be read (a missing path, an empty folder, a
+    folder named `masks` are skipped. What cannot be read (a missing path, an empty folder, a
     file of no known format) is listed too, without a reader, so that it is reported and not lost.
 
     Args:
@@ -72,7 +82,7 @@ def find_inputs(paths: str | Path | Sequence[str | Path]) -> list[Source]:
 
 
 def _sources(path: Path) -> list[Source]:
-    if _is_nifti(path) and path.is_file():
+    if is_nifti(path) and path.is_file():
         return [make_source(path, path.name, NIFTI, (path,))]
     if not path.is_dir():
         reader = (reader_for(path) or "") if path.exists() else ""
@@ -81,14 +91,10 @@ def _sources(path: Path) -> list[Source]:
     found += [
         make_source(file, file.relative_to(path).as_posix(), NIFTI, (file,))
         for file in path.rglob("*.nii*")
-        if _is_nifti(file) and not _is_aside(file.relative_to(path))
+        if is_nifti(file) and not _is_aside(file.relative_to(path))
     ]
     found.sort(key=lambda source: natural_key(source.relative))
     return found or [Source(path, path.resolve().name, "", ())]
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith(_NIFTI_SUFFIXES)
 
 
 def _is_aside(relative: Path) -> bool:
@@ -125,12 +131,7 @@ def read_volumes(
     options = options or ReadOptions()
     if not source.reader or source.fault:
         raise OctReadError(source.path, _why_no_reader(source))
-    if source.reader == NIFTI:
-        read = [_read_nifti(source.path)]
-    elif source.reader == "images" and source.files != (source.path,):
-        read = [read_pictures(source.path, source.files, colour=options.colour)]
-    else:
-        read = READERS[source.reader].load()(source.path, options)
+    read = read_source(source, options)
     name = name or _name(source)
     sha256 = source.sha256() if source.files and all(f.is_file() for f in source.files) else ""
     volumes = [load_volume(volume, options, volume_id=name) for volume in read]
@@ -180,28 +181,8 @@ def _why_no_reader(source: Source) -> str:
     if not source.path.exists():
         return "no such file or folder."
     suffixes = sorted({s for entry in READERS.values() for s in entry.suffixes})
-    known = ", ".join([*suffixes, *_NIFTI_SUFFIXES])
+    known = ", ".join([*suffixes, *NIFTI_SUFFIXES])
     return f"no reader for this kind of file, expected one of {known}."
-
-
-def _read_nifti(path: Path) -> OctVolume:
-    """Read a converted volume; other NIfTI files are refused unless they hold the same kind."""
-    try:
-        pixels, spacing = read_nifti(path)
-    except OSError:
-        raise
-    except Exception as error:  # nibabel raises whatever the bytes lead it to
-        text = " ".join(str(error).split())[:160]
-        raise OctReadError(
-            path, f"not a readable NIfTI volume ({type(error).__name__}: {text})."
-        ) from error
-    if pixels.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
-        raise OctReadError(
-            path,
-            f"the pixels are {pixels.dtype}, expected uint8 as the conversion writes them; "
-            "convert the original file.",
-        )
-    return OctVolume(np.ascontiguousarray(pixels), reader=NIFTI, source=path, spacing=spacing)
 
 
 def _name(source: Source) -> str:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ppi_med.data.oct.convert import convert_folder
+from ppi_med.data.oct.options import ConvertOptions
 from ppi_med.data.oct.transforms import AllSlicesd, LoadOctVolumed, NormalizeOctd
 from ppi_med.data.oct.volume import OctReadError
 from ppi_med.inference import infer_volume
@@ -35,7 +36,9 @@ def test_a_raw_file_gives_what_its_conversion_gives(
     tmp_path: Path, write_mat: Writer, network: MultiViewClassifier, width: int
 ) -> None:
     raw = write_mat(tmp_path / "raw" / "a.mat", retina(5, 16, width))
-    convert_folder(raw.parent, tmp_path / "set", pad_width=24, progress=False, workers=1)
+    convert_folder(
+        ConvertOptions.of(raw.parent, tmp_path / "set", pad_width=24, progress=False, workers=1)
+    )
     logit, weights = evaluated(network, tmp_path / "set" / "volumes" / "a.nii.gz")
     result = infer_volume(network, raw, size=(16, 24))
     assert result.logit == pytest.approx(logit, rel=1e-6, abs=1e-7)

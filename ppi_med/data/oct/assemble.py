@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ppi_med.data.manifest import GENERAL_NAMES, ManifestRow
-from ppi_med.data.oct.labels import Facts
-from ppi_med.data.oct.options import Policy
-from ppi_med.data.oct.patients import Patients
+from ppi_med.data.oct.labels import Facts, FactsError
+from ppi_med.data.oct.options import ConvertOptions, Policy
 from ppi_med.data.oct.report import Outcome
-from ppi_med.data.oct.volume import FROM_FILE, normal_laterality
+from ppi_med.data.oct.sources import eye_hint
+from ppi_med.data.oct.volume import FROM_FILE
 from ppi_med.data.oct.worker import RECORDS, Result, VolumeRecord
 
 
@@ -26,9 +25,22 @@ class _Seen:
 
 @dataclass
 class _State:
-    patients: Patients
-    eye_policy: Policy
-    subject_policy: Policy
+    """What is known so far.
+
+    Attributes:
+        options: of the conversion.
+        extra: further columns of the table.
+        claims: for each patient's (hashed) id in the files the subjects that the user names, each
+            with the source and where the user says so.
+        ordered: the first volume of each hash of pixels.
+        unordered: the same whatever the order of the B-scans.
+        rows: of the manifest.
+        outcomes: one a source.
+    """
+
+    options: ConvertOptions
+    extra: tuple[str, ...]
+    claims: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
     ordered: dict[str, _Seen] = field(default_factory=dict)
     unordered: dict[str, _Seen] = field(default_factory=dict)
     rows: list[ManifestRow] = field(default_factory=list)
@@ -40,40 +52,48 @@ class _RefusedError(Exception):
 
 
 def assemble(
-    results: Sequence[Result],
-    facts: Iterable[Facts],
-    output: Path,
-    extra: Sequence[str] = (),
-    *,
-    laterality_policy: Policy = "refuse",
-    subject_policy: Policy = "refuse",
+    results: Sequence[Result], options: ConvertOptions, extra: Sequence[str] = ()
 ) -> tuple[list[ManifestRow], list[Outcome]]:
-    """Join the results with the facts of the same sources, in their order.
+    """Join what was read with what table and pattern say of it, in the order of the sources.
 
-    A volume with the pixels of an earlier one is a duplicate and its files are removed; if subject,
-    eye or label differ between the two it is a contradiction and fails.
+    Each volume of a source gets the facts of its own eye. A volume with the pixels of an earlier
+    one is a duplicate and its files are removed; if subject, eye or label differ between the two
+    it is a contradiction and fails.
 
-    A source without a subject gets that of another one with the same patient's id. An id with two
+    A volume without a subject gets that of another one with the same patient's id. An id with two
     subjects is a contradiction: its volumes fail, or with `subject_policy="warn"` keep what the
     user says of each.
+
+    Args:
+        results: of the workers.
+        options: of the conversion.
+        extra: further columns of the table.
 
     Returns:
         The manifest's rows and the outcomes.
     """
-    told = list(zip(results, facts, strict=False))  # fewer results where the run was stopped
-    state = _State(Patients(told), laterality_policy, subject_policy)
-    for result, known in told:
-        _add(state, result, known, extra, output)
+    state = _State(options, tuple(extra))
+    for result in results:
+        _note_subjects(state, result)
+    for result in results:
+        _add(state, result)
     return state.rows, state.outcomes
 
 
-def _add(
-    state: _State,
-    result: Result,
-    facts: Facts,
-    extra: Sequence[str],
-    output: Path,
-) -> None:
+def _note_subjects(state: _State, result: Result) -> None:
+    """Note whose the user says the volumes with a patient's id are."""
+    for record in result.volumes:
+        try:
+            facts = result.facts.of(record.number, result.eyes)
+        except FactsError:
+            continue
+        if facts.subject and record.subject_key:
+            origin = facts.origin.get("subject", "the user")
+            claims = state.claims.setdefault(record.subject_key, {})
+            claims.setdefault(facts.subject, (result.relative, origin))
+
+
+def _add(state: _State, result: Result) -> None:
     if result.status in ("failed", "ignored"):
         state.outcomes.append(Outcome(result.relative, result.status, result.reason))
         return
@@ -81,31 +101,37 @@ def _add(
     warnings: list[str] = []
     provenance: dict[str, str] = {}
     reasons = list(result.refused)
+    lines: set[int] = set()
     duplicates = 0
     for record in result.volumes:
         try:
-            row = _row(state, result, record, facts, extra)
+            facts = result.facts.of(record.number, result.eyes)
+            lines.add(facts.line)
+            row = _row(state, result, record, facts)
             duplicate = _duplicate(state, result.relative, record, row)
-        except _RefusedError as refusal:
-            reasons.append(str(refusal))
-            _remove(output, record)
+        except (FactsError, _RefusedError) as refusal:
+            if str(refusal) not in reasons:
+                reasons.append(str(refusal))
+            _remove(state.options.output, record)
             continue
         if duplicate:
             duplicates += 1
             reasons.append(duplicate)
-            _remove(output, record)
+            _remove(state.options.output, record)
             continue
         again = state.unordered.setdefault(record.unordered_hash, _Seen(result.relative, row))
         if again.row is not row:
             text = f"has the B-scans of {again.relative} in another order."
-            row = _with_warning(row, text)
+            row = replace(row, warnings=(*row.warnings, text))
         state.ordered[record.ordered_hash] = _Seen(result.relative, row)
         kept.append(row)
         warnings += row.warnings
         provenance |= record.provenance | row.provenance
+    if not reasons:
+        warnings += _rows_left(result, lines)
     if len(kept) < len(result.volumes):
         # the record would let a re-run keep files that were removed here
-        (output / RECORDS / f"{result.base_id}.json").unlink(missing_ok=True)
+        (state.options.output / RECORDS / f"{result.name}.json").unlink(missing_ok=True)
     status = result.status
     if reasons:
         status = "duplicate" if duplicates == len(reasons) else "failed"  # type: ignore[assignment]
@@ -122,17 +148,24 @@ def _add(
     )
 
 
-def _row(
-    state: _State,
-    result: Result,
-    record: VolumeRecord,
-    facts: Facts,
-    extra: Sequence[str],
-) -> ManifestRow:
+def _rows_left(result: Result, lines: set[int]) -> list[str]:
+    """Return a sentence for each row of the table that names the source and no volume of it."""
+    rows = [*result.facts.rows, *(facts for _, facts in result.facts.numbered)]
+    return [
+        f"line {facts.line} of the table ({facts.eye or 'no eye'}) fits none of its volumes."
+        for facts in rows
+        if facts.line not in lines
+    ]
+
+
+def _row(state: _State, result: Result, record: VolumeRecord, facts: Facts) -> ManifestRow:
     provenance = {k: v for k, v in record.provenance.items() if not v.startswith(FROM_FILE)}
     provenance |= {name: facts.origin[name] for name in facts.origin if name != "eye"}
+    if len(result.eyes) > 1:
+        provenance["volume"] = f"rule: volume {record.number + 1} of {len(result.eyes)} in the file"
     warnings = list(record.warnings)
-    eye = _eye(result.relative, record, facts, state.eye_policy, provenance, warnings)
+    policy = state.options.laterality_policy
+    eye = _eye(result.relative, record, facts, policy, provenance, warnings)
     subject = _subject(state, record, facts, provenance, warnings)
     lateral, axial, between = record.spacing
     for name, value in (("subject", subject), ("eye", eye), ("label", facts.label)):
@@ -156,7 +189,7 @@ def _row(
         reader=record.reader,
         provenance={GENERAL_NAMES.get(name, name): text for name, text in provenance.items()},
         warnings=tuple(warnings),
-        extra={"eye": eye} | {name: facts.extra.get(name, "") for name in extra},
+        extra={"eye": eye} | {name: facts.extra.get(name, "") for name in state.extra},
     )
 
 
@@ -169,12 +202,15 @@ def _subject(
 ) -> str:
     """Return whose volume it is: by the user, else by the patient's id; "" where left open."""
     key = record.subject_key
-    told = state.patients.subjects(key)
-    if len(told) > 1:
+    claims = list(state.claims.get(key, {}).items())
+    if len(claims) > 1:
         # first what is said of this volume, then the first that contradicts it
-        told.sort(key=lambda statement: statement.subject != facts.subject)
-        text = f"the files have one patient's id, but {told[0]} and {told[1]}"
-        if state.subject_policy == "refuse":
+        claims.sort(key=lambda claim: claim[0] != facts.subject)
+        one, other = (
+            f"{origin} says {subject!r} of {relative}" for subject, (relative, origin) in claims[:2]
+        )
+        text = f"the files have one patient's id, but {one} and {other}"
+        if state.options.subject_policy == "refuse":
             raise _RefusedError(
                 f"{text}: whose is it? Correct one of them, or give --subject-policy warn if the "
                 "id in the files stands for several patients."
@@ -182,12 +218,13 @@ def _subject(
         warnings.append(f"{text}: {'kept as said' if facts.subject else 'subject left unknown'}.")
     if facts.subject or not key:
         return facts.subject
-    if len(told) > 1:
+    if len(claims) > 1:
         provenance["subject"] = "rule: contradiction, left unknown"
         return ""
-    if told:
-        provenance["subject"] = f"rule: that of {told[0].relative}, with the same patient's id"
-        return told[0].subject
+    if claims:
+        subject, (relative, _) = claims[0]
+        provenance["subject"] = f"rule: that of {relative}, with the same patient's id"
+        return subject
     provenance["subject"] = "rule: hash of the patient's id in the file"
     return f"id-{key}"
 
@@ -213,18 +250,10 @@ def _eye(
     eye = facts.eye if facts.eye is not None and (own is None or from_option) else own
     if facts.eye is not None and eye == facts.eye and (own is None or from_option):
         provenance["eye"] = facts.origin.get("eye", "user")
-    hint = _hint(relative)
+    hint = eye_hint(relative)
     if eye and hint and hint != eye:
         warnings.append(f"the name contains {hint}, but the eye is {eye}: check it.")
     return eye or ""
-
-
-def _hint(relative: str) -> str | None:
-    """Return the side that stands alone in a file name; a hint only, never the value."""
-    name = relative.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    words = {word for word in re.split(r"[^A-Za-z]+", name) if word.upper() in ("OD", "OS")}
-    sides = {normal_laterality(word) for word in words}
-    return sides.pop() if len(sides) == 1 else None
 
 
 def _duplicate(state: _State, relative: str, record: VolumeRecord, row: ManifestRow) -> str:
@@ -246,12 +275,6 @@ def _duplicate(state: _State, relative: str, record: VolumeRecord, row: Manifest
                 "there: one of them is wrong."
             )
     return f"same pixels as {first.relative}."
-
-
-def _with_warning(row: ManifestRow, text: str) -> ManifestRow:
-    from dataclasses import replace
-
-    return replace(row, warnings=(*row.warnings, text))
 
 
 def _remove(output: Path, record: VolumeRecord) -> None:

@@ -6,7 +6,6 @@ Each entry is a length, a name, a length and a value; a length of 0 ends a list.
 
 from __future__ import annotations
 
-import math
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ppi_med.data.oct.options import ReadOptions
+from ppi_med.data.oct.registry import Source
 from ppi_med.data.oct.volume import OctReadError, OctVolume, Spacing, check_size
 
 NAME = "bioptigen"
@@ -32,15 +32,15 @@ _REALS = ("SCANDEPTH", "SCANLENGTH", "AZSCANLENGTH", "ELSCANLENGTH", "SCANANGLE"
 _LINEAR, _RECTANGULAR = 0, 1
 _REFUSED = {3: "a radial scan", 6: "a scan of mixed density"}
 _LONGEST_KEY = 64
-_LARGEST_MM = 0.2
 
 
-def read(path: Path, options: ReadOptions) -> list[OctVolume]:
+def read(source: Source, options: ReadOptions) -> list[OctVolume]:
     """Read the volume of a Bioptigen file; radial and mixed scans are refused.
 
     The spacing is the scan's length and depth, as the header tells them in mm, over the number of
     pixels.
     """
+    path = source.path
     size = path.stat().st_size
     with path.open("rb") as stream:
         header = _read_header(path, stream)
@@ -100,7 +100,7 @@ def _uint32(path: Path, stream: BinaryIO) -> int:
 
 def _value(path: Path, stream: BinaryIO, length: int) -> bytes:
     left = path.stat().st_size - stream.tell()
-    if length > left:
+    if not 0 <= length <= left:
         raise OctReadError(path, f"truncated: an entry of {length} bytes, but {left} are left.")
     return stream.read(length)
 
@@ -140,7 +140,7 @@ def _read_frame(path: Path, stream: BinaryIO, number: int, lines: int, depth: in
                 raise OctReadError(path, f"{where} has {length} bytes, expected {needed}.")
             pixels = np.frombuffer(_value(path, stream, needed), "<u2").reshape(lines, depth).T
         elif name == "DOPPLERSAMPLES":
-            stream.seek(length or 2 * own_lines * depth, 1)
+            _value(path, stream, length or 2 * own_lines * depth)
         else:
             value = _value(path, stream, length)
             if name == "FRAMELINES":
@@ -169,7 +169,7 @@ def _step(
     volume: OctVolume, header: dict[str, Any], name: str, count: int, key: str
 ) -> float | None:
     length = header.get(name)
-    if length is None or not math.isfinite(length) or not 0 < length / count < _LARGEST_MM:
+    if length is None:
         return None
     volume.provenance[key] = f"file: {name} {length:g} mm over {count} pixels"
     return float(length) / count

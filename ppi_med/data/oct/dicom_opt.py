@@ -7,15 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from ppi_med.data.oct.geometry import TOLERANCE_MM, between_bscans
+from ppi_med.data.dicom.deflated import InflatedSizeError, check_inflated_size
 from ppi_med.data.oct.options import ReadOptions
-from ppi_med.data.oct.pixels import to_unsigned
+from ppi_med.data.oct.prepare import to_unsigned
+from ppi_med.data.oct.registry import Source
 from ppi_med.data.oct.volume import (
+    MAX_BYTES,
+    TOLERANCE_MM,
     NotOctError,
     OctReadError,
     OctVolume,
     Spacing,
+    between_bscans,
     check_size,
+    fault_of,
     normal_laterality,
 )
 
@@ -24,68 +29,78 @@ SOP_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.5.4"
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
 
-def read(path: Path, options: ReadOptions) -> list[OctVolume]:
+def read(source: Source, options: ReadOptions) -> list[OctVolume]:
     """Read an Ophthalmic Tomography object; other DICOM objects are no OCT."""
     from pydicom.errors import InvalidDicomError
 
+    path = source.path
     try:
         return [_read(path, options)]
-    except OctReadError:
-        raise
     except InvalidDicomError as error:
         raise OctReadError(path, "not a DICOM file.") from error
-    except Exception as error:  # pydicom converts values late and raises whatever they lead it to
-        text = " ".join(str(error).split())[:120]
-        raise OctReadError(path, f"damaged DICOM file ({type(error).__name__}: {text}).") from error
+    except BaseException as error:  # pydicom converts late and raises whatever that leads it to
+        if isinstance(error, OctReadError):
+            raise
+        raise OctReadError(path, f"damaged DICOM file ({fault_of(error)}).") from error
 
 
 def _read(path: Path, options: ReadOptions) -> OctVolume:
     from pydicom import dcmread
 
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise OctReadError(
+            path, f"{size / 2**30:.1f} GiB; the limit is {MAX_BYTES / 2**30:.0f} GiB."
+        )
+    with path.open("rb") as stream:
+        try:
+            check_inflated_size(stream)
+        except InflatedSizeError as error:
+            raise OctReadError(path, f"{error}.") from error
     head = dcmread(path, stop_before_pixels=True)
     sop_class = str(head.get("SOPClassUID") or "")
     if sop_class != SOP_CLASS:
         name = getattr(head.get("SOPClassUID"), "name", sop_class) or "unknown"
         raise NotOctError(path, f"a DICOM object of another kind: {name}.")
-    dataset = dcmread(path)
-    n_frames = int(dataset.get("NumberOfFrames") or 1)
-    if not 0 < n_frames <= path.stat().st_size:
+    n_frames = int(head.get("NumberOfFrames") or 1)
+    if not 0 < n_frames <= size:
         raise OctReadError(path, f"NumberOfFrames is {n_frames}, more than the file has bytes.")
-    order = _frame_order(dataset, n_frames)
-    pixels = _pixels(path, dataset, n_frames)[order]
+    order = _frame_order(path, head, n_frames)
+    pixels = _pixels(path, head, n_frames)[order]
     kept, rule = to_unsigned(path, pixels, options.window)
     volume = OctVolume(kept, reader=NAME, source=path)
     if rule:
         volume.provenance["pixels"] = rule
-    volume.subject_key = str(dataset.get("PatientID") or "").strip() or None
-    volume.meta["manufacturer"] = str(dataset.get("Manufacturer") or "")
-    _add_laterality(volume, dataset, n_frames)
-    _add_spacing(volume, dataset, order)
+    volume.subject_key = str(head.get("PatientID") or "").strip() or None
+    volume.meta["manufacturer"] = str(head.get("Manufacturer") or "")
+    _add_laterality(volume, head, n_frames)
+    _add_spacing(volume, head, order)
     return volume
 
 
-def _pixels(path: Path, dataset: Any, n_frames: int) -> Any:
-    """Return `(frames, rows, columns)`, sizes checked before anything is decoded."""
+def _pixels(path: Path, head: Any, n_frames: int) -> Any:
+    """Return `(frames, rows, columns)`, sizes checked before the pixels are read."""
+    from pydicom import dcmread
+
     try:
-        rows, columns = int(dataset.Rows), int(dataset.Columns)
-        bits = int(dataset.BitsAllocated)
-        photometric = str(dataset.PhotometricInterpretation)
-        data = dataset.PixelData
+        rows, columns = int(head.Rows), int(head.Columns)
+        bits = int(head.BitsAllocated)
+        photometric = str(head.PhotometricInterpretation)
+        compressed = head.file_meta.TransferSyntaxUID.is_compressed
+        deflated = head.file_meta.TransferSyntaxUID.is_deflated
     except (AttributeError, TypeError, ValueError) as error:
-        raise OctReadError(path, f"no readable pixels ({error}).") from error
-    if photometric not in _MONOCHROME or int(dataset.get("SamplesPerPixel") or 1) != 1:
+        raise OctReadError(path, f"no readable pixels ({fault_of(error)}).") from error
+    if photometric not in _MONOCHROME or int(head.get("SamplesPerPixel") or 1) != 1:
         raise OctReadError(path, f"{photometric} pixels, expected one of {list(_MONOCHROME)}.")
-    compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
-    stored = None if compressed else len(data)
+    stored = None if compressed or deflated else path.stat().st_size
     check_size(path, (n_frames, rows, columns), max(bits // 8, 1), stored)
     try:
-        pixels = np.asarray(dataset.pixel_array).reshape(n_frames, rows, columns)
-    except Exception as error:  # decoders raise whatever the bytes lead them to
+        pixels = np.asarray(dcmread(path).pixel_array).reshape(n_frames, rows, columns)
+    except BaseException as error:  # decoders raise whatever the bytes lead them to
         hint = " (compressed: is the extra 'dicom' installed?)" if compressed else ""
-        text = " ".join(str(error).split())[:160]
-        raise OctReadError(path, f"pixels cannot be decoded{hint}: {text}") from error
+        raise OctReadError(path, f"pixels cannot be decoded{hint}: {fault_of(error)}") from error
     if photometric == "MONOCHROME1":
-        pixels = (2 ** int(dataset.get("BitsStored") or bits) - 1) - pixels
+        pixels = (2 ** int(head.get("BitsStored") or bits) - 1) - pixels
     return pixels
 
 
@@ -106,9 +121,14 @@ def _find(groups: tuple[Any, Any], sequence: str, name: str) -> Any:
     return None
 
 
-def _frame_order(dataset: Any, n_frames: int) -> list[int]:
-    """Return the frames sorted by their place in the stack, or as stored where none is told."""
+def _frame_order(path: Path, dataset: Any, n_frames: int) -> list[int]:
+    """Return the frames sorted by their place in the stack, or as stored where it is unknown."""
     groups = _groups(dataset, n_frames)
+    stacks = {str(_find(group, "FrameContentSequence", "StackID") or "") for group in groups}
+    if len(stacks) > 1:
+        raise OctReadError(
+            path, f"{len(stacks)} stacks of frames in one object: export each as one of its own."
+        )
     places = [_find(group, "FrameContentSequence", "InStackPositionNumber") for group in groups]
     if any(place is None for place in places) or len(set(places)) < n_frames:
         return list(range(n_frames))
@@ -136,19 +156,23 @@ def _add_spacing(volume: OctVolume, dataset: Any, order: list[int]) -> None:
         axial, lateral = pairs.pop()  # DICOM: between rows (depth) first, then between columns
     elif pairs:
         volume.warnings.append("the pixel spacing differs from frame to frame: left unknown.")
-    told = {_find(g, "PixelMeasuresSequence", "SpacingBetweenSlices") for g in groups} - {None}
-    stated = float(told.pop()) if len(told) == 1 else None
+    stated = _stated(groups)
     measured, reason = _measured(volume, groups, lateral)
     if reason:
         volume.warnings.append(reason)
         stated = None
-    if stated and measured and abs(stated - measured) > TOLERANCE_MM:
+    if stated is not None and measured and abs(stated - measured) > TOLERANCE_MM:
         volume.warnings.append(
             f"SpacingBetweenSlices says {stated:g} mm, the positions {measured:g} mm: left unknown."
         )
         stated = measured = None
-    values = (lateral, axial, measured or stated)
-    volume.spacing = Spacing(*(value if value and value > 0 else None for value in values))
+    volume.spacing = Spacing(lateral, axial, measured or stated)
+
+
+def _stated(groups: list[tuple[Any, Any]]) -> float | None:
+    """Return SpacingBetweenSlices where all frames agree on it."""
+    found = {_find(g, "PixelMeasuresSequence", "SpacingBetweenSlices") for g in groups} - {None}
+    return float(found.pop()) if len(found) == 1 else None
 
 
 def _measured(

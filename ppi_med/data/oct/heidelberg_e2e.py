@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from ppi_med.data.oct.heidelberg_vol import grey_from_float
 from ppi_med.data.oct.options import ReadOptions
+from ppi_med.data.oct.registry import Source
 from ppi_med.data.oct.volume import (
     OctReadError,
     OctVolume,
     Spacing,
     check_size,
+    fault_of,
     normal_laterality,
 )
 
@@ -35,11 +37,11 @@ _EMPTY_ABOVE = 1.99
 _PATIENT, _LATERALITY = 9, 11
 _IMAGE, _BSCAN = 1073741824, 35652097
 _SCALE_TOLERANCE = 1e-6
-_LARGEST_MM = 0.05
 
 
-def read(path: Path, options: ReadOptions) -> list[OctVolume]:
+def read(source: Source, options: ReadOptions) -> list[OctVolume]:
     """Read every volume of an `.e2e` file; circle and radial scans are left out."""
+    path = source.path
     with path.open("rb") as stream:
         head = stream.read(4)
     if head != _MAGIC:
@@ -52,12 +54,11 @@ def read(path: Path, options: ReadOptions) -> list[OctVolume]:
             for number, item in enumerate(series, start=1):
                 try:
                     volumes.append(_read_series(path, item))
-                except Exception as error:  # the other series may be sound
-                    reason = error.reason if isinstance(error, OctReadError) else _damaged(error)
-                    refused.append(f"series {number} of {len(series)} left out: {reason}")
+                except BaseException as error:  # the other series may be sound
+                    refused.append(f"series {number} of {len(series)} left out: {_damaged(error)}")
     except OctReadError:
         raise
-    except Exception as error:  # eyepy raises whatever the bytes lead it to
+    except BaseException as error:  # eyepy raises whatever the bytes lead it to
         raise OctReadError(path, _damaged(error)) from error
     if not volumes:
         raise OctReadError(path, " ".join(refused) or "no OCT series in it: damaged or truncated.")
@@ -74,8 +75,8 @@ def _reader(path: Path) -> Any:
 
 
 def _damaged(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:120]
-    return f"damaged or truncated ({type(error).__name__}: {text})."
+    reason = fault_of(error)
+    return reason if isinstance(error, OctReadError) else f"damaged or truncated ({reason})."
 
 
 def _read_series(path: Path, series: Any) -> OctVolume:
@@ -87,9 +88,11 @@ def _read_series(path: Path, series: Any) -> OctVolume:
     pattern = metas[0]["scan_pattern"]
     if pattern in _REFUSED:
         raise OctReadError(path, f"{_REFUSED[pattern]}, expected parallel B-scans.")
-    told = int(metas[0]["n_bscans"])
-    if told != len(slices):
-        raise OctReadError(path, f"{len(slices)} B-scans, but the series tells {told}: incomplete.")
+    expected = int(metas[0]["n_bscans"])
+    if expected != len(slices):
+        raise OctReadError(
+            path, f"{len(slices)} B-scans, but the series claims {expected}: incomplete."
+        )
     shape = (len(slices), int(metas[0]["size_y"]), int(metas[0]["size_x"]))
     check_size(path, shape, 2, path.stat().st_size)
     codes = [_codes(path, item, number, shape[1:]) for number, item in enumerate(slices)]
@@ -106,7 +109,7 @@ def _read_series(path: Path, series: Any) -> OctVolume:
     volume.subject_key = _patient(series)
     scales = [float(meta["scale_y"]) for meta in metas]
     equal = max(scales) - min(scales) <= _SCALE_TOLERANCE
-    if equal and min(scales) > 0 and max(scales) < _LARGEST_MM:
+    if equal:
         volume.spacing = Spacing(axial=scales[0])
     return volume
 
@@ -150,7 +153,7 @@ def _mantissa_reversed(codes: NDArray[np.uint16]) -> bool:
 
 
 def _eye(series: Any) -> str:
-    """Return "R" or "L"; "" where the series does not tell or contradicts itself."""
+    """Return "R" or "L"; "" where the series does not say or contradicts itself."""
     codes = {int(folder.data.laterality) for folder in _folders(series, _LATERALITY)}
     return chr(codes.pop()) if len(codes) == 1 else ""
 

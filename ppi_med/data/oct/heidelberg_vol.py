@@ -14,14 +14,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ppi_med.data.oct.geometry import between_bscans
 from ppi_med.data.oct.options import ReadOptions
+from ppi_med.data.oct.registry import Source
 from ppi_med.data.oct.volume import (
     OctReadError,
     OctVolume,
     Spacing,
+    between_bscans,
+    check_range,
     check_size,
     normal_laterality,
+    read_range,
 )
 
 NAME = "heidelberg-vol"
@@ -36,8 +39,9 @@ _EMPTY_ABOVE = 1e38
 """The largest 32-bit float, 3.4e38, marks a pixel that was not recorded."""
 
 
-def read(path: Path, options: ReadOptions) -> list[OctVolume]:
+def read(source: Source, options: ReadOptions) -> list[OctVolume]:
     """Read the one volume of a `.vol` file; circle and radial scans are refused."""
+    path = source.path
     size = path.stat().st_size
     with path.open("rb") as stream:
         head = stream.read(_HEADER_SIZE)
@@ -55,6 +59,7 @@ def read(path: Path, options: ReadOptions) -> list[OctVolume]:
         check_size(path, shape, 4, size)
         pixels = np.empty(shape, np.uint8)
         lines, beyond = [], 0
+        check_range(path, _HEADER_SIZE, header["fundus"], size, "the fundus picture")
         place = _HEADER_SIZE + header["fundus"]
         for number in range(shape[0]):
             line, raw, place = _read_bscan(path, stream, place, shape[1:], number)
@@ -82,17 +87,14 @@ def _read_bscan(
 
     Its own header tells how long that header is; the file's header may say otherwise.
     """
-    stream.seek(place)
-    head = stream.read(_BSCAN.size)
-    fields = _BSCAN.unpack(head) if len(head) == _BSCAN.size else None
-    if fields is not None and fields[1] >= _BSCAN.size:
-        place += fields[1]
-        stream.seek(place)
-        raw = stream.read(4 * shape[0] * shape[1])
-        if len(raw) == 4 * shape[0] * shape[1]:
-            pixels = np.frombuffer(raw, "<f4").reshape(shape)
-            return (fields[2:4], fields[4:6]), pixels, place + len(raw)
-    raise OctReadError(path, f"truncated or damaged at B-scan {number + 1}.")
+    what = f"the header of B-scan {number + 1}"
+    fields = _BSCAN.unpack(read_range(path, stream, place, _BSCAN.size, what))
+    if fields[1] < _BSCAN.size:
+        raise OctReadError(path, f"damaged: {what} claims {fields[1]} bytes.")
+    place += fields[1]
+    raw = read_range(path, stream, place, 4 * shape[0] * shape[1], f"B-scan {number + 1}")
+    pixels = np.frombuffer(raw, "<f4").reshape(shape)
+    return (fields[2:4], fields[4:6]), pixels, place + len(raw)
 
 
 def grey_from_float(
@@ -133,9 +135,12 @@ def _parse(head: bytes) -> dict[str, Any]:
 
 def _add_spacing(volume: OctVolume, header: dict[str, Any], lines: list[Any]) -> None:
     """State the header's distances; that between B-scans only if the positions bear it out."""
-    between: float | None = header["distance"] if header["distance"] > 0 else None
+    between: float | None = header["distance"]
+    if len(lines) == 1 and between == 0:
+        between = None  # there is no other B-scan
     measured, reason = between_bscans([line[0] for line in lines], [line[1] for line in lines])
-    if between is not None and measured is not None and abs(measured - between) > _AGREE * between:
+    far = between and measured and abs(measured - between) > _AGREE * abs(between)
+    if far:
         reason = (
             f"the header says {between:.4f} mm between B-scans, their positions {measured:.4f} mm: "
             "it stays unknown."
@@ -147,10 +152,7 @@ def _add_spacing(volume: OctVolume, header: dict[str, Any], lines: list[Any]) ->
         reason = ""
     if reason:
         volume.warnings.append(reason)
-    lateral, axial = header["scale_x"], header["scale_y"]
-    volume.spacing = Spacing(
-        lateral if lateral > 0 else None, axial if axial > 0 else None, between
-    )
+    volume.spacing = Spacing(header["scale_x"], header["scale_y"], between)
 
 
 def _text(raw: bytes) -> str:

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ppi_med.data.oct.geometry import between_bscans
 from ppi_med.data.oct.options import ReadOptions
-from ppi_med.data.oct.registry import IMAGE_SUFFIXES
+from ppi_med.data.oct.registry import IMAGE_SUFFIXES, Source
 from ppi_med.data.oct.stack import read_pictures
 from ppi_med.data.oct.volume import (
     NotOctError,
     OctReadError,
     OctVolume,
     Spacing,
+    between_bscans,
     normal_laterality,
 )
 
@@ -46,8 +46,9 @@ class _Bscan:
     ending: str
 
 
-def read(path: Path, options: ReadOptions) -> list[OctVolume]:
-    """Read the volume that a Heidelberg XML describes, its pictures lying beside or below it."""
+def read(source: Source, options: ReadOptions) -> list[OctVolume]:
+    """Read the volume that a Heidelberg XML describes, its pictures beside or below it."""
+    path = source.path
     root = _parse(path)
     series = [node for node in root.iter("Series") if node.find("Image") is not None]
     if not series:
@@ -63,7 +64,20 @@ def read(path: Path, options: ReadOptions) -> list[OctVolume]:
     if not volumes:
         raise OctReadError(path, " ".join(refused))
     volumes[0].warnings += refused
+    _mention_unused(source, volumes)
     return volumes
+
+
+def _mention_unused(source: Source, volumes: list[OctVolume]) -> None:
+    """Say which pictures beside an export belong to none of its B-scans."""
+    used = {path for volume in volumes for path in volume.meta["paths"]}
+    unused = [path for path in source.files[1:] if path not in used]
+    if unused:
+        first = unused[0].relative_to(source.path.parent).as_posix()
+        volumes[0].warnings.append(
+            f"{len(unused)} pictures beside or below it are none of its B-scans, first {first}: "
+            "skipped."
+        )
 
 
 def _parse(path: Path) -> Any:
@@ -223,7 +237,7 @@ def _add_spacing(volume: OctVolume, bscans: list[_Bscan]) -> None:
 
 
 def _same(volume: OctVolume, values: list[float | None], name: str) -> float | None:
-    known = [value for value in values if value is not None and value > 0]
+    known = [value for value in values if value is not None]
     if len(known) < len(values):
         return None
     if max(known) - min(known) > _SCALE_TOLERANCE:

@@ -1,26 +1,40 @@
-"""What the files do not tell: subject, eye, visit, site and label, from a table or a pattern."""
+"""What the files do not say: subject, eye, visit, site and label, from a table or a pattern."""
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ppi_med.data.manifest import COLUMNS, GENERAL_NAMES
+from ppi_med.data.oct.registry import READERS, Source
 from ppi_med.data.oct.volume import Laterality, normal_laterality
 
 FIELDS = ("subject", "eye", "visit", "site", "label")
 RESERVED = ("file", *FIELDS, "label_rule")
 _TAKEN = {*COLUMNS, *GENERAL_NAMES, "image", "lesion"} - {*RESERVED}
 """Names that the conversion itself writes to the manifest or the datalist."""
+_BOMS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_WINDOWS = "cp1252"
+_NUMBER = re.compile(r"(.+)_([2-9]|[1-9]\d+)")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one source apart from its content; "" and `None` are unknown.
+    """What is known of one volume apart from its content; "" and `None` are unknown.
 
     Attributes:
         subject: whose eye.
@@ -31,6 +45,7 @@ class Facts:
         label_rule: what made the label.
         extra: further columns.
         origin: field name to where its value came from.
+        line: of the table, 0 where they are from no table.
     """
 
     subject: str = ""
@@ -41,17 +56,92 @@ class Facts:
     label_rule: str = ""
     extra: dict[str, str] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
+    line: int = 0
+
+
+class FactsError(ValueError):
+    """Facts that cannot be given to one volume for certain."""
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What table and pattern say of a source, which may hold several volumes.
+
+    Attributes:
+        rows: the table's rows for it; several where each is of an eye.
+        numbered: rows of single volumes by their number, counted from 0: `a_2.e2e` is the second
+            of `a.e2e`.
+        pattern: what the pattern finds in its path.
+    """
+
+    rows: tuple[Facts, ...] = ()
+    numbered: tuple[tuple[int, Facts], ...] = ()
+    pattern: Facts | None = None
+
+    def of(self, number: int, eyes: Sequence[str | None]) -> Facts:
+        """Return the facts of one volume; those of another eye are never among them.
+
+        Args:
+            number: of the volume, counted from 0.
+            eyes: of all volumes of the source, as the file says.
+
+        Raises:
+            FactsError: where several volumes could be meant.
+        """
+        if self.numbered:
+            rows = tuple(facts for n, facts in self.numbered if n == number)
+            rows = rows or (self.rows if number == 0 else ())
+            return merge(_one(rows, eyes[number : number + 1], 0), self._found(number, eyes))
+        return merge(_one(self.rows, eyes, number), self._found(number, eyes))
+
+    def _found(self, number: int, eyes: Sequence[str | None]) -> Facts | None:
+        return _one(() if self.pattern is None else (self.pattern,), eyes, number)
+
+
+def _one(rows: Sequence[Facts], eyes: Sequence[str | None], number: int) -> Facts | None:
+    """Return the one of the rows that is of a volume."""
+    eye = eyes[number]
+    if len(rows) == 1 and len(eyes) == 1:
+        return rows[0]
+    sided = [facts for facts in rows if facts.eye is not None]
+    if sided and eye is None:
+        raise FactsError(
+            f"{_where(sided[0])} says what is true of one eye ({sided[0].eye}), and the file does "
+            f"not say which eye volume {number + 1} of {len(eyes)} is: give each volume a row, "
+            "named like its file in volumes/, or an eye by --laterality."
+        )
+    for facts in rows:
+        if facts.eye is not None and facts.eye == eye:
+            return facts
+    general = next((facts for facts in rows if facts.eye is None), None)
+    if general is None or general.label is None or (None not in eyes and len({*eyes}) == 1):
+        return general
+    raise FactsError(
+        f"{_where(general)} has one label for {len(eyes)} volumes "
+        f"({', '.join(e or 'eye unknown' for e in eyes)}): give each eye a row of its own, with a "
+        "column 'eye'."
+    )
+
+
+def _where(facts: Facts) -> str:
+    table = facts.origin.get("label", facts.origin.get("subject", "the table"))
+    return f"{table.removeprefix('user: ')}{f', line {facts.line}' if facts.line else ''}"
 
 
 class Labels:
     """A table with a column `file` and any of subject, eye, visit, site, label, label_rule.
 
     `file` is a path relative to the converted folder; a bare file name is enough where it is
-    unique. Columns of other names are kept; one that the conversion itself writes, such as
-    `volume_id`, is refused.
+    unique. Of a file that holds several volumes each eye has a row, or each volume (`a_2.e2e` for
+    the second of `a.e2e`). Columns of other names are kept; one that the conversion itself writes,
+    such as `volume_id`, is refused.
+
+    Spreadsheets' tables are read as they write them: UTF-8, UTF-16 or Windows-1252, separated by
+    commas, semicolons or tabs, with empty rows, and with names whose accents are letters of their
+    own.
 
     Args:
-        path: CSV, UTF-8.
+        path: the table.
 
     Raises:
         FileNotFoundError: if there is no such table.
@@ -65,8 +155,9 @@ class Labels:
         if not self.path.is_file():
             raise FileNotFoundError(f"No labels table {self.path}.")
         self.columns: tuple[str, ...] = ()
-        self._rows: dict[str, Facts] = {}
-        self._used: set[str] = set()
+        self.notes: list[str] = []
+        self._rows: dict[str, list[Facts]] = {}
+        self._rows: dict[str, list[Facts]] = {}
         self._read()
 
     @property
@@ -74,58 +165,126 @@ class Labels:
         """Columns that are not among the known ones."""
         return tuple(name for name in self.columns if name not in RESERVED)
 
-    def find(self, relative: str) -> Facts | None:
-        """Return the facts of a source by its path relative to the converted folder."""
-        key = self._key(relative)
-        if key is None:
-            return None
-        self._used.add(key)
-        return self._rows[key]
-
-    def unused(self) -> list[str]:
-        """Return the rows for which no source was found, in the table's order."""
-        return [name for name in self._rows if name not in self._used]
-
-    def _key(self, relative: str) -> str | None:
-        if relative in self._rows:
-            return relative
-        name = PurePosixPath(relative).name
-        # a bare name may stand for a file in any folder; two of them would be ambiguous
-        return name if name in self._rows else None
-
-    def check_bare_names(self, sources: Iterable[str]) -> None:
-        """Refuse a bare name that fits several sources.
+    def match(self, sources: Sequence[Source]) -> list[SourceFacts | ValueError]:
+        """Return the rows of each source, or why they contradict each other.
 
         Raises:
-            ValueError: naming the row and two of the sources.
+            ValueError: if a bare name fits several sources, or no row fits any.
         """
-        seen: dict[str, str] = {}
-        for relative in sources:
-            key = self._key(relative)
-            if key is not None and seen.setdefault(key, relative) != relative:
-                raise ValueError(
-                    f"{self.path.name}: {key!r} fits {seen[key]} and {relative}; write the path "
-                    "relative to the converted folder."
+        keys = [[key for key in _names(source) if key in self._rows] for source in sources]
+        self._check_bare_names(sources, keys)
+        used = {key for own in keys for key in own}
+        numbered = self._numbered(sources, used)
+        left = [name for name in self._rows if name not in used]
+        if sources and len(left) == len(self._rows):
+            raise ValueError(self._nothing_fits(sources))
+        if left:
+            self.notes.append(
+                f"{self.path.name}: {len(left)} rows fit no source, first {left[0]!r}."
+            )
+        found: list[SourceFacts | ValueError] = []
+        for source, own in zip(sources, keys, strict=True):
+            rows = [row for key in own for row in self._rows[key]]
+            if len(own) > 1 and len({_said(row) for row in rows}) > 1:
+                found.append(ValueError(f"{self.path.name} has several rows for it: {own[:3]}."))
+                continue
+            found.append(
+                SourceFacts(
+                    tuple(rows[:1] if len(own) > 1 else rows),
+                    tuple(numbered.get(source.relative, ())),
                 )
+            )
+        return found
+
+    def _numbered(
+        self, sources: Sequence[Source], used: set[str]
+    ) -> dict[str, list[tuple[int, Facts]]]:
+        """Return the rows that name a further volume of a source; `used` grows by them."""
+        by_name: dict[str, Source] = {}
+        for source in sources:
+            if source.reader in READERS and READERS[source.reader].several:
+                for key in _names(source):
+                    by_name.setdefault(key, source)
+        found: dict[str, list[tuple[int, Facts]]] = defaultdict(list)
+        for name in sorted(set(self._rows) - used):
+            path = PurePosixPath(name)
+            match = _NUMBER.fullmatch(path.stem)
+            whose = by_name.get(path.with_stem(match[1]).as_posix()) if match else None
+            if match and whose is not None:
+                used.add(name)
+                found[whose.relative] += [(int(match[2]) - 1, row) for row in self._rows[name]]
+        return found
+
+    def _check_bare_names(self, sources: Sequence[Source], keys: list[list[str]]) -> None:
+        seen: dict[str, str] = {}
+        for source, own in zip(sources, keys, strict=True):
+            for key in own:
+                if seen.setdefault(key, source.relative) != source.relative:
+                    raise ValueError(
+                        f"{self.path.name}: {key!r} fits {seen[key]} and {source.relative}; write "
+                        "the path relative to the converted folder."
+                    )
+
+    def _nothing_fits(self, sources: Sequence[Source]) -> str:
+        first = next(iter(self._rows), None)
+        if first is None:
+            return f"{self.path.name} has no rows."
+        alike = next((s.relative for s in sources if s.relative.casefold() == first.casefold()), "")
+        hint = f"did you mean {alike!r}?" if alike else f"there is {sources[0].relative!r}."
+        return (
+            f"{self.path.name}: none of its {len(self._rows)} files is there, first {first!r}; "
+            f"{hint} 'file' is the path relative to the converted folder, capitals count."
+        )
 
     def _read(self) -> None:
-        with self.path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            self.columns = tuple(name.strip() for name in reader.fieldnames or ())
-            reader.fieldnames = list(self.columns)
-            if "file" not in self.columns:
+        text, encoding = _decoded(self.path)
+        lines = text.splitlines(keepends=True)
+        separator = _separator(lines)
+        try:
+            rows = [
+                (number, [cell.strip() for cell in cells])
+                for cells, number in _cells(text, separator)
+                if any(cell.strip() for cell in cells)
+            ]
+        except csv.Error as error:
+            raise ValueError(f"{self.path.name} is no table ({error}).") from error
+        if rows and len(rows[0][1]) == 1 and rows[0][1][0].lower().startswith("sep="):
+            rows = rows[1:]
+        header = rows[0][1] if rows else []
+        self.columns = tuple(
+            name.casefold() if name.casefold() in RESERVED else name for name in header
+        )
+        if "file" not in self.columns:
+            raise ValueError(
+                f"{self.path.name}: columns {list(self.columns)}, expected one named 'file' "
+                f"(read as {encoding}, separated by {separator!r})."
+            )
+        self._check_columns()
+        if encoding == _WINDOWS:
+            self.notes.append(f"{self.path.name} is no UTF-8: read as Windows-1252.")
+        for number, cells in rows[1:]:
+            self._add(number, cells)
+
+    def _add(self, number: int, cells: list[str]) -> None:
+        where = f"{self.path.name}, line {number}"
+        if len(cells) != len(self.columns):
+            raise ValueError(f"{where}: not as many cells as the first line has columns.")
+        known = dict(zip(self.columns, cells, strict=True))
+        name = _plain(known["file"].replace("\\", "/").removeprefix("./"))
+        if not name:
+            raise ValueError(f"{where}: no name in the column 'file'.")
+        facts = _facts(known, where, self.path.name, self.extra_columns, number)
+        before = self._rows.setdefault(name, [])
+        for other in before:
+            if _said(other) == _said(facts):
+                self.notes.append(f"{where} repeats line {other.line}: taken once.")
+                return
+            if other.eye is None or facts.eye is None or other.eye == facts.eye:
                 raise ValueError(
-                    f"{self.path.name}: columns {list(self.columns)}, expected one named 'file'."
+                    f"{where}: {name!r} comes twice (line {other.line}), expected it once, or once "
+                    "for each eye."
                 )
-            self._check_columns()
-            for cells in reader:
-                where = f"{self.path.name}, line {reader.line_num}"
-                if None in cells or None in cells.values():
-                    raise ValueError(f"{where}: not as many cells as the first line has columns.")
-                name = cells["file"].strip().replace("\\", "/").removeprefix("./")
-                if name in self._rows:
-                    raise ValueError(f"{where}: {name!r} comes twice, expected it once.")
-                self._rows[name] = _facts(cells, where, self.path.name, self.extra_columns)
+        before.append(facts)
 
     def _check_columns(self) -> None:
         for name in self.columns:
@@ -138,8 +297,61 @@ class Labels:
                 raise ValueError(f"{self.path.name}: two columns are named {name!r}, expected one.")
 
 
-def _facts(cells: dict[str, str], where: str, table: str, extra: tuple[str, ...]) -> Facts:
-    text = {name: (cells.get(name) or "").strip() for name in (*FIELDS, "label_rule")}
+def _plain(name: str) -> str:
+    """Return a name as it is compared: macOS writes letters and accents apart, Windows together."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _names(source: Source) -> list[str]:
+    """Return the names by which a table may mean a source, the path first, then the bare name."""
+    paths = [_plain(name) for name in (source.relative, *source.names)]
+    return list(dict.fromkeys([*paths, *(PurePosixPath(path).name for path in paths)]))
+
+
+def _said(facts: Facts) -> str:
+    return repr(replace(facts, line=0))
+
+
+def _decoded(path: Path) -> tuple[str, str]:
+    """Return a table's text and its encoding."""
+    content = path.read_bytes()
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise ValueError(f"{path.name} is a workbook: save the sheet as CSV (UTF-8).")
+    encoding = next((name for bom, name in _BOMS.items() if content.startswith(bom)), "")
+    if not encoding and b"\0" in content[:4]:
+        encoding = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
+    for name in [encoding] if encoding else ["utf-8", _WINDOWS]:
+        try:
+            return content.decode(name), name
+        except UnicodeDecodeError:
+            continue
+    raise ValueError(f"{path.name} is no text of {encoding or 'UTF-8'}: save it as CSV (UTF-8).")
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """Return what separates the columns: of the line that names them, else as `sep=` says."""
+    for line in lines[:100]:
+        if re.fullmatch(r"sep=.\s*", line, re.IGNORECASE):
+            return line[4]
+        cells = {
+            mark: [c.strip(' "\t\r\n').casefold() for c in line.split(mark)] for mark in ",;\t"
+        }
+        named = [mark for mark, found in cells.items() if "file" in found]
+        if named:
+            return max(named, key=lambda mark: len(cells[mark]))
+    return ","
+
+
+def _cells(text: str, separator: str) -> Iterable[tuple[list[str], int]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    for cells in reader:
+        yield cells, reader.line_num
+
+
+def _facts(
+    cells: dict[str, str], where: str, table: str, extra: tuple[str, ...], line: int
+) -> Facts:
+    text = {name: cells.get(name, "") for name in (*FIELDS, "label_rule")}
     label = _label(text["label"], where)
     rule = text["label_rule"] or (f"column 'label' of {table}" if label is not None else "")
     return Facts(
@@ -149,8 +361,9 @@ def _facts(cells: dict[str, str], where: str, table: str, extra: tuple[str, ...]
         site=text["site"],
         label=label,
         label_rule=rule,
-        extra={name: (cells.get(name) or "").strip() for name in extra},
+        extra={name: cells.get(name, "") for name in extra},
         origin={name: f"user: {table}" for name in FIELDS if text[name]},
+        line=line,
     )
 
 
@@ -180,8 +393,26 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
-def facts_from_pattern(pattern: re.Pattern[str], relative: str) -> Facts | None:
-    """Return what the pattern finds in a path, or `None` where it does not fit."""
+def facts_from_pattern(pattern: re.Pattern[str], source: Source) -> Facts | None:
+    """Return what the pattern finds in a source's path, or else in those of its files.
+
+    Raises:
+        ValueError: if it finds a label or an eye that is none, or differs from file to file.
+    """
+    found = _searched(pattern, source.relative)
+    if found is not None or not source.names:
+        return found
+    each = [_searched(pattern, name) for name in source.names]
+    for name, facts in zip(source.names, each, strict=True):
+        if facts != each[0]:
+            raise ValueError(
+                f"the pattern finds one thing in {source.names[0]} and another in {name}: these "
+                "pictures are no single volume."
+            )
+    return each[0]
+
+
+def _searched(pattern: re.Pattern[str], relative: str) -> Facts | None:
     match = pattern.search(relative)
     if match is None:
         return None
@@ -199,16 +430,34 @@ def facts_from_pattern(pattern: re.Pattern[str], relative: str) -> Facts | None:
     )
 
 
-def told_facts(labels: Labels | None, pattern: re.Pattern[str] | None, relative: str) -> Facts:
-    """Return what table and pattern tell of a source; the table wins.
+def facts_for_sources(
+    sources: Sequence[Source], labels: Labels | None, pattern: re.Pattern[str] | None
+) -> tuple[list[Source], list[SourceFacts]]:
+    """Return what table and pattern say of each source; one with a contradiction has a fault.
 
     Raises:
-        ValueError: if the pattern finds a label or an eye that is none.
+        ValueError: if no row of the table fits, or the pattern finds nonsense in all sources.
     """
-    return merge(
-        labels.find(relative) if labels is not None else None,
-        facts_from_pattern(pattern, relative) if pattern is not None else None,
+    said: Sequence[SourceFacts | ValueError] = (
+        [SourceFacts()] * len(sources) if labels is None else labels.match(sources)
     )
+    checked: list[Source] = []
+    facts: list[SourceFacts] = []
+    errors: list[ValueError] = []
+    for source, own in zip(sources, said, strict=True):
+        try:
+            if isinstance(own, ValueError):
+                raise own
+            found = None if pattern is None else facts_from_pattern(pattern, source)
+            facts.append(replace(own, pattern=found))
+            checked.append(source)
+        except ValueError as error:
+            facts.append(SourceFacts())
+            checked.append(replace(source, fault=source.fault or str(error)))
+            errors.append(error)
+    if errors and len(errors) == len(sources):
+        raise errors[0]
+    return checked, facts
 
 
 def merge(first: Facts | None, second: Facts | None) -> Facts:
@@ -224,14 +473,16 @@ def merge(first: Facts | None, second: Facts | None) -> Facts:
         label_rule=rule,
         extra=b.extra | a.extra,
         origin=b.origin | a.origin,
+        line=a.line or b.line,
     )
 
 
 def _label(text: str, where: str) -> int | None:
     if not text:
         return None
+    plain = {"true": "1", "false": "0"}.get(text.casefold(), text.replace(",", "."))
     try:
-        value = float(text)
+        value = float(plain)
     except ValueError:
         value = -1.0
     if not math.isfinite(value) or value < 0 or value != int(value):

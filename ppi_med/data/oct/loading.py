@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from ppi_med.data.oct.intensity import intensity_levels
 from ppi_med.data.oct.nifti import read_nifti
-from ppi_med.data.oct.options import ReadOptions, parse_spacing
-from ppi_med.data.oct.pixels import to_uint8
-from ppi_med.data.oct.prepare import prepare_volume
-from ppi_med.data.oct.registry import read_oct
-from ppi_med.data.oct.volume import OctReadError, Spacing
+from ppi_med.data.oct.options import ReadOptions
+from ppi_med.data.oct.prepare import prepare_volume, to_uint8
+from ppi_med.data.oct.registry import is_nifti, read_oct
+from ppi_med.data.oct.volume import OctReadError, Spacing, plausible_spacing
 
 
 class LoadOctVolumed(MapTransform):
@@ -55,7 +54,9 @@ class LoadOctVolumed(MapTransform):
         if dtype not in ("uint8", "float32"):
             raise ValueError(f"dtype is {dtype!r}, expected uint8 or float32.")
         self.dtype = torch.uint8 if dtype == "uint8" else torch.float32
-        self.options = read_options(options)
+        if not isinstance(options, ReadOptions):
+            options = ReadOptions(**(options or {}))
+        self.options = options
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with its volumes loaded."""
@@ -68,8 +69,9 @@ class LoadOctVolumed(MapTransform):
         if not path.exists():
             raise FileNotFoundError(f"No volume {path}.")
         meta: dict[str, Any] = {"filename_or_obj": str(path)}
-        if path.name.lower().endswith((".nii", ".nii.gz")):
+        if is_nifti(path):
             pixels, spacing = read_nifti(path)
+            spacing, _ = plausible_spacing(spacing)
             pixels = _eight_bits(path, pixels)
         else:
             volume = prepare_volume(read_oct(path, self.options), self.options)
@@ -93,29 +95,6 @@ def _eight_bits(path: Path, pixels: NDArray[Any]) -> NDArray[np.uint8]:
         f"the pixels are {pixels.dtype} from {low:g} to {high:g}, expected uint8 as the conversion "
         "writes them; convert the original file.",
     )
-
-
-def read_options(options: ReadOptions | Mapping[str, Any] | None) -> ReadOptions:
-    """Build `ReadOptions` from what a JSON configuration can say.
-
-    Examples:
-        >>> read_options({"spacing": "0.006,0.004,?", "pad_width": 1000}).spacing.axial
-        0.004
-    """
-    if options is None:
-        return ReadOptions()
-    if isinstance(options, ReadOptions):
-        return options
-    known = dict(options)
-    spacing = known.get("spacing")
-    if isinstance(spacing, str):
-        known["spacing"] = parse_spacing(spacing)
-    elif isinstance(spacing, Sequence):
-        known["spacing"] = Spacing(*spacing)
-    for name in ("shape", "window"):
-        if known.get(name) is not None:
-            known[name] = tuple(known[name])
-    return ReadOptions(**known)
 
 
 def _affine(spacing: Spacing) -> torch.Tensor:

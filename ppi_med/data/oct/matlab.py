@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ppi_med.data.oct.mat5 import list_variables, load_variable
 from ppi_med.data.oct.options import ReadOptions
-from ppi_med.data.oct.pixels import to_unsigned
+from ppi_med.data.oct.prepare import to_unsigned
+from ppi_med.data.oct.registry import Source
 from ppi_med.data.oct.volume import DEFLATE_RATIO, OctReadError, OctVolume, check_size
 
 NAME = "matlab"
@@ -23,11 +24,11 @@ DEFAULT_AXES = "dwn"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
-def read(path: Path, options: ReadOptions) -> list[OctVolume]:
+def read(source: Source, options: ReadOptions) -> list[OctVolume]:
     """Read the one volume of a `.mat` file; see `read_mat`."""
     return [
         read_mat(
-            path,
+            source.path,
             variable=options.variable,
             mask_variable=options.mask_variable,
             axes=options.axes,

@@ -1,70 +1,24 @@
-"""The options of a conversion, checked once and hashed, so that a re-run knows what it may keep."""
+"""The options of a conversion, each written once: the command line is made of these fields.
+
+What shapes the files is hashed, so that a re-run knows what it may keep.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
 
-from ppi_med.data.oct.volume import Laterality, Spacing
+from ppi_med.data.oct.volume import Laterality, Spacing, implausible
 
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 """Counted up whenever the same source and options would give other files."""
 
 Policy = Literal["refuse", "warn"]
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What shapes the pixels and the geometry of one volume.
-
-    Attributes:
-        spacing: mm, for what the files do not tell.
-        spacing_overrides: let `spacing` win over the files too.
-        laterality: for files that do not tell.
-        shape: (depth, width, B-scans) for formats without a header (Zeiss .img).
-        pad_width: narrower volumes are widened to this by repeating the edge.
-        variable: name of the volume in a .mat file.
-        mask_variable: name of the lesion mask in a .mat file.
-        axes: order of the axes in a .mat file, letters d, w, n.
-        window: two pixel values that become 0 and 255.
-        colour: what to do with coloured pictures.
-    """
-
-    spacing: Spacing = Spacing()
-    spacing_overrides: bool = False
-    laterality: Laterality | None = None
-    shape: tuple[int, int, int] | None = None
-    pad_width: int | None = None
-    variable: str | None = None
-    mask_variable: str | None = None
-    axes: str = "dwn"
-    window: tuple[float, float] | None = None
-    colour: Policy = "refuse"
-
-    def __post_init__(self) -> None:
-        for name, value in self.spacing._asdict().items():
-            if value is not None and not 0 < value < 10:
-                raise ValueError(f"spacing {name} is {value}, expected mm between 0 and 10.")
-        if self.laterality not in (None, "OD", "OS"):
-            raise ValueError(f"laterality is {self.laterality!r}, expected OD or OS.")
-        if self.shape is not None and (len(self.shape) != 3 or min(self.shape) < 1):
-            raise ValueError(f"shape is {self.shape}, expected DEPTH,WIDTH,B-SCANS.")
-        if self.pad_width is not None and self.pad_width < 1:
-            raise ValueError(f"pad_width is {self.pad_width}, expected a number of A-scans.")
-        if sorted(self.axes) != ["d", "n", "w"]:
-            raise ValueError(f"axes is {self.axes!r}, expected d, w and n in some order.")
-        if self.window is not None and not self.window[1] > self.window[0]:
-            raise ValueError(f"window is {self.window}, expected LOW,HIGH with HIGH above LOW.")
-        if self.colour not in ("refuse", "warn"):
-            raise ValueError(f"colour is {self.colour!r}, expected refuse or warn.")
-
-    @property
-    def hash(self) -> str:
-        """Hash of the options and of the converter's version."""
-        text = json.dumps([CONVERTER_VERSION, asdict(self)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+_POLICIES = ("refuse", "warn")
 
 
 def parse_spacing(text: str) -> Spacing:
@@ -87,3 +41,270 @@ def parse_spacing(text: str) -> Spacing:
             f"spacing is {text!r}, expected LATERAL,AXIAL,BETWEEN in mm, '?' where unknown."
         ) from None
     return Spacing(*values)
+
+
+def numbers(kind: Callable[[str], Any], count: int, what: str) -> Callable[[str], tuple[Any, ...]]:
+    """Return the reader of `count` numbers with commas between; `what` names them in its error."""
+
+    def read(text: str) -> tuple[Any, ...]:
+        try:
+            values = tuple(kind(place) for place in text.split(","))
+        except ValueError:
+            values = ()
+        if len(values) != count:
+            raise ValueError(f"got {text!r}, expected {what}.")
+        return values
+
+    return read
+
+
+def option(
+    default: Any,
+    text: str,
+    group: str,
+    metavar: str | None = None,
+    parse: Callable[[str], Any] | None = None,
+    choices: Sequence[str] | None = None,
+) -> Any:
+    """Return a field of a class of options.
+
+    Args:
+        default: of the field.
+        text: what the option does, for the help.
+        group: heading in the help.
+        metavar: what stands for the value in the help.
+        parse: from the command line's text to the value; raises ValueError.
+        choices: the values allowed.
+    """
+    about = {"text": text, "group": group, "metavar": metavar, "parse": parse, "choices": choices}
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What shapes the pixels and the geometry of one volume; each field says what it is.
+
+    Args:
+        spacing: mm, for what the files do not say; a `Spacing`, three numbers, or text.
+        spacing_overrides: let `spacing` win over the files.
+        laterality: "OD" or "OS", for files that do not say.
+        shape: (depth, width, B-scans) for formats without a header.
+        pad_width: narrower volumes are widened to this by repeating the edge.
+        variable: name of the volume in a .mat file.
+        mask_variable: name of the lesion mask in a .mat file.
+        axes: order of the axes in a .mat file, letters d, w, n.
+        window: two pixel values that become 0 and 255.
+        colour: what to do with coloured pictures.
+
+    Raises:
+        ValueError: for values that make no sense.
+
+    Examples:
+        >>> ReadOptions(spacing="0.006,0.004,?", pad_width=1000).spacing.axial
+        0.004
+    """
+
+    spacing: Spacing = option(
+        Spacing(),
+        "mm, '?' where unknown; used where the file does not say",
+        "what the files do not say",
+        "LATERAL,AXIAL,BETWEEN",
+        parse_spacing,
+    )
+    spacing_overrides: bool = option(
+        False, "let --spacing win over the files", "what the files do not say"
+    )
+    laterality: Laterality | None = option(
+        None, "for files that do not say", "what the files do not say", choices=("OD", "OS")
+    )
+    shape: tuple[int, int, int] | None = option(
+        None,
+        "sizes for formats without a header (Zeiss .img)",
+        "what the files do not say",
+        "DEPTH,WIDTH,B-SCANS",
+        numbers(int, 3, "DEPTH,WIDTH,B-SCANS"),
+    )
+    pad_width: int | None = option(
+        None, "widen narrower volumes by repeating the edge", "reading", "N", int
+    )
+    variable: str | None = option(
+        None, "volume in a .mat file (default images, or the only one)", "reading", "NAME"
+    )
+    mask_variable: str | None = option(None, "lesion mask in a .mat file", "reading", "NAME")
+    axes: str = option("dwn", "axes in a .mat file: d(epth), w(idth), n (B-scans)", "reading")
+    window: tuple[float, float] | None = option(
+        None,
+        "pixel values that become 0 and 255",
+        "reading",
+        "LOW,HIGH",
+        numbers(float, 2, "LOW,HIGH"),
+    )
+    colour: Policy = option(
+        "refuse", "pictures with something drawn into them", "checks", choices=_POLICIES
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("shape", "window"):  # lists, from JSON
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "spacing", _spacing(self.spacing))
+        for name, value in self.spacing._asdict().items():
+            if value is not None and (why := implausible(name, value)):
+                raise ValueError(f"spacing: {why}.")
+        if self.laterality not in (None, "OD", "OS"):
+            raise ValueError(f"laterality is {self.laterality!r}, expected OD or OS.")
+        if self.shape is not None and (len(self.shape) != 3 or min(self.shape) < 1):
+            raise ValueError(f"shape is {self.shape}, expected DEPTH,WIDTH,B-SCANS.")
+        if self.pad_width is not None and self.pad_width < 1:
+            raise ValueError(f"pad_width is {self.pad_width}, expected a number of A-scans.")
+        if sorted(self.axes) != ["d", "n", "w"]:
+            raise ValueError(f"axes is {self.axes!r}, expected d, w and n in some order.")
+        if self.window is not None and not self.window[1] > self.window[0]:
+            raise ValueError(f"window is {self.window}, expected LOW,HIGH with HIGH above LOW.")
+        if self.colour not in _POLICIES:
+            raise ValueError(f"colour is {self.colour!r}, expected refuse or warn.")
+
+    @property
+    def hash(self) -> str:
+        """Hash of the options and of the converter's version."""
+        text = json.dumps([CONVERTER_VERSION, asdict(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _spacing(value: Any) -> Spacing:
+    if value is None:
+        return Spacing()
+    if isinstance(value, str):
+        return parse_spacing(value)
+    if len(value) != 3:
+        raise ValueError(f"spacing is {value!r}, expected (lateral, axial, between) in mm.")
+    return Spacing(*value)
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How the subjects are parted; see `ppi_med.data.splits.make_splits`.
+
+    Args:
+        fractions: for training, validation and test.
+        folds: over training and validation.
+        seed: of the shuffle.
+        stratify: manifest columns that make the strata.
+        new_splits: replace an existing splits file.
+    """
+
+    fractions: Sequence[float] = option(
+        (0.6, 0.2, 0.2),
+        "shares of the subjects (default 0.6,0.2,0.2)",
+        "splits, made once",
+        "TRAIN,VAL,TEST",
+        numbers(float, 3, "TRAIN,VAL,TEST"),
+    )
+    folds: int = option(5, "over training and validation", "splits, made once", parse=int)
+    seed: int = option(0, "of the shuffle", "splits, made once", parse=int)
+    stratify: Sequence[str] = option(
+        ("site", "label"),
+        "kept in equal shares in all parts (default site,label)",
+        "splits, made once",
+        "COLUMNS",
+        lambda text: tuple(name for name in text.split(",") if name),
+    )
+    new_splits: bool = option(False, "replace an existing splits.json", "splits, made once")
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What a conversion is asked to do; `ConvertOptions.of` takes all options by name.
+
+    Args:
+        source: a folder, or one file.
+        output: the data set's folder; it may be inside `source`.
+        labels: table with a column `file` and any of subject, eye, visit, site, label.
+        pattern: regular expression with groups of these names, searched in the paths; the table
+            wins.
+        salt: goes into the hash that stands for the patient's id of a file.
+        images: the pictures of a folder are one "stack", or each "single".
+        expect_slices: number of B-scans every volume must have.
+        slices_policy: what to do with another number.
+        laterality_policy: what to do where file and table contradict each other on the eye.
+        subject_policy: what to do where one patient's id stands for two subjects.
+        workers: processes; default one a core. 1 runs in this process.
+        overwrite: convert again what is already there.
+        prune: remove volumes of an earlier run whose source is no longer there.
+        progress: show a bar.
+        read: how the files are read.
+        splits: how subjects are parted.
+
+    Examples:
+        >>> ConvertOptions.of("scans", "data", pad_width=1000, folds=3).read.pad_width
+        1000
+    """
+
+    source: Path
+    output: Path
+    labels: Path | None = option(
+        None,
+        "columns file, subject, eye, visit, site, label, label_rule; others are kept",
+        "what the files do not say",
+        "CSV",
+        Path,
+    )
+    pattern: str | None = option(
+        None,
+        "the same from the path, by named groups: '(?P<site>[^/]+)/(?P<subject>[^_]+)'",
+        "what the files do not say",
+        "REGEX",
+    )
+    salt: str = option(
+        "", "goes into the hash that stands for a patient's id", "what the files do not say"
+    )
+    images: Literal["stack", "single"] = option(
+        "stack",
+        "the pictures of a folder are one volume, or one volume each",
+        "reading",
+        choices=("stack", "single"),
+    )
+    expect_slices: int | None = option(
+        None, "B-scans that every volume must have", "checks", "N", int
+    )
+    slices_policy: Policy = option(
+        "refuse", "another number of B-scans", "checks", choices=_POLICIES
+    )
+    laterality_policy: Policy = option(
+        "refuse", "file and table contradict each other on the eye", "checks", choices=_POLICIES
+    )
+    subject_policy: Policy = option(
+        "refuse",
+        "one patient's id in the files, two subjects in table or pattern",
+        "checks",
+        choices=_POLICIES,
+    )
+    workers: int | None = option(None, "processes (default one a core)", "running", "N", int)
+    overwrite: bool = option(False, "convert again what is done", "running")
+    prune: bool = option(False, "remove volumes whose source is no longer there", "running")
+    progress: bool = option(True, "no progress bar", "running")
+    read: ReadOptions = ReadOptions()
+    splits: SplitOptions = SplitOptions()
+
+    @classmethod
+    def of(cls, source: str | Path, output: str | Path, **options: Any) -> ConvertOptions:
+        """Return the options by their names, those of reading and of the splits among them.
+
+        Raises:
+            TypeError: for a name that is no option's.
+            ValueError: for values that make no sense.
+        """
+        parts: dict[str, Any] = {}
+        for name, kind in (("read", ReadOptions), ("splits", SplitOptions)):
+            own = {f.name: options.pop(f.name) for f in fields(kind) if f.name in options}
+            if own:
+                parts[name] = kind(**own)
+        if options.get("labels") is not None:
+            options["labels"] = Path(options["labels"])
+        return cls(Path(source), Path(output), **parts, **options)
+
+    @property
+    def hash(self) -> str:
+        """Hash of everything that shapes a volume's files."""
+        text = f"{self.read.hash}|{self.expect_slices}|{self.slices_policy}|{self.salt}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -62,4 +62,4 @@ def _in_pool(tasks: Sequence[Task], workers: int) -> Generator[Result, None, Non
                 yield single.submit(convert_source, task).result()
             except BrokenProcessPool:
                 reason = "the process that read it died (out of memory, or a damaged file)."
-                yield Result(task.source.relative, "failed", reason)
+                yield task.result("failed", reason)

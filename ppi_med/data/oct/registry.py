@@ -1,8 +1,10 @@
-"""Which reader is for which file or folder, and the one call that reads any of them."""
+"""Sources, which reader is for which of them, and the one call that reads any."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,18 +12,54 @@ from pathlib import Path
 from typing import cast
 
 from ppi_med.data.oct.options import ReadOptions
-from ppi_med.data.oct.volume import NotOctError, OctReadError, OctVolume
+from ppi_med.data.oct.volume import (
+    NotOctError,
+    OctReadError,
+    OctVolume,
+    library_warnings,
+    plausible_spacing,
+)
 
-Reader = Callable[[Path, ReadOptions], list[OctVolume]]
+
+@dataclass(frozen=True)
+class Source:
+    """What one reader call reads.
+
+    Attributes:
+        path: the file, or the folder of a stack.
+        relative: `path` relative to the folder that is read, with forward slashes.
+        reader: name of the reader; "" where there is none.
+        files: all files it is read from, in natural order.
+        fault: why it cannot be read, where the search has found that out already.
+        names: further relative paths by which a table or a pattern may mean it.
+    """
+
+    path: Path
+    relative: str
+    reader: str
+    files: tuple[Path, ...]
+    fault: str = ""
+    names: tuple[str, ...] = ()
+
+    def sha256(self) -> str:
+        """Return the hash of the file, or of the names and hashes of several files."""
+        if self.files == (self.path,):
+            return _file_hash(self.path)
+        base = self.path if self.path.is_dir() else self.path.parent
+        lines = [f"{file.relative_to(base).as_posix()}\t{_file_hash(file)}" for file in self.files]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+Reader = Callable[[Source, ReadOptions], list[OctVolume]]
 
 
 @dataclass(frozen=True)
 class ReaderEntry:
-    """Where a reader lives and which names it is for.
+    """Where a reader is and which names it is for.
 
     Attributes:
-        module: below `ppi_med.data.oct`; it has `read(path, options) -> list[OctVolume]`.
-        suffixes: lower case, with the dot.
+        module: below `ppi_med.data.oct`; it has `read(source, options) -> list[OctVolume]`.
+        suffixes: lower case, with the dot; of `NIFTI`, which is no source of a conversion, none.
         what: for messages and help texts.
         several: whether one source may give more than one volume.
     """
@@ -36,6 +74,8 @@ class ReaderEntry:
         return cast(Reader, import_module(f"ppi_med.data.oct.{self.module}").read)
 
 
+NIFTI = "nifti"
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
 READERS: dict[str, ReaderEntry] = {
     "matlab": ReaderEntry("matlab", (".mat",), "MATLAB, Duke's form (v5 to v7.3)"),
     "bioptigen": ReaderEntry("bioptigen", (".oct",), "Bioptigen .OCT"),
@@ -47,11 +87,12 @@ READERS: dict[str, ReaderEntry] = {
         "heidelberg_xml", (".xml",), "Heidelberg XML export", several=True
     ),
     "zeiss-img": ReaderEntry("zeiss_img", (".img",), "Zeiss Cirrus .img"),
-    "topcon-fda": ReaderEntry("topcon_fda", (".fda",), "Topcon .fda"),
+    "topcon-fda": ReaderEntry("topcon_fda", (".fda",), "Topcon .fda", several=True),
     "dicom": ReaderEntry("dicom_opt", (".dcm", ".dicom"), "DICOM ophthalmic tomography"),
     "images": ReaderEntry(
         "stack", (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg"), "TIFF, PNG or JPEG stack"
     ),
+    NIFTI: ReaderEntry("nifti", (), "NIfTI as the conversion writes it"),
 }
 IMAGE_SUFFIXES = READERS["images"].suffixes
 _BY_SUFFIX = {suffix: name for name, entry in READERS.items() for suffix in entry.suffixes}
@@ -61,19 +102,24 @@ def reader_for(path: str | Path) -> str | None:
     """Return the name of the reader for a path, `None` if there is none.
 
     A folder is an image stack, or a Heidelberg export where it holds one XML of that kind. A file
-    is told by its suffix, and a DICOM file without one by its first bytes.
+    is known by its suffix, and a DICOM file without one by its first bytes.
 
     Examples:
         >>> reader_for("eye/scan.MAT"), reader_for("notes.txt")
         ('matlab', None)
     """
     path = Path(path)
-    if os.path.isdir(path):  # unlike Path.is_dir, False where the system refuses to tell
+    if os.path.isdir(path):  # unlike Path.is_dir, False where the system refuses to say
         return "images"
     name = _BY_SUFFIX.get(path.suffix.lower())
     if name is None and is_dicom(path):
         return "dicom"
     return name
+
+
+def is_nifti(path: Path) -> bool:
+    """Tell a NIfTI file by its name."""
+    return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
 def is_dicom(path: Path) -> bool:
@@ -85,10 +131,49 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sort key that counts numbers as numbers: B2 comes before B10.
+
+    Examples:
+        >>> sorted(["B10", "B2", "b1"], key=natural_key)
+        ['b1', 'B2', 'B10']
+    """
+    pieces = re.split(r"(\d+)", text)
+    key = [(0, int(p), "") if p.isdecimal() else (1, 0, p.casefold()) for p in pieces if p]
+    return [*key, (2, 0, text)]
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the pictures of a folder in natural order."""
+    found = [
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    ]
+    return sorted(found, key=lambda file: natural_key(file.name))
+
+
+def read_source(source: Source, options: ReadOptions | None = None) -> list[OctVolume]:
+    """Read every volume of a source, as the source describes it.
+
+    What all readers share is done here: a spacing that cannot be true is left unknown, and what
+    libraries warn of stands among the volumes' warnings.
+
+    Raises:
+        OctReadError: if it cannot be read; the message names the file and says why.
+    """
+    with library_warnings() as said:
+        volumes = READERS[source.reader].load()(source, options or ReadOptions())
+    for volume in volumes:
+        volume.spacing, reasons = plausible_spacing(volume.spacing)
+        volume.warnings += [*reasons, *said]
+    return volumes
+
+
 def read_all(
     path: str | Path, options: ReadOptions | None = None, reader: str | None = None
 ) -> list[OctVolume]:
-    """Read every volume of a source, as the source tells it.
+    """Read every volume of a file, or of a folder of images; see `read_source`.
 
     Args:
         path: a file, or a folder of images.
@@ -105,13 +190,14 @@ def read_all(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"No file or folder {path}.")
-    name = reader or reader_for(path)
+    name = reader or (NIFTI if is_nifti(path) else reader_for(path))
     if name is None:
-        known = ", ".join(sorted(_BY_SUFFIX))
+        known = ", ".join([*sorted(_BY_SUFFIX), *NIFTI_SUFFIXES])
         raise OctReadError(path, f"no reader for this kind of file, expected one of {known}.")
     if name not in READERS:
         raise ValueError(f"reader is {name!r}, expected one of {sorted(READERS)}.")
-    return READERS[name].load()(path, options or ReadOptions())
+    files = tuple(pictures_in(path)) if path.is_dir() else (path,)
+    return read_source(Source(path, path.name, name, files), options)
 
 
 def read_oct(
@@ -130,8 +216,8 @@ def read_oct(
         index: which volume, counted from 0, where the source holds several.
 
     Returns:
-        The volume as the source tells it; what it does not tell is `None`. `prepare_volume` fills
-        in what the user knows and makes it 8-bit.
+        The volume as the source describes it; what it does not say is `None`. `prepare_volume`
+        fills in what the user knows and makes it 8-bit.
 
     Raises:
         FileNotFoundError: if there is no such path.
@@ -145,6 +231,11 @@ def read_oct(
     if not -len(volumes) <= (index or 0) < len(volumes):
         raise OctReadError(path, f"no volume {index}, it holds {len(volumes)}.")
     return volumes[index or 0]
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 __all__ = ["IMAGE_SUFFIXES", "READERS", "NotOctError", "read_all", "read_oct", "reader_for"]

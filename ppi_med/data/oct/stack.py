@@ -11,38 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppi_med.data.oct.options import Policy, ReadOptions
-from ppi_med.data.oct.volume import OctReadError, OctVolume, check_size
+from ppi_med.data.oct.registry import Source
+from ppi_med.data.oct.sources import doubts_about
+from ppi_med.data.oct.volume import OctReadError, OctVolume, check_size, fault_of
 
 NAME = "images"
 _GREY_TOLERANCE = 8
 """JPEG moves grey pixels a little apart in colour; more than this is drawn or coloured."""
+_ORIENTATION = 274
+"""EXIF tag: how a picture is to be turned before it is shown; 1 is as stored."""
 
 
-def read(path: Path, options: ReadOptions) -> list[OctVolume]:
-    """Read a folder of pictures, or one picture file with one page or more.
+def read(source: Source, options: ReadOptions) -> list[OctVolume]:
+    """Read pictures in the order of the source, or one picture file with one page or more.
 
-    The pictures are sorted naturally (2 before 10); all must have the same size. Spacing and
-    laterality are unknown: a picture's dpi is for printers.
+    All must have the same size. Spacing and laterality are unknown: a picture's dpi is for
+    printers.
     """
-    from ppi_med.data.oct.registry import IMAGE_SUFFIXES
-    from ppi_med.data.oct.sources import natural_key
-
-    if path.is_dir():
-        files = [
-            file
-            for file in path.iterdir()
-            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-        ]
-        files.sort(key=lambda file: natural_key(file.name))
-        if not files:
-            raise OctReadError(path, "no pictures in this folder.")
-    else:
-        files = [path]
-    return [read_pictures(path, files, colour=options.colour)]
+    if not source.files:
+        raise OctReadError(source.path, "no pictures in this folder.")
+    volume = read_pictures(source.path, source.files, colour=options.colour)
+    volume.warnings += doubts_about(source.files)
+    return [volume]
 
 
 def read_pictures(source: Path, files: Sequence[Path], *, colour: Policy = "refuse") -> OctVolume:
     """Read pictures, in the order given, as the B-scans of one volume.
+
+    A picture that says how it is to be turned (EXIF) is turned, as every viewer does it.
 
     Args:
         source: named in messages.
@@ -54,7 +50,8 @@ def read_pictures(source: Path, files: Sequence[Path], *, colour: Policy = "refu
     """
     planes: list[NDArray[Any]] = []
     coloured: list[str] = []
-    for name, plane, has_colour in _planes(source, files):
+    turned: list[str] = []
+    for name, plane, has_colour, was_turned in _planes(source, files):
         if has_colour:
             if colour == "refuse":
                 raise OctReadError(
@@ -64,6 +61,7 @@ def read_pictures(source: Path, files: Sequence[Path], *, colour: Policy = "refu
                     "give --colour warn to take its brightness.",
                 )
             coloured.append(name)
+        turned += [name] * was_turned
         if planes and plane.shape != planes[0].shape:
             raise OctReadError(
                 source,
@@ -80,6 +78,11 @@ def read_pictures(source: Path, files: Sequence[Path], *, colour: Policy = "refu
         raise OctReadError(source, f"pictures of {sorted(map(str, kinds))} are mixed.")
     volume = OctVolume(np.stack(planes), reader=NAME, source=source)
     volume.meta["files"] = [file.name for file in files]
+    if turned:
+        volume.warnings.append(
+            f"{len(turned)} pictures turned as their EXIF orientation says, first {turned[0]}: is "
+            "the retina upright in them?"
+        )
     if coloured:
         volume.warnings.append(
             f"{len(coloured)} coloured pictures taken by their brightness, first {coloured[0]}: "
@@ -89,32 +92,64 @@ def read_pictures(source: Path, files: Sequence[Path], *, colour: Policy = "refu
     return volume
 
 
-def _planes(source: Path, files: Sequence[Path]) -> Iterator[tuple[str, NDArray[Any], bool]]:
-    """Yield name, pixels and whether they are coloured, page by page."""
+def _planes(source: Path, files: Sequence[Path]) -> Iterator[tuple[str, NDArray[Any], bool, bool]]:
+    """Yield name, pixels, whether they are coloured and whether they were turned, page by page."""
     from PIL import Image, ImageSequence
 
     for file in files:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
+                _check_png(file)
                 with Image.open(file) as image:
+                    pages = getattr(image, "n_frames", 1)
+                    check_size(source, (pages, image.height, image.width), 1)
                     for number, page in enumerate(ImageSequence.Iterator(image)):
                         check_size(source, (page.height, page.width), 4)
-                        plane, has_colour = _grey(source, file, page)
-                        pages = getattr(image, "n_frames", 1)
                         name = file.name if pages == 1 else f"{file.name}, page {number + 1}"
-                        yield name, plane, has_colour
-        except OctReadError:
+                        yield name, *_upright(source, name, page)
+        except GeneratorExit:
             raise
-        except Exception as error:  # Pillow raises whatever the bytes lead it to
-            text = " ".join(str(error).split())[:160]
+        except BaseException as error:  # Pillow raises whatever the bytes lead it to
+            if isinstance(error, OctReadError):
+                raise
             raise OctReadError(
-                source, f"{file.name} is no readable picture ({type(error).__name__}: {text})."
+                source, f"{file.name} is no readable picture ({fault_of(error)})."
             ) from error
 
 
-def _grey(source: Path, file: Path, page: Any) -> tuple[NDArray[Any], bool]:
-    """Return one channel; whether colour was lost on the way."""
+def _check_png(file: Path) -> None:
+    """Compare the checksums of a PNG, which Pillow does not do for the pixels."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        if image.format == "PNG":
+            image.verify()
+
+
+def _upright(source: Path, name: str, page: Any) -> tuple[NDArray[Any], bool, bool]:
+    """Return the pixels of a page, whether they are coloured, and whether they were turned."""
+    from PIL import ImageOps
+
+    turned = page.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    pixels, has_colour = grey_pixels(source, name, ImageOps.exif_transpose(page))
+    return pixels, has_colour, turned
+
+
+def grey_pixels(source: Path, name: str, page: Any) -> tuple[NDArray[Any], bool]:
+    """Return one channel of a picture in its own depth, and whether colour was lost on the way.
+
+    Args:
+        source: the file, for the message.
+        name: of the picture, for the message.
+        page: a picture of Pillow.
+
+    Returns:
+        uint8 or uint16 `(H, W)`, and whether R, G and B differed.
+
+    Raises:
+        OctReadError: for pixels that are neither 8 nor 16 bits of grey nor colours.
+    """
     if page.mode in ("L", "1"):
         return np.asarray(page.convert("L")), False
     if page.mode.startswith("I;16"):
@@ -125,9 +160,9 @@ def _grey(source: Path, file: Path, page: Any) -> tuple[NDArray[Any], bool]:
         widest = int(spread.max())
         if widest == 0:
             return np.ascontiguousarray(rgb[..., 0]), False
-        lossy = page.format == "JPEG" or file.suffix.lower() in (".jpg", ".jpeg")
+        lossy = page.format == "JPEG" or name.lower().endswith((".jpg", ".jpeg"))
         has_colour = widest > (_GREY_TOLERANCE if lossy else 0)
         return np.asarray(page.convert("L")), has_colour
     raise OctReadError(
-        source, f"{file.name} has the pixel mode {page.mode}, expected 8 or 16 bits of grey."
+        source, f"{name} has the pixel mode {page.mode}, expected 8 or 16 bits of grey."
     )

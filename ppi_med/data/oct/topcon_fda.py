@@ -7,7 +7,6 @@ Public descriptions of the format come from looking at files. Where they contrad
 from __future__ import annotations
 
 import io
-import math
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppi_med.data.oct.options import ReadOptions
-from ppi_med.data.oct.volume import OctReadError, OctVolume, Pixels, Spacing, check_size
+from ppi_med.data.oct.registry import Source
+from ppi_med.data.oct.stack import grey_pixels
+from ppi_med.data.oct.volume import (
+    OctReadError,
+    OctVolume,
+    Pixels,
+    Spacing,
+    check_range,
+    check_size,
+    fault_of,
+    read_range,
+)
 
 NAME = "topcon-fda"
 _HEADER = 15
@@ -24,42 +34,57 @@ _JPEG, _RAW, _SCAN, _CAPTURE = "@IMG_JPEG", "@IMG_MOT_COMP_03", "@PARAM_SCAN_04"
 _RASTER_FROM = 32
 """Radial and line scans have a dozen B-scans at most; from this number on it is a raster."""
 
+_NEEDED = {_SCAN: 36, _CAPTURE: 1}
+
 Chunk = tuple[int, int]
+Chunks = dict[str, list[Chunk]]
 
 
-def read(path: Path, options: ReadOptions) -> list[OctVolume]:
-    """Read a Topcon volume; the eye stays unknown."""
+def read(source: Source, options: ReadOptions) -> list[OctVolume]:
+    """Read the recordings of a Topcon file; the eye stays unknown.
+
+    Where it holds several, each takes the scan parameters of its own number, if there are as many
+    of them; otherwise they could be another recording's, and the spacing stays unknown.
+    """
+    path = source.path
     with path.open("rb") as stream:
         chunks = _chunks(path, stream)
-        pixels: Pixels
-        if _JPEG in chunks:
-            pixels = _read_jpeg(path, stream, chunks[_JPEG])
-        elif _RAW in chunks:
-            pixels = _read_raw(path, stream, chunks[_RAW])
-        else:
+        name, read_pixels = (_JPEG, _read_jpeg) if _JPEG in chunks else (_RAW, _read_raw)
+        if name not in chunks:
             raise OctReadError(path, f"no B-scans in it: its chunks are {sorted(chunks)[:8]}.")
-        scan = _bytes(stream, chunks, _SCAN, 36)
-        capture = _bytes(stream, chunks, _CAPTURE, 1)
+        count = len(chunks[name])
+        return [
+            _volume(
+                path,
+                read_pixels(path, stream, chunks[name][number]),
+                sorted(chunks),
+                *(_bytes(stream, chunks, part, count, number) for part in (_SCAN, _CAPTURE)),
+            )
+            for number in range(count)
+        ]
+
+
+def _volume(path: Path, pixels: Pixels, names: list[str], scan: bytes, capture: bytes) -> OctVolume:
     volume = OctVolume(pixels, reader=NAME, source=path)
-    volume.meta["chunks"] = sorted(chunks)
+    volume.meta["chunks"] = names
     _add_spacing(volume, scan)
     if capture and capture[0] in (0, 1):
         eye = ("OD", "OS")[capture[0]]
         volume.warnings.append(
             f"a byte that some read as the eye says {eye}; give --laterality to state it."
         )
-    return [volume]
+    return volume
 
 
-def _chunks(path: Path, stream: BinaryIO) -> dict[str, Chunk]:
-    """Return name to (place, length); the first of equal names counts."""
+def _chunks(path: Path, stream: BinaryIO) -> Chunks:
+    """Return name to (place, length) of each chunk of that name, in the file's order."""
     size = path.stat().st_size
     head = stream.read(_HEADER)
     if head[:4] != b"FOCT" or len(head) < _HEADER:
         raise OctReadError(
             path, f"not a Topcon .fda file: it starts with {head[:7]!r}, expected b'FOCTFDA'."
         )
-    chunks: dict[str, Chunk] = {}
+    chunks: Chunks = {}
     place = _HEADER
     while place < size:
         stream.seek(place)
@@ -77,65 +102,67 @@ def _chunks(path: Path, stream: BinaryIO) -> dict[str, Chunk]:
                 path,
                 f"truncated: chunk {name} has {bytes_} bytes, but {size - place} are left.",
             )
-        chunks.setdefault(name, (place, bytes_))
+        chunks.setdefault(name, []).append((place, bytes_))
         place += bytes_
     return chunks
 
 
-def _bytes(stream: BinaryIO, chunks: dict[str, Chunk], name: str, needed: int) -> bytes:
-    place, length = chunks.get(name, (0, 0))
-    if length < needed:
+def _bytes(stream: BinaryIO, chunks: Chunks, name: str, count: int, number: int) -> bytes:
+    """Return a recording's own chunk of a name, b"" where it cannot be told."""
+    found = chunks.get(name, [])
+    if len(found) != count or found[number][1] < _NEEDED[name]:
         return b""
-    stream.seek(place)
-    return stream.read(needed)
+    stream.seek(found[number][0])
+    return stream.read(_NEEDED[name])
 
 
-def _read_jpeg(path: Path, stream: BinaryIO, chunk: Chunk) -> NDArray[np.uint8]:
+def _read_jpeg(path: Path, stream: BinaryIO, chunk: Chunk) -> Pixels:
     """Decode the B-scans, which are JPEG or JPEG 2000 pictures one after the other."""
     place, length = chunk
-    stream.seek(place)
-    head = stream.read(25)
-    if len(head) < 25:
-        raise OctReadError(path, f"{_JPEG} has {length} bytes, too few for its header.")
+    head = read_range(path, stream, place, 25, f"the header of {_JPEG}")
     width, height, count = struct.unpack("<3I", head[9:21])
     check_size(path, (count, height, width), 1)
     if 4 * count > length:
         raise OctReadError(path, f"{_JPEG} claims {count} B-scans in {length} bytes.")
-    pixels = np.empty((count, height, width), np.uint8)
+    place, end = place + 25, place + length
+    planes: list[NDArray[Any]] = []
     for number in range(count):
-        size = struct.unpack("<I", stream.read(4))[0]
-        if stream.tell() + size > place + length:
-            raise OctReadError(path, f"B-scan {number + 1} runs beyond its chunk.")
-        pixels[number] = _decode(path, stream.read(size), number, (height, width))
-    return pixels
+        what = f"B-scan {number + 1}"
+        check_range(path, place, 4, end, what)
+        size = struct.unpack("<I", read_range(path, stream, place, 4, what))[0]
+        check_range(path, place + 4, size, end, what)
+        data = read_range(path, stream, place + 4, size, what)
+        planes.append(_decode(path, data, what, (height, width)))
+        check_size(path, (count, height, width), planes[0].dtype.itemsize)
+        if planes[-1].dtype != planes[0].dtype:
+            raise OctReadError(path, f"{what} has another depth of bits than the first.")
+        place += 4 + size
+    return np.stack(planes)
 
 
-def _decode(path: Path, data: bytes, number: int, shape: tuple[int, int]) -> Any:
+def _decode(path: Path, data: bytes, what: str, shape: tuple[int, int]) -> NDArray[Any]:
+    """Return the pixels of one picture as they are, 8 or 16 bits."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if (image.height, image.width) != shape:
-                raise OctReadError(
-                    path,
-                    f"B-scan {number + 1} has {image.height} x {image.width} pixels, expected "
-                    f"{shape[0]} x {shape[1]}.",
-                )
-            return np.asarray(image.convert("L"))
-    except OctReadError:
-        raise
-    except Exception as error:  # Pillow raises whatever the bytes lead it to
-        raise OctReadError(
-            path, f"B-scan {number + 1} cannot be decoded ({type(error).__name__})."
-        ) from error
+            if (image.height, image.width) == shape:
+                return grey_pixels(path, what, image)[0]
+            raise OctReadError(
+                path,
+                f"{what} has {image.height} x {image.width} pixels, expected {shape[0]} x "
+                f"{shape[1]}.",
+            )
+    except BaseException as error:  # Pillow raises whatever the bytes lead it to
+        if isinstance(error, OctReadError):
+            raise
+        raise OctReadError(path, f"{what} cannot be decoded ({fault_of(error)}).") from error
 
 
 def _read_raw(path: Path, stream: BinaryIO, chunk: Chunk) -> NDArray[np.uint16]:
     place, length = chunk
-    stream.seek(place)
-    head = stream.read(22)
-    if len(head) < 22:
-        raise OctReadError(path, f"{_RAW} has {length} bytes, too few for its header.")
+    check_range(path, place, 22, place + length, f"the header of {_RAW}")
+    head = read_range(path, stream, place, 22, f"the header of {_RAW}")
     width, height, bits, count = struct.unpack("<4I", head[1:17])
     if bits != 16:
         raise OctReadError(path, f"{_RAW} has {bits} bits a pixel, expected 16.")
@@ -149,7 +176,7 @@ def _add_spacing(volume: OctVolume, scan: bytes) -> None:
         return
     count, _, width = volume.shape
     across, along, resolution = struct.unpack("<3d", scan[12:36])
-    between = _step(along, count, 1.0)
+    between: float | None = along / count
     if count < _RASTER_FROM:
         between = None
         if count > 1:
@@ -157,14 +184,7 @@ def _add_spacing(volume: OctVolume, scan: bytes) -> None:
                 f"{count} B-scans only: it may be a radial or line scan, the distance between them "
                 "stays unknown."
             )
-    volume.spacing = Spacing(_step(across, width, 0.2), _step(resolution / 1000, 1, 0.05), between)
-    if volume.spacing.lateral:
-        volume.provenance["spacing_lateral_mm"] = f"file: {across:g} mm over {width} A-scans"
-    if between:
+    volume.spacing = Spacing(across / width, resolution / 1000, between)
+    volume.provenance["spacing_lateral_mm"] = f"file: {across:g} mm over {width} A-scans"
+    if between is not None:
         volume.provenance["spacing_between_mm"] = f"file: {along:g} mm over {count} B-scans"
-
-
-def _step(length: float, count: int, largest: float) -> float | None:
-    if not math.isfinite(length) or not 0 < length / count <= largest:
-        return None
-    return length / count

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ppi_med.data.oct.augment import oct_augmentations
 from ppi_med.data.oct.fit import FitSlicesd
 from ppi_med.data.oct.intensity import NormalizeOctd, RandGammad, intensity_levels
-from ppi_med.data.oct.loading import LoadOctVolumed, read_options
+from ppi_med.data.oct.loading import LoadOctVolumed
 from ppi_med.data.oct.slices import AllSlicesd, SampleSlicesd
 
 __all__ = [
@@ -22,5 +22,4 @@ __all__ = [
     "SampleSlicesd",
     "intensity_levels",
     "oct_augmentations",
-    "read_options",
 ]

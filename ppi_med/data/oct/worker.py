@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ppi_med.data.oct.names import numbered_name, volume_name
+from ppi_med.data.oct.labels import SourceFacts
 from ppi_med.data.oct.nifti import write_nifti
-from ppi_med.data.oct.options import ReadOptions
+from ppi_med.data.oct.options import ConvertOptions
 from ppi_med.data.oct.prepare import PreparedVolume, prepare_volume
-from ppi_med.data.oct.registry import READERS, reader_for
-from ppi_med.data.oct.sources import Source
-from ppi_med.data.oct.volume import NotOctError, OctReadError, OctVolume
+from ppi_med.data.oct.registry import Source, read_source
+from ppi_med.data.oct.sources import numbered_name
+from ppi_med.data.oct.volume import NotOctError, OctReadError, OctVolume, fault_of
+from ppi_med.errors import UsageError
 from ppi_med.io import write_json
 
 RECORDS = ".conversion"
@@ -28,9 +31,10 @@ class VolumeRecord:
 
     Attributes:
         volume_id: name of its files.
+        number: of the volume in its source, counted from 0.
         shape: `(n_bscans, depth, width)` as written.
         spacing: mm.
-        laterality: as the file or the user's option tells.
+        laterality: as the file or the user's option says.
         subject_key: hash of the patient's id in the file, "" if it has none.
         reader: name of the reader.
         ordered_hash: of the pixels.
@@ -41,6 +45,7 @@ class VolumeRecord:
     """
 
     volume_id: str
+    number: int
     shape: tuple[int, int, int]
     spacing: tuple[float | None, float | None, float | None]
     laterality: str | None
@@ -64,7 +69,9 @@ class Result:
         sha256: of the source.
         volumes: the volumes written or kept.
         refused: why further volumes of the source were refused.
-        base_id: as in `Task`.
+        eyes: of all volumes of the source, refused ones too.
+        name: as in `Task`.
+        facts: as in `Task`.
     """
 
     relative: str
@@ -73,43 +80,39 @@ class Result:
     sha256: str = ""
     volumes: tuple[VolumeRecord, ...] = ()
     refused: tuple[str, ...] = ()
-    base_id: str = ""
+    eyes: tuple[str | None, ...] = ()
+    name: str = ""
+    facts: SourceFacts = SourceFacts()
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker gets.
+    """One source of a conversion.
 
     Attributes:
         source: to be read.
-        base_id: name of its volumes; a second one gets `_2` and so on.
-        output: the data set's folder.
-        options: of reading.
-        expect_slices: number of B-scans a volume must have, or `None`.
-        slices_policy: what to do with another number.
-        overwrite: convert again what an earlier run did.
-        salt: goes into the hash of the patient's id.
+        name: of its volumes; a second one gets `_2` and so on.
+        facts: what table and pattern say of it; the result brings them back.
+        options: of the conversion, the same for all tasks.
     """
 
     source: Source
-    base_id: str
-    output: Path
-    options: ReadOptions
-    expect_slices: int | None = None
-    slices_policy: Literal["refuse", "warn"] = "refuse"
-    overwrite: bool = False
-    salt: str = ""
+    name: str
+    facts: SourceFacts
+    options: ConvertOptions
 
     @property
     def record_path(self) -> Path:
         """Where the record of this source is kept."""
-        return self.output / RECORDS / f"{self.base_id}.json"
+        return self.options.output / RECORDS / f"{self.name}.json"
 
-    @property
-    def options_hash(self) -> str:
-        """Hash of everything that shapes the result."""
-        text = f"{self.options.hash}|{self.expect_slices}|{self.slices_policy}|{self.salt}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def result(
+        self, status: Literal["ok", "kept", "failed", "ignored"], reason: str = "", **more: Any
+    ) -> Result:
+        """Return what became of it."""
+        return Result(
+            self.source.relative, status, reason, name=self.name, facts=self.facts, **more
+        )
 
 
 def ignore_interrupt() -> None:
@@ -122,40 +125,56 @@ def convert_source(task: Task) -> Result:
 
     Files are written under a temporary name and renamed; the record comes last, so that a run
     that was killed repeats exactly the sources without one.
+
+    Raises:
+        OutputError: if the output cannot be written, which is no fault of the source.
     """
     source = task.source
     if source.fault:
-        return Result(source.relative, "failed", source.fault)
+        return task.result("failed", source.fault)
     if not source.reader:
         reason = "the folder is empty." if source.path.is_dir() else "no reader for this file."
-        return Result(source.relative, "failed", reason)
+        return task.result("failed", reason)
     sha256 = ""
     try:
         sha256 = source.sha256()
-        kept = None if task.overwrite else read_record(task, sha256)
+        kept = None if task.options.overwrite else read_record(task, sha256)
         if kept is not None:
             return kept
         _forget(task)
-        records, refused = _write_all(task, _read(task))
+        volumes = read_source(source, task.options.read)
+        eyes = tuple(volume.laterality or task.options.read.laterality for volume in volumes)
+        records, refused = _write_all(task, volumes)
     except NotOctError as error:
-        return Result(source.relative, "ignored", error.reason, sha256)
-    except OctReadError as error:
-        return Result(source.relative, "failed", error.reason, sha256)
-    except MemoryError:
-        return Result(source.relative, "failed", "not enough memory to read it.", sha256)
+        return task.result("ignored", error.reason, sha256=sha256)
+    except OutputError:
+        raise
+    except BaseException as error:  # one file's fault must not end the run: it is reported
+        reason = fault_of(error)
+        if not isinstance(error, (OctReadError, OSError, MemoryError)):
+            reason = f"unexpected {reason} (please report it)."
+        return task.result("failed", reason, sha256=sha256)
+    body = {"sha256": sha256, "options": task.options.hash, "source": source.relative}
+    done = {"volumes": [asdict(record) for record in records], "refused": refused, "eyes": eyes}
+    with _written(task):
+        write_json(task.record_path, body | done)
+    return task.result("ok", sha256=sha256, volumes=records, refused=refused, eyes=eyes)
+
+
+class OutputError(UsageError):
+    """An output that the system does not let be written; the run ends."""
+
+
+@contextmanager
+def _written(task: Task) -> Iterator[None]:
+    """Tell an error of the output from one of the source."""
+    try:
+        yield
     except OSError as error:
-        reason = f"{type(error).__name__}: {error.strerror or error}."
-        return Result(source.relative, "failed", reason, sha256)
-    except (
-        Exception
-    ) as error:  # a reader's fault must not end the run: it is reported like the rest
-        text = " ".join(str(error).split())[:200]
-        reason = f"unexpected {type(error).__name__}: {text} (please report it)."
-        return Result(source.relative, "failed", reason, sha256)
-    body = {"sha256": sha256, "options": task.options_hash, "source": source.relative}
-    done = {"volumes": [asdict(record) for record in records], "refused": refused}
-    write_json(task.record_path, body | done)
-    return Result(source.relative, "ok", "", sha256, records, refused, task.base_id)
+        raise OutputError(
+            f"{task.options.output} cannot be written ({error.strerror or error}): what is done "
+            "stays; put that right and run the same command again."
+        ) from error
 
 
 def _forget(task: Task) -> None:
@@ -170,8 +189,8 @@ def _forget(task: Task) -> None:
         return
     task.record_path.unlink(missing_ok=True)
     for name in names:
-        path = (task.output / name).resolve()
-        if path.is_relative_to(task.output.resolve()):
+        path = (task.options.output / name).resolve()
+        if path.is_relative_to(task.options.output.resolve()):
             path.unlink(missing_ok=True)
 
 
@@ -182,46 +201,22 @@ def read_record(task: Task, sha256: str) -> Result | None:
     """
     try:
         body = json.loads(task.record_path.read_text(encoding="utf-8"))
-        if body["sha256"] != sha256 or body["options"] != task.options_hash:
+        if body["sha256"] != sha256 or body["options"] != task.options.hash:
             return None
         records = tuple(_record(item) for item in body["volumes"])
         for record in records:
             for name, size in record.sizes.items():
-                if (task.output / name).stat().st_size != size:
+                if (task.options.output / name).stat().st_size != size:
                     return None
+        known = {"refused": tuple(body["refused"]), "eyes": tuple(body["eyes"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None  # no record, or not a whole one: convert again
-    refused = tuple(body.get("refused", ()))
-    return Result(task.source.relative, "kept", "", sha256, records, refused, task.base_id)
+    return task.result("kept", sha256=sha256, volumes=records, **known)
 
 
 def _record(item: dict[str, Any]) -> VolumeRecord:
     item = item | {name: tuple(item[name]) for name in ("shape", "spacing", "warnings")}
     return VolumeRecord(**item)
-
-
-def _read(task: Task) -> list[OctVolume]:
-    source = task.source
-    if source.reader == "images":
-        from ppi_med.data.oct.stack import read_pictures
-
-        return [read_pictures(source.path, source.files, colour=task.options.colour)]
-    volumes = READERS[source.reader].load()(source.path, task.options)
-    if source.reader == "heidelberg-xml":
-        _mention_unused(source, volumes)
-    return volumes
-
-
-def _mention_unused(source: Source, volumes: list[OctVolume]) -> None:
-    """Say which pictures beside an export belong to none of its B-scans."""
-    used = {path for volume in volumes for path in volume.meta["paths"]}
-    unused = [path for path in source.files[1:] if path not in used]
-    if unused:
-        first = unused[0].relative_to(source.path.parent).as_posix()
-        volumes[0].warnings.append(
-            f"{len(unused)} pictures beside or below it are none of its B-scans, first {first}: "
-            "passed over."
-        )
 
 
 def _write_all(
@@ -243,28 +238,31 @@ def _write_all(
                 refused.append(f"{which}{error.reason}")
         if not records:
             raise OctReadError(task.source.path, " ".join(refused))
-    except Exception:  # a failed source leaves no volume behind
+    except BaseException:  # a failed source leaves no volume behind
         for number in range(len(volumes)):
-            for name in _file_names(numbered_name(task.base_id, number)):
-                (task.output / name).unlink(missing_ok=True)
+            for name in _file_names(numbered_name(task.name, number)):
+                (task.options.output / name).unlink(missing_ok=True)
         raise
     return tuple(records), tuple(refused)
 
 
 def _write(task: Task, volume: OctVolume, number: int) -> VolumeRecord:
+    options = task.options
     n_slices = volume.shape[0]
-    if task.expect_slices not in (None, n_slices):
-        text = f"{n_slices} B-scans, expected {task.expect_slices} (--expect-slices)."
-        if task.slices_policy == "refuse":
+    if options.expect_slices not in (None, n_slices):
+        text = f"{n_slices} B-scans, expected {options.expect_slices} (--expect-slices)."
+        if options.slices_policy == "refuse":
             raise OctReadError(task.source.path, text)
         volume.warnings.append(text)
-    prepared = prepare_volume(volume, task.options)
-    volume_id = numbered_name(task.base_id, number)
-    sizes = _write_files(task, prepared, volume_id)
+    prepared = prepare_volume(volume, options.read)
+    volume_id = numbered_name(task.name, number)
+    with _written(task):
+        sizes = _write_files(options.output, prepared, volume_id)
     key = volume.subject_key
-    hashed = hashlib.sha256(f"{task.salt}|{key}".encode()).hexdigest()[:12] if key else ""
+    hashed = hashlib.sha256(f"{options.salt}|{key}".encode()).hexdigest()[:12] if key else ""
     return VolumeRecord(
         volume_id=volume_id,
+        number=number,
         shape=prepared.pixels.shape,
         spacing=prepared.spacing,
         laterality=prepared.laterality,
@@ -283,17 +281,14 @@ def _file_names(volume_id: str) -> tuple[str, str]:
     return f"volumes/{volume_id}.nii.gz", f"masks/{volume_id}.nii.gz"
 
 
-def _write_files(task: Task, prepared: PreparedVolume, volume_id: str) -> dict[str, int]:
+def _write_files(output: Path, prepared: PreparedVolume, volume_id: str) -> dict[str, int]:
     name, mask_name = _file_names(volume_id)
     sizes = {}
     if prepared.mask is not None:
-        write_nifti(task.output / mask_name, prepared.mask, prepared.spacing)
-        sizes[mask_name] = (task.output / mask_name).stat().st_size
+        write_nifti(output / mask_name, prepared.mask, prepared.spacing)
+        sizes[mask_name] = (output / mask_name).stat().st_size
     else:
-        (task.output / mask_name).unlink(missing_ok=True)
-    write_nifti(task.output / name, prepared.pixels, prepared.spacing)
-    sizes[name] = (task.output / name).stat().st_size
+        (output / mask_name).unlink(missing_ok=True)
+    write_nifti(output / name, prepared.pixels, prepared.spacing)
+    sizes[name] = (output / name).stat().st_size
     return sizes
-
-
-__all__ = ["Result", "Task", "VolumeRecord", "convert_source", "reader_for", "volume_name"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ppi_med.data.oct.options import ReadOptions
+from ppi_med.data.oct.registry import Source
 from ppi_med.data.oct.volume import OctReadError, OctVolume, check_size, normal_laterality
 
 NAME = "zeiss-img"
@@ -22,8 +23,9 @@ _NAME_SIZE = re.compile(r"(?:cube|raster)[ _]*(\d{1,4})x(\d{1,4})(?=[ _])", re.I
 _NAME_EYE = re.compile(r"_(OD|OS)_sn\w+_", re.IGNORECASE)
 
 
-def read(path: Path, options: ReadOptions) -> list[OctVolume]:
+def read(source: Source, options: ReadOptions) -> list[OctVolume]:
     """Read a Cirrus cube; its spacing is unknown."""
+    path = source.path
     size = path.stat().st_size
     (depth, width, n_bscans), origin = _shape(path, size, options)
     check_size(path, (n_bscans, depth, width), 1, size)

@@ -68,12 +68,13 @@ def make_oct_phantom(
         RuntimeError: if a volume was not converted.
     """
     from ppi_med.data.oct.convert import convert_folder
+    from ppi_med.data.oct.options import ConvertOptions
 
     output = Path(output)
     write_raw(spec, output, workers=workers, overwrite=overwrite, progress=progress)
     # The marks were dealt by these splits, so they are written before the converter makes its own.
     write_splits(output / SPLITS_FILE, spec.plan()[1])
-    report = convert_folder(
+    options = ConvertOptions.of(
         output / RAW,
         output,
         labels=output / RAW / LABELS_FILE,
@@ -84,6 +85,7 @@ def make_oct_phantom(
         workers=workers,
         progress=progress,
     )
+    report = convert_folder(options)
     done = report.count("ok", "kept")
     if done < len(report.outcomes) and not report.interrupted:
         first = next(o for o in report.outcomes if o.status not in ("ok", "kept"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ppi_med.data.oct.convert import convert_folder
+from ppi_med.data.oct.options import ConvertOptions
 from ppi_med.data.oct.report import ConversionReport
 from tests.data.oct import writers
 
@@ -42,4 +43,5 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def convert(source: Path, output: Path, **options) -> ConversionReport:
-    return convert_folder(source, output, **{"workers": 1, "progress": False} | options)
+    known = {"workers": 1, "progress": False} | options
+    return convert_folder(ConvertOptions.of(source, output, **known))

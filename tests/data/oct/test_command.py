@@ -75,7 +75,7 @@ def test_usage(
 
 def test_nonsense_values(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(_run(raw, "--spacing", "0,1,1")) == 2
-    assert "expected mm" in capsys.readouterr().err
+    assert "implausible, expected 0.0005 to" in capsys.readouterr().err
     assert main(_run(raw, "--axes", "abc")) == 2
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from ppi_med.data.datalist import load_parts
 from ppi_med.data.manifest import read_manifest
-from ppi_med.data.oct.convert import SplitOptions
 from ppi_med.data.oct.nifti import read_nifti
 from ppi_med.data.splits import read_splits
 from tests.data.oct import writers
@@ -274,8 +273,7 @@ def test_a_single_file_and_a_pattern(tmp_path: Path) -> None:
             raw / "north" / f"s{number}_OS_v1_{number % 2}.mat", writers.volume(seed=number)
         )
     pattern = r"(?P<site>[^/]+)/(?P<subject>s\d+)_(?P<eye>OD|OS)_(?P<visit>v\d)_(?P<label>\d)"
-    splits = SplitOptions(fractions=(1, 1, 1), folds=2)
-    report = convert(raw, tmp_path / "out", pattern=pattern, splits=splits)
+    report = convert(raw, tmp_path / "out", pattern=pattern, fractions=(1, 1, 1), folds=2)
     row = read_manifest(tmp_path / "out" / "manifest.csv")[3]
     assert (row.site, row.subject, row.extra["eye"], row.visit, row.label) == (
         "north",

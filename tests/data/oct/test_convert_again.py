@@ -13,7 +13,7 @@ import pytest
 
 from ppi_med.data.datalist import load_parts
 from ppi_med.data.manifest import read_manifest
-from ppi_med.data.oct.convert import ConversionError, SplitOptions
+from ppi_med.data.oct.convert import ConversionError
 from ppi_med.data.splits import read_splits
 from tests.data.oct import writers
 from tests.data.oct.sites import convert, hashes, make_sites
@@ -141,13 +141,12 @@ def test_splits_are_written_once(tmp_path: Path) -> None:
     writers.write_mat(raw / "north" / "new.mat", writers.volume(seed=500))
     with (raw / "labels.csv").open("a") as stream:
         stream.write("north/new.mat,p99,OD,v1,north,1,no\n")
-    report = convert(raw, out, labels=raw / "labels.csv", splits=SplitOptions(seed=5))
+    report = convert(raw, out, labels=raw / "labels.csv", seed=5)
     assert (out / "splits.json").read_bytes() == first
     assert "1 subjects are not in splits.json" in report.table()
     items = load_parts(out / "datalist.json", "unassigned")
     assert [item["subject"] for item in items] == ["p99"]
-    renewed = SplitOptions(seed=5, renew=True)
-    convert(raw, out, labels=raw / "labels.csv", splits=renewed)
+    convert(raw, out, labels=raw / "labels.csv", seed=5, new_splits=True)
     assert read_splits(out / "splits.json").part_of("p99") is not None
 
 
@@ -196,6 +195,6 @@ def test_an_unexpected_error_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     raw = tmp_path / "raw"
     raw.mkdir()
     writers.write_mat(raw / "a.mat", writers.volume())
-    monkeypatch.setattr(module, "_read", lambda task: 1 / 0)
+    monkeypatch.setattr(module, "read_source", lambda source, options: 1 / 0)
     report = convert(raw, tmp_path / "out")
     assert "unexpected ZeroDivisionError" in report.failed[0].reason

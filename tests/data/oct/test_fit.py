@@ -15,7 +15,7 @@ from ppi_med.data.oct.fit import (
     resampling_matrix,
     spread_map,
 )
-from ppi_med.data.oct.pixels import pad_width
+from ppi_med.data.oct.prepare import pad_width
 
 SHAPES = [
     ((12, 9), (6, 3)),

@@ -8,10 +8,9 @@ import pytest
 
 from ppi_med.data.manifest import read_manifest
 from ppi_med.data.oct import heidelberg_e2e
-from ppi_med.data.oct.names import unique_names, volume_name
 from ppi_med.data.oct.options import ReadOptions
-from ppi_med.data.oct.registry import reader_for
-from ppi_med.data.oct.sources import Source
+from ppi_med.data.oct.registry import Source, reader_for
+from ppi_med.data.oct.sources import unique_names, volume_name
 from ppi_med.data.oct.volume import OctVolume
 from tests.data.oct import writers
 from tests.data.oct.sites import convert
@@ -29,7 +28,8 @@ def test_a_further_volume_of_another_file_is_taken() -> None:
     assert names("a.mat", "a.vol", "a.vol") == ["a", "a-vol", "a-vol-2"]
 
 
-def two_eyes(path: Path, options: ReadOptions) -> list[OctVolume]:
+def two_eyes(source: Source, options: ReadOptions) -> list[OctVolume]:
+    path = source.path
     seeds = (path.stat().st_size, path.stat().st_size + 100)
     return [OctVolume(writers.volume(seed=seed), "heidelberg-e2e", path) for seed in seeds]
 

@@ -13,7 +13,7 @@ from PIL import Image
 from ppi_med.data.manifest import read_manifest
 from ppi_med.data.oct.convert import convert_folder
 from ppi_med.data.oct.nifti import read_nifti
-from ppi_med.data.oct.options import ReadOptions
+from ppi_med.data.oct.options import ConvertOptions, ReadOptions
 from ppi_med.data.oct.registry import read_oct
 from ppi_med.data.oct.volume import OctReadError
 
@@ -45,7 +45,9 @@ def test_spectralis(data_root: Path) -> None:
 
 def test_spectralis_converted(data_root: Path, tmp_path: Path) -> None:
     report = convert_folder(
-        data_root / "oct_spectralis", tmp_path, workers=1, progress=False, expect_slices=145
+        ConvertOptions.of(
+            data_root / "oct_spectralis", tmp_path, workers=1, progress=False, expect_slices=145
+        )
     )
     assert report.exit_code == 0 and report.count("ok") == 1, report.table()
     row = read_manifest(tmp_path / "manifest.csv")[0]
@@ -77,7 +79,9 @@ def test_bioptigen_frames(data_root: Path) -> None:
 
 
 def test_bioptigen_converted(data_root: Path, tmp_path: Path) -> None:
-    report = convert_folder(data_root / "oct_bioptigen", tmp_path, workers=2, progress=False)
+    report = convert_folder(
+        ConvertOptions.of(data_root / "oct_bioptigen", tmp_path, workers=2, progress=False)
+    )
     assert report.exit_code == 0
     rows = {row.volume_id: row for row in read_manifest(tmp_path / "manifest.csv")}
     assert set(rows) == {"eye03", "eye03__octt3", "eye09", "eye11"}
@@ -119,7 +123,9 @@ def test_single_pictures(data_root: Path, tmp_path: Path) -> None:
         read_oct(folder)
     pattern = r"(?P<subject>\d+)-\d+\.jpeg"
     report = convert_folder(
-        folder, tmp_path, images="single", pattern=pattern, workers=1, progress=False
+        ConvertOptions.of(
+            folder, tmp_path, images="single", pattern=pattern, workers=1, progress=False
+        )
     )
     assert report.exit_code == 0 and report.count("ok") == 4
     rows = read_manifest(tmp_path / "manifest.csv")
@@ -141,7 +147,9 @@ def test_real_files_spoilt(data_root: Path, tmp_path: Path) -> None:
     (raw / "short").mkdir()
     for number in range(1, 100):
         (raw / "short" / f"{number}.tif").symlink_to(scans / f"{number}-Input.tif")
-    report = convert_folder(raw, tmp_path / "out", workers=2, progress=False, expect_slices=5)
+    report = convert_folder(
+        ConvertOptions.of(raw, tmp_path / "out", workers=2, progress=False, expect_slices=5)
+    )
     lines = {outcome.source: (outcome.status, outcome.reason) for outcome in report.outcomes}
     assert lines["copy.mat"] == ("ok", "")  # the first of the two by name
     assert lines["good.mat"] == ("duplicate", "same pixels as copy.mat.")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ppi_med.data.manifest import read_manifest
-from ppi_med.data.oct.sources import find_sources, natural_key
+from ppi_med.data.oct.registry import natural_key
+from ppi_med.data.oct.sources import find_sources
 from ppi_med.data.oct.volume import OctReadError
 from ppi_med.inference.volumes import find_inputs, output_names, read_volumes
 from tests.data.oct import writers

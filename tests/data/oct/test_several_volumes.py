@@ -9,6 +9,7 @@ import pytest
 from ppi_med.data.manifest import read_manifest
 from ppi_med.data.oct import heidelberg_e2e
 from ppi_med.data.oct import worker as module
+from ppi_med.data.oct.registry import Source
 from ppi_med.data.oct.volume import OctVolume
 from tests.data.oct import writers
 from tests.data.oct.sites import convert
@@ -18,7 +19,8 @@ from tests.data.oct.sites import convert
 def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One `.e2e` whose volumes have as many B-scans as its text says."""
 
-    def read(path: Path, options: object) -> list[OctVolume]:
+    def read(source: Source, options: object) -> list[OctVolume]:
+        path = source.path
         sizes = [int(text) for text in path.read_text().split()]
         pixels = [writers.volume((n, 6, 5), seed=seed) for seed, n in enumerate(sizes)]
         return [OctVolume(array, "heidelberg-e2e", path) for array in pixels]
@@ -61,8 +63,9 @@ def test_a_failed_source_leaves_no_volume(
         return real(path, *rest)
 
     monkeypatch.setattr(module, "write_nifti", full)
-    (outcome,) = convert(raw, tmp_path / "out").failed
-    assert outcome.reason == "OSError: No space left on device." and files(tmp_path / "out") == []
+    with pytest.raises(module.OutputError, match=r"cannot be written \(No space left on device\)"):
+        convert(raw, tmp_path / "out")
+    assert files(tmp_path / "out") == []
 
 
 def test_a_record_goes_with_the_volumes_that_were_removed(raw: Path, tmp_path: Path) -> None:

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppi_med.data.oct.geometry import between_bscans
 from ppi_med.data.oct.labels import Facts, Labels, merge
-from ppi_med.data.oct.names import volume_name
 from ppi_med.data.oct.options import ReadOptions, parse_spacing
-from ppi_med.data.oct.pixels import pad_width, pixel_hash, to_uint8, to_unsigned
-from ppi_med.data.oct.sources import find_sources, natural_key
-from ppi_med.data.oct.volume import OctReadError, OctVolume, Spacing, check_size
+from ppi_med.data.oct.prepare import pad_width, pixel_hash, to_uint8, to_unsigned
+from ppi_med.data.oct.registry import Source, natural_key, reader_for
+from ppi_med.data.oct.sources import find_sources, volume_name
+from ppi_med.data.oct.volume import OctReadError, OctVolume, Spacing, between_bscans, check_size
 from tests.data.oct import writers
 
 
@@ -148,15 +147,23 @@ def test_labels(tmp_path: Path) -> None:
             "a\\x.mat,s1,right,1,two readers,AB\n./b/y.vol,s2,,,,\nz.oct,s3,OS,0.0,,\n",
         )
     )
-    first = table.find("a/x.mat")
+    found = dict(
+        zip("axbz", table.match(sources("a/x.mat", "other", "b/y", "deep/z.oct")), strict=True)
+    )
+    (first,) = found["a"].rows
     assert first == Facts(
         subject="s1", eye="OD", label=1, label_rule="two readers", extra={"grader": "AB"},
-        origin=dict.fromkeys(("subject", "eye", "label"), "user: labels.csv"),
+        origin=dict.fromkeys(("subject", "eye", "label"), "user: labels.csv"), line=2,
     )  # fmt: skip
-    assert table.find("deep/z.oct").label == 0 and table.find("other") is None
-    assert table.unused() == ["b/y.vol"] and table.extra_columns == ("grader",)
+    assert found["z"].rows[0].label == 0 and found["x"].rows == ()
+    assert table.notes == ["labels.csv: 1 rows fit no source, first 'b/y.vol'."]
+    assert table.extra_columns == ("grader",)
     with pytest.raises(ValueError, match=r"'z.oct' fits 1/z.oct and 2/z.oct"):
-        table.check_bare_names(["1/z.oct", "2/z.oct"])
+        table.match(sources("1/z.oct", "2/z.oct"))
+
+
+def sources(*names: str) -> list[Source]:
+    return [Source(Path(name), name, reader_for(name) or "", (Path(name),)) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +176,7 @@ def test_labels(tmp_path: Path) -> None:
         ("file,label\na,inf\n", "labels.csv, line 2: label is 'inf'"),
         ("file,label\na,nan\n", "labels.csv, line 2: label is 'nan'"),
         ("file,eye\na,both\n", "eye is 'both'"),
-        ("file,label\na,1\na,1\n", "line 3: 'a' comes twice"),
+        ("file,label\na,1\na,0\n", "line 3: 'a' comes twice"),
         ("file,reader\na,AB\n", "labels.csv: the conversion writes a column 'reader'"),
         ("file,image\na,x\n", "column 'image' of its own"),
         ("file,grader,grader\na,x,y\n", "two columns are named 'grader'"),
