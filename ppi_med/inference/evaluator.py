@@ -19,6 +19,8 @@ from ppi_med.inference.ga import GaResult, NetworkInfo, make_result, method_name
 from ppi_med.inference.identity import network_hash
 from ppi_med.saliency.base import SaliencyMethod
 
+_BUGS = (TypeError, AttributeError, NameError, AssertionError)
+
 
 class GaInferer(Inferer):
     """Give logit, slice weights and map of a volume, in bounded memory.
@@ -62,11 +64,13 @@ class SourceOutput:
         source: the file or folder, relative to what was asked for.
         results: one a volume.
         error: "" where all of the source went through.
+        bug: what only the program can be blamed for; it is raised once the others are done.
     """
 
     source: str
     results: list[GaResult] = field(default_factory=list)
     error: str = ""
+    bug: Exception | None = None
 
 
 def infer_iteration(engine: SupervisedEvaluator, batch: SourceItem) -> SourceOutput:
@@ -87,6 +91,8 @@ def infer_iteration(engine: SupervisedEvaluator, batch: SourceItem) -> SourceOut
                 output.results.append(_infer(engine, item))
     except BaseException as error:  # a file's fault, of whatever kind, is its own
         output.error = fault_of(error)
+        if isinstance(error, _BUGS):
+            output.bug = error
     engine.fire_event(IterationEvents.FORWARD_COMPLETED)
     engine.fire_event(IterationEvents.MODEL_COMPLETED)
     return output

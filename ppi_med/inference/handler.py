@@ -75,6 +75,7 @@ class GaOutputs:
         self.notes = tuple(notes)
         self.checkpoint = Path(checkpoint).name
         self.rows: list[SummaryRow] = []
+        self._bug: Exception | None = None
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator whose iteration is `infer_iteration`.
@@ -112,6 +113,7 @@ class GaOutputs:
                 self._add(output.source, result)
             except BaseException as error:  # one volume's outputs, for whatever reason
                 self._fail(output.source, f"its outputs cannot be written: {fault_of(error)}")
+        self._bug = self._bug or output.bug
         if output.error:
             self._fail(output.source, output.error)
         output.results = []  # the pixels and maps are not needed any more
@@ -151,6 +153,8 @@ class GaOutputs:
         writer.writerows([getattr(row, name) for name in fields] for row in self.rows)
         write_text(self.output_dir / SUMMARY, stream.getvalue())
         logger.info(self.verdict())
+        if self._bug is not None:
+            raise self._bug
 
 
 def _counted(number: int, noun: str) -> str:

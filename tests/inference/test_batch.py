@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
@@ -24,7 +25,9 @@ from ppi_med.inference import (
     find_inputs,
     infer_iteration,
     single_item,
+    volumes,
 )
+from ppi_med.inference import outputs as writing
 from ppi_med.inference.ga import standard_preprocessing
 from ppi_med.networks.multiview import MultiViewClassifier
 from ppi_med.saliency import WBP
@@ -153,6 +156,43 @@ def test_a_fault_of_the_program_is_not_hidden(tmp_path: Path, write_mat: Writer)
     path = write_mat(tmp_path / "a.mat", retina(3, 16, 24))
     with pytest.raises(TypeError, match="a fault of the program"):
         evaluator(Faulty(), path, GaOutputs(tmp_path / "out")).run()
+    assert rows(tmp_path / "out")["a.mat"]["reason"] == "TypeError: a fault of the program"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RecursionError("deep"),
+        SystemExit(3),
+        KeyError("x"),
+        np.linalg.LinAlgError("no"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("where", ["read_source", "write_map"])
+def test_no_file_takes_another_with_it(
+    tmp_path: Path,
+    write_mat: Writer,
+    network: MultiViewClassifier,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    where: str,
+) -> None:
+    for name in "abc":
+        write_mat(tmp_path / "in" / f"{name}.mat", retina(3, 16, 24, seed=ord(name)))
+    module = {"read_source": volumes, "write_map": writing}[where]
+    real, turns = getattr(module, where), iter((None, error, None))
+
+    def sometimes(*args: Any) -> Any:
+        if (now := next(turns)) is not None:
+            raise now
+        return real(*args)
+
+    monkeypatch.setattr(module, where, sometimes)
+    outputs = GaOutputs(tmp_path / "out", report=False)
+    evaluator(network, tmp_path / "in", outputs).run()
+    assert [row["status"] for row in rows(tmp_path / "out").values()] == ["ok", "failed", "ok"]
 
 
 def test_an_output_that_cannot_be_written_is_named(

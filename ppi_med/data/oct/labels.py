@@ -248,7 +248,7 @@ class Labels:
             ]
         except csv.Error as error:
             raise ValueError(f"{self.path.name} is no table ({error}).") from error
-        if rows and len(rows[0][1]) == 1 and rows[0][1][0].lower().startswith("sep="):
+        if rows and rows[0][1][0].lower().startswith("sep="):
             rows = rows[1:]
         header = rows[0][1] if rows else []
         self.columns = tuple(

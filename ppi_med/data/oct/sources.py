@@ -215,7 +215,8 @@ def picture_families(pictures: Iterable[Path]) -> dict[str, list[Path]]:
         differ = [i for i in places if len({int(pieces[i]) for pieces, _ in members}) > 1]
         parts: dict[str, list[Path]] = defaultdict(list)
         for pieces, path in members:
-            shown = list(pieces)
+            shown = list(members[0][0])
+            shown[1::2] = pieces[1::2]
             if differ:
                 shown[differ[-1]] = "#"
             parts["".join(shown)].append(path)
