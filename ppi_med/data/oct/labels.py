@@ -157,7 +157,6 @@ class Labels:
         self.columns: tuple[str, ...] = ()
         self.notes: list[str] = []
         self._rows: dict[str, list[Facts]] = {}
-        self._rows: dict[str, list[Facts]] = {}
         self._read()
 
     @property

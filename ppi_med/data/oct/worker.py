@@ -208,10 +208,10 @@ def read_record(task: Task, sha256: str) -> Result | None:
             for name, size in record.sizes.items():
                 if (task.options.output / name).stat().st_size != size:
                     return None
-        known = {"refused": tuple(body["refused"]), "eyes": tuple(body["eyes"])}
+        refused, eyes = tuple(body["refused"]), tuple(body["eyes"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # no record, or not a whole one: convert again
-    return task.result("kept", sha256=sha256, volumes=records, **known)
+    return task.result("kept", sha256=sha256, volumes=records, refused=refused, eyes=eyes)
 
 
 def _record(item: dict[str, Any]) -> VolumeRecord:
