@@ -26,6 +26,11 @@ VAL_ACCURACY: Final = "val/accuracy"
 VAL_LOSS: Final = "val/loss"
 TEST_AUC: Final = "test/auc"
 TEST_ACCURACY: Final = "test/accuracy"
+# Means over the sites that were trained on, and over the others.
+SAME_SITE: Final = "test/auc_same_site"
+OTHER_SITES: Final = "test/auc_other_sites"
+# On the validation cases, of the weights that were tested.
+SELECTED: Final = "val/auc_selected"
 
 LOSS_CLS: Final = "loss/cls"
 LOSS_CON: Final = "loss/con"

@@ -45,15 +45,14 @@ def weights(work: Path, method: str) -> Path:
 
 def train_missing(bundle: Path, work: Path, data: Path) -> None:
     """Train the two networks, where their weights are not there."""
-    from ppi_med.experiments.cells import Records
-    from ppi_med.experiments.shortcut import ShortcutPlan, run_shortcut
+    from ppi_med.experiments.records import FolderRecords
+    from ppi_med.experiments.run import run_experiment
+    from ppi_med.experiments.shortcut import Shortcut
 
     missing = tuple(m for m in METHODS.values() if not weights(work, m).is_file())
     if missing:
-        plan = ShortcutPlan(
-            bundle, data, work, methods=missing, seeds=(SEED,), trainings=("artefact",)
-        )
-        failed = run_shortcut(plan, Records(work / "records"))
+        plan = Shortcut(bundle, data, work, methods=missing, seeds=(SEED,), trainings=("artefact",))
+        failed = run_experiment(plan, FolderRecords(work / "records"))
         if failed:
             raise SystemExit("\n".join(failed.values()))
 

@@ -11,20 +11,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ppi_med.evaluation.figures import save_figure
-from ppi_med.experiments import (
-    lidc_benchmark,
-    lidc_benchmark_masks,
-    lidc_benchmark_table,
-    method_comparison,
-    method_comparison_table,
-    shortcut,
-    shortcut_table,
-)
-from ppi_med.experiments.cells import Records, in_order
-from ppi_med.experiments.map_comparison import randomisation_table
-from ppi_med.experiments.map_comparison.figure import comparison_figure
-from ppi_med.experiments.map_comparison.randomisation import KINDS
-from ppi_med.experiments.map_comparison.table import markdown, results
+from ppi_med.experiments.figures import comparison_figure
+from ppi_med.experiments.lidc_nodules import ENTRIES, LidcNodules
+from ppi_med.experiments.maps import Maps, results
+from ppi_med.experiments.methods import Methods
+from ppi_med.experiments.randomise import Randomisation
+from ppi_med.experiments.records import FolderRecords, Record
+from ppi_med.experiments.run import Experiment
+from ppi_med.experiments.shortcut import Shortcut
+from ppi_med.experiments.table import markdown
 from ppi_med.io import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,17 +27,14 @@ RECORDS = ROOT / "results"
 PAGE = ROOT / "docs" / "results.md"
 
 
-def shortcut_text() -> str:
-    """The artefact that is unlearned, or not."""
-    found = Records(RECORDS / "ga_shortcut").done()
-    return shortcut_table.markdown(shortcut_table.rows(in_order(found, shortcut.DEFAULT_METHODS)))
+def records_of(folder: str) -> list[Record]:
+    """The records of a folder of results/."""
+    return FolderRecords(RECORDS / folder).done()
 
 
-def comparison_text(folder: str) -> str:
-    """Plain training and PPI by every map on one data set."""
-    found = Records(RECORDS / folder).done()
-    ordered = in_order(found, method_comparison.DEFAULT_METHODS)
-    return method_comparison_table.markdown(method_comparison_table.entries(ordered))
+def text(experiment: type[Experiment], folder: str) -> str:
+    """The tables of an experiment, without their titles: the page has headings."""
+    return "\n".join(table.lines() for table in experiment.tables(records_of(folder)))
 
 
 def cross_site_text(folder: str) -> str:
@@ -53,64 +45,52 @@ def cross_site_text(folder: str) -> str:
 
 def lidc_text() -> str:
     """The nodules of LIDC: seeds that an entry has on all folds that every entry has."""
-    found = Records(RECORDS / "lidc_nodules").done()
+    found = records_of("lidc_nodules")
     entries: dict[int, set[str]] = {}
     folds: dict[tuple[str, int], set[int]] = {}
     for record in found:
         entries.setdefault(record["fold"], set()).add(record["entry"])
         folds.setdefault((record["entry"], record["seed"]), set()).add(record["fold"])
-    whole = {fold for fold, names in entries.items() if names >= set(lidc_benchmark.ENTRIES)}
+    whole = {fold for fold, names in entries.items() if names >= set(ENTRIES)}
     if not whole:
         return "No fold is whole yet."
     shown = [r for r in found if r["fold"] in whole and folds[r["entry"], r["seed"]] >= whole]
-    tables = lidc_benchmark_masks.mask_tables(shown)
-    parts = [lidc_benchmark_table.markdown(lidc_benchmark_table.rows(shown))]
-    return "\n".join([*parts, *(table.markdown() for table in tables)])
-
-
-def maps_text() -> str:
-    """Saliency methods on photographs."""
-    return markdown(results(Records(RECORDS / "imagenet_sample" / "maps").done()))
-
-
-def sanity_text() -> str:
-    """Maps while the network is randomised."""
-    found = Records(RECORDS / "imagenet_sample" / "randomisation").done()
-    return "\n".join(randomisation_table.markdown(found, kind) for kind in KINDS)
+    first, *masks = LidcNodules.tables(shown)
+    return "\n".join([first.lines(), *(markdown(table) for table in masks)])
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
-    "shortcut": shortcut_text,
+    "shortcut": lambda: text(Shortcut, "ga_shortcut"),
     "cross-site": lambda: cross_site_text("ga_cross_site"),
     "vendors": lambda: cross_site_text("lidc_vendors"),
     "lidc": lidc_text,
-    "birds": lambda: comparison_text("cub_ppi/phantom"),
-    "cub": lambda: comparison_text("cub_ppi/sample"),
-    "cifar": lambda: comparison_text("cifar10_ppi"),
-    "maps": maps_text,
-    "sanity": sanity_text,
+    "birds": lambda: text(Methods, "cub_ppi/phantom"),
+    "cub": lambda: text(Methods, "cub_ppi/sample"),
+    "cifar": lambda: text(Methods, "cifar10_ppi"),
+    "maps": lambda: text(Maps, "imagenet_sample/maps"),
+    "sanity": lambda: text(Randomisation, "imagenet_sample/randomisation"),
 }
 
 
-def put(page: str, name: str, text: str) -> str:
+def put(page: str, name: str, content: str) -> str:
     """Return the page with the text between the two comments of this name."""
     begin, end = f"<!-- {name}: written by docs/figures/result_tables.py -->", f"<!-- /{name} -->"
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(page):
         raise ValueError(f"{PAGE} has no place {begin} ... {end}")
-    return pattern.sub(lambda _: f"{begin}\n\n{text.strip()}\n\n{end}", page)
+    return pattern.sub(lambda _: f"{begin}\n\n{content.strip()}\n\n{end}", page)
 
 
 def page_from_records(page: str) -> str:
-    """Return the page with all its tables made anew."""
-    for name, text in TABLES.items():
-        page = put(page, name, text())
+    """Return the page with all its tables made again."""
+    for name, made in TABLES.items():
+        page = put(page, name, made())
     return page
 
 
 def main() -> None:
     """Write the page and the figure."""
-    found = results(Records(RECORDS / "imagenet_sample" / "maps").done())
+    found = results(records_of("imagenet_sample/maps"))
     save_figure(comparison_figure(found), ROOT / "docs" / "assets" / "map_comparison.png", dpi=80)
     write_text(PAGE, page_from_records(PAGE.read_text(encoding="utf-8")))
 

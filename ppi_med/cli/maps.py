@@ -11,10 +11,11 @@ from ppi_med.cli.options import (
     MethodNames,
     RecordsFolder,
     TableOnly,
+    TablesFolder,
     Workers,
-    log_to_screen,
     names,
 )
+from ppi_med.cli.trainings import run_and_show
 from ppi_med.errors import UsageError
 
 Network = Annotated[str, typer.Option(help="A classifier's name, such as squeezenet1_1.")]
@@ -32,6 +33,7 @@ def compare_maps(
     most: Annotated[int, typer.Option(help="Photographs at most; 0: all.")] = 0,
     workers: Workers = 1,
     figure: Annotated[Path | None, typer.Option(help="Draw all records into this PNG.")] = None,
+    output: TablesFolder = None,
     table_only: TableOnly = False,
 ) -> None:
     """Compare saliency methods on photographs: deletion, insertion, energy in the box.
@@ -40,26 +42,20 @@ def compare_maps(
     status 1 if a cell failed.
     """
     from ppi_med.evaluation.figures import save_figure
-    from ppi_med.experiments.cells import Records
-    from ppi_med.experiments.map_comparison.figure import comparison_figure
-    from ppi_med.experiments.map_comparison.methods import METHODS
-    from ppi_med.experiments.map_comparison.plan import ComparisonPlan, run_comparison
-    from ppi_med.experiments.map_comparison.table import markdown, results
+    from ppi_med.experiments.figures import comparison_figure
+    from ppi_med.experiments.map_inputs import METHODS
+    from ppi_med.experiments.maps import Maps, results
+    from ppi_med.experiments.records import FolderRecords
 
-    store, failed = Records(records), {}
-    if not table_only:
-        if weights is None or images is None:
-            raise UsageError("compare-maps needs --weights and --images, or --table.")
-        log_to_screen()
-        chosen = names(methods) or METHODS
-        plan = ComparisonPlan(network, weights, images, chosen, most=most or None)
-        failed = run_comparison(plan, store, workers)
-    found = results(store.done())
-    typer.echo(markdown(found))
-    if figure is not None and found:
-        save_figure(comparison_figure(found), figure, dpi=90)
-    if failed:
-        raise typer.Exit(1)
+    weights, images = _needed("compare-maps", weights, images, table_only)
+    chosen = names(methods) or METHODS
+    experiment = Maps(network, weights, images, chosen, most=most or None)
+    try:
+        run_and_show(experiment, records, workers, output, table_only)
+    finally:
+        found = results(FolderRecords(records).done()) if figure is not None else []
+        if figure is not None and found:
+            save_figure(comparison_figure(found), figure, dpi=90)
 
 
 def randomise_maps(
@@ -70,6 +66,7 @@ def randomise_maps(
     methods: MethodNames = "",
     most: Annotated[int, typer.Option(help="Photographs, the first of the folder.")] = 4,
     workers: Workers = 1,
+    output: TablesFolder = None,
     table_only: TableOnly = False,
 ) -> None:
     """Check that maps depend on the network: rank correlations while it is randomised.
@@ -77,24 +74,17 @@ def randomise_maps(
     Block by block from the output on, for every method, on absolute and on signed values. Cells
     that have a record are not run again. Exit status 1 if a cell failed.
     """
-    from ppi_med.experiments.cells import Records
-    from ppi_med.experiments.map_comparison.methods import METHODS
-    from ppi_med.experiments.map_comparison.randomisation import (
-        KINDS,
-        RandomisationPlan,
-        run_randomisation,
-    )
-    from ppi_med.experiments.map_comparison.randomisation_table import markdown
+    from ppi_med.experiments.map_inputs import METHODS
+    from ppi_med.experiments.randomise import Randomisation
 
-    store, failed = Records(records), {}
-    if not table_only:
-        if weights is None or images is None:
-            raise UsageError("randomise-maps needs --weights and --images, or --table.")
-        log_to_screen()
-        chosen = names(methods) or METHODS
-        plan = RandomisationPlan(network, weights, images, chosen, most=most)
-        failed = run_randomisation(plan, store, workers)
-    for kind in KINDS:
-        typer.echo(markdown(store.done(), kind))
-    if failed:
-        raise typer.Exit(1)
+    weights, images = _needed("randomise-maps", weights, images, table_only)
+    experiment = Randomisation(network, weights, images, names(methods) or METHODS, most=most)
+    run_and_show(experiment, records, workers, output, table_only)
+
+
+def _needed(
+    command: str, weights: Path | None, images: Path | None, table_only: bool
+) -> tuple[Path, Path]:
+    if not table_only and (weights is None or images is None):
+        raise UsageError(f"{command} needs --weights and --images, or --table.")
+    return weights or Path(), images or Path()

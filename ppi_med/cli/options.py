@@ -26,6 +26,10 @@ RecordsFolder = Annotated[Path, typer.Option(help="Folder of the finished cells'
 TableOnly = Annotated[
     bool, typer.Option("--table", help="Print the table of what is recorded; run nothing.")
 ]
+TablesFolder = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Write the tables here too: Markdown, CSV, LaTeX, PNG."),
+]
 Workers = Annotated[int, typer.Option(help="Processes.")]
 
 
@@ -42,7 +46,7 @@ def numbers(text: str, option: str) -> tuple[int, ...]:
     """Return whole numbers, commas between.
 
     Raises:
-        UsageError: where one is none.
+        UsageError: for a text that is no whole number.
 
     >>> numbers("0,1,2", "--seeds")
     (0, 1, 2)

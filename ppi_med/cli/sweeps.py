@@ -168,8 +168,8 @@ def tables(
     selection: Selection = "in-site",
 ) -> None:
     """Rebuild all tables and figures from MLflow alone: neither data nor checkpoints are needed."""
-    from ppi_med.experiments.cross_site.rebuild import rebuild
-    from ppi_med.experiments.cross_site.selection import selection_of
+    from ppi_med.experiments.selection import selection_of
+    from ppi_med.experiments.sweep_tables import rebuild
     from ppi_med.tracking.location import locate
 
     location = locate(".", None if tracking_uri == "default" else tracking_uri)
@@ -181,7 +181,7 @@ def tables(
 
 
 def _start(**asked: Any) -> None:
-    from ppi_med.experiments.cross_site.start import Request, start
+    from ppi_med.experiments.cross_site import Request, start
 
     log_to_screen()
     command = shlex.join(["ppi-med", *sys.argv[1:]])

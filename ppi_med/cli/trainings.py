@@ -5,9 +5,8 @@ Each runs the cells that have no record yet and prints the table of all records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,12 +17,16 @@ from ppi_med.cli.options import (
     RecordsFolder,
     Seeds,
     TableOnly,
+    TablesFolder,
     Workers,
     log_to_screen,
     names,
     numbers,
     overrides,
 )
+
+if TYPE_CHECKING:
+    from ppi_med.experiments.run import Experiment
 
 
 def shortcut(
@@ -34,27 +37,23 @@ def shortcut(
     methods: MethodNames = "",
     seeds: Seeds = "0,1,2",
     workers: Workers = 2,
+    output: TablesFolder = None,
     table_only: TableOnly = False,
 ) -> None:
     """Table how far each method unlearns a site's artefact (GA phantom, about an hour).
 
     Cells that have a record are not run again. Exit status 1 if a cell failed.
     """
-    from ppi_med.experiments.cells import Records, in_order
-    from ppi_med.experiments.shortcut import DEFAULT_METHODS, ShortcutPlan, run_shortcut
-    from ppi_med.experiments.shortcut_table import markdown, rows
+    from ppi_med.experiments.shortcut import DEFAULT_METHODS, Shortcut
 
-    store = Records(records)
-    plan = ShortcutPlan(
+    experiment = Shortcut(
         bundle=bundle,
         data=data,
         work=work,
         methods=names(methods) or DEFAULT_METHODS,
         seeds=numbers(seeds, "--seeds"),
     )
-    failed = {} if table_only else _run(lambda: run_shortcut(plan, store, workers))
-    typer.echo(markdown(rows(in_order(store.done(), DEFAULT_METHODS))))
-    _leave(failed)
+    run_and_show(experiment, records, workers, output, table_only)
 
 
 def compare_methods(
@@ -79,22 +78,16 @@ def compare_methods(
         Path | None, typer.Option(help="Folder for checkpoints; default runs/BUNDLE.")
     ] = None,
     workers: Workers = 2,
+    output: TablesFolder = None,
     table_only: TableOnly = False,
 ) -> None:
     """Train a bundle plainly and with PPI by every map; print the paper's Table 2 / 4 (and 7).
 
     Cells that have a record are not run again. Exit status 1 if a cell failed.
     """
-    from ppi_med.experiments.cells import Records, in_order
-    from ppi_med.experiments.method_comparison import (
-        DEFAULT_METHODS,
-        ComparisonPlan,
-        run_comparison,
-    )
-    from ppi_med.experiments.method_comparison_table import entries, markdown
+    from ppi_med.experiments.methods import DEFAULT_METHODS, Methods
 
-    store = Records(records or Path("results") / bundle.name)
-    plan = ComparisonPlan(
+    experiment = Methods(
         bundle=bundle,
         work=work or Path("runs") / bundle.name,
         data=data,
@@ -103,9 +96,8 @@ def compare_methods(
         overlays=tuple(overlay or ()),
         overrides=overrides(override),
     )
-    failed = {} if table_only else _run(lambda: run_comparison(plan, store, workers))
-    typer.echo(markdown(entries(in_order(store.done(), DEFAULT_METHODS))))
-    _leave(failed)
+    folder = records or Path("results") / bundle.name
+    run_and_show(experiment, folder, workers, output, table_only)
 
 
 def lidc_benchmark(
@@ -127,20 +119,17 @@ def lidc_benchmark(
     dice: Annotated[
         bool, typer.Option(help="Measure how well the maps segment, after each run.")
     ] = True,
+    output: TablesFolder = None,
     table_only: TableOnly = False,
 ) -> None:
     """Table all methods on LIDC's nodules, five folds of patients (a few hours on two cores).
 
     Cells that have a record are not run again. Exit status 1 if a cell failed.
     """
-    from ppi_med.experiments.cells import Records
-    from ppi_med.experiments.lidc_benchmark import ENTRIES, LidcPlan, run_lidc_benchmark
-    from ppi_med.experiments.lidc_benchmark_masks import mask_tables
-    from ppi_med.experiments.lidc_benchmark_table import markdown, rows
-    from ppi_med.segmentation import run_dice
+    from ppi_med.experiments.lidc_nodules import ENTRIES, LidcNodules
+    from ppi_med.segmentation.benchmark import run_dice
 
-    store = Records(records)
-    plan = LidcPlan(
+    experiment = LidcNodules(
         bundle=bundle,
         data=data,
         work=work,
@@ -148,20 +137,26 @@ def lidc_benchmark(
         folds=numbers(folds, "--folds"),
         seeds=numbers(seeds, "--seeds"),
         max_epochs=max_epochs or None,
+        dice=run_dice if dice else None,
     )
-    measure = run_dice if dice else None
-    failed = {} if table_only else _run(lambda: run_lidc_benchmark(plan, store, workers, measure))
-    typer.echo(markdown(rows(store.done())))
-    for table in mask_tables(store.done()):
-        typer.echo(table.markdown())
-    _leave(failed)
+    run_and_show(experiment, records, workers, output, table_only)
 
 
-def _run(cells: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
-    log_to_screen()
-    return cells()
+def run_and_show(
+    experiment: Experiment, records: Path, workers: int, output: Path | None, table_only: bool
+) -> None:
+    """Run what is missing of an experiment, print its tables, leave with status 1 on a failure."""
+    from ppi_med.experiments.records import FolderRecords
+    from ppi_med.experiments.run import run_experiment
+    from ppi_med.experiments.table import markdown, write_table
 
-
-def _leave(failed: Mapping[str, str]) -> None:
+    store, failed = FolderRecords(records), {}
+    if not table_only:
+        log_to_screen()
+        failed = run_experiment(experiment, store, workers)
+    for table in experiment.tables(store.done()):
+        typer.echo(markdown(table))
+        if output is not None:
+            write_table(table, output)
     if failed:
         raise typer.Exit(1)

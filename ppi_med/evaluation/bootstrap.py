@@ -1,56 +1,195 @@
-"""Intervals by resampling subjects: the eyes and visits of one subject are not independent.
+"""Intervals by resampling whole subjects: the eyes and visits of one subject are not independent.
 
-Whole subjects are drawn with replacement; a case then counts as often as its subject was drawn.
-All resamples are measured at once, through the weights of :class:`~.metrics.Metric`.
+:func:`interval` is the only one; every table uses it. Subjects are drawn with replacement, and a
+case counts as often as its subject was drawn. All resamples are measured at once, by weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ppi_med.evaluation.checks import Floats, checked
+from ppi_med.evaluation.checks import Floats, checked, ratio
 from ppi_med.evaluation.metrics import Metric
 
 # Resamples measured in one go: 2 million weights are 16 MB.
 _WEIGHTS_AT_ONCE = 2_000_000
+NAN = float("nan")
+
+Measured = Callable[[Floats | None], Floats]
+"""Weights ``(rows, n)`` of the cases -> a value for each row; None: each case counts once."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A measure with its interval.
+    """A mean measure, or difference, with its percentile interval.
 
     Attributes:
-        name: of the metric.
+        name: of the measure.
         value: on the cases as they are.
-        low: lower end, a percentile of the resamples.
+        low: lower end; NaN where fewer than two subjects can be drawn.
         high: upper end.
         level: such as 0.95.
         subjects: number of subjects that were resampled.
-        dropped: resamples in which the metric was not defined (one class missing).
+        dropped: resamples in which the measure was not defined (one class missing).
+        p_value: of a difference, two-sided, from the share of resamples on either side of 0.
     """
 
     name: str
     value: float
     low: float
     high: float
-    level: float
-    subjects: int
-    dropped: int
+    level: float = 0.95
+    subjects: int = 0
+    dropped: int = 0
+    p_value: float = NAN
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether 0 is outside of the interval."""
+        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
-class Difference(Interval):
-    """A difference of two methods on the same cases, a minus b, with its interval.
+class Part:
+    """One term of the mean that an interval is of: a measure on the cases of one training.
 
     Attributes:
-        p_value: two-sided, from the share of resamples on either side of 0.
+        units: the subject of each case ``(n,)``: what is drawn.
+        measure: the measure, or the difference of two.
+        stratum: subjects of one stratum are drawn together, for all of its parts alike; strata,
+            such as sites or folds, are drawn on their own.
+        seed: of the training, where seeds are drawn too.
     """
 
-    p_value: float
+    units: ArrayLike
+    measure: Measured
+    stratum: str = ""
+    seed: int = 0
+
+    def minus(self, other: Part) -> Part:
+        """Return the paired difference: both are measured on the same resamples."""
+        return Part(
+            self.units, lambda w: self.measure(w) - other.measure(w), self.stratum, self.seed
+        )
+
+
+def of_metric(
+    metric: Metric,
+    labels: ArrayLike,
+    scores: ArrayLike,
+    units: ArrayLike,
+    stratum: str = "",
+    seed: int = 0,
+) -> Part:
+    """Return a metric of labels ``(n,)`` and scores ``(n,)`` as a part."""
+    y, s = checked(labels, scores)
+    return Part(units, lambda weights: metric(y, s, weights), stratum, seed)
+
+
+def of_mean(values: ArrayLike, units: ArrayLike, stratum: str = "", seed: int = 0) -> Part:
+    """Return the mean of values ``(n,)`` as a part; NaN: not measured there, left out."""
+    found = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(found)
+    filled = np.where(known, found, 0.0)
+
+    def measure(weights: Floats | None) -> Floats:
+        counts = np.ones((1, found.size)) if weights is None else weights
+        means = ratio(counts @ filled, counts @ known)
+        return means[0] if weights is None else means
+
+    return Part(units, measure, stratum, seed)
+
+
+def interval(
+    parts: Sequence[Part],
+    name: str = "",
+    *,
+    seeds: bool = False,
+    repeats: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean over the parts with its percentile interval.
+
+    Args:
+        parts: one or more.
+        name: of the measure.
+        seeds: draw the trainings' seeds too: those of each resample are drawn with replacement.
+        repeats: number of resamples.
+        level: share of the resamples inside the interval.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: where there is no part, an option is out of range, or two parts of a stratum
+            have other subjects.
+
+    Examples:
+        >>> found = interval([of_mean([0.5, 0.7, 0.9], ["a", "b", "c"])], "dice")
+        >>> round(found.value, 3), found.low < 0.7 < found.high
+        (0.7, True)
+    """
+    draws, count = _drawn(parts, repeats, seed, level)
+    return _summed(parts, draws, count, name, seeds, level, seed)
+
+
+def interval_by_cases_and_seeds(
+    parts: Sequence[Part], name: str = "", *, repeats: int = 2000
+) -> tuple[Interval, Interval]:
+    """Return :func:`interval` with subjects drawn, and with seeds too, from the same resamples."""
+    draws, count = _drawn(parts, repeats, 0, 0.95)
+    first, second = (_summed(parts, draws, count, name, seeds, 0.95, 0) for seeds in (False, True))
+    return first, second
+
+
+def bootstrap(
+    metric: Metric,
+    labels: ArrayLike,
+    scores: ArrayLike,
+    subjects: ArrayLike,
+    other: ArrayLike | None = None,
+    **options: int | float,
+) -> Interval:
+    """Return a metric, or its difference to another method's scores, with its interval.
+
+    Args:
+        metric: such as :data:`ppi_med.evaluation.metrics.AUC`.
+        labels: ``(n,)``, 0 or 1.
+        scores: ``(n,)``.
+        subjects: ``(n,)``, the subject of each case.
+        other: ``(n,)``, scores of another method for the same cases: metric(scores) -
+            metric(other), paired.
+        options: `repeats`, `level` and `seed` of :func:`interval`.
+
+    Raises:
+        ValueError: where the metric is undefined on the cases or on all resamples, a case names
+            no subject, or there are fewer than two.
+
+    Examples:
+        >>> from ppi_med.evaluation.metrics import AUC
+        >>> found = bootstrap(AUC, [0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], ["a", "b", "c", "d"])
+        >>> found.value
+        0.75
+    """
+    y, s = checked(labels, scores)
+    groups = _checked_subjects(subjects, y.size)
+    value = float(metric(y, s))
+    if np.isnan(value):
+        raise ValueError(
+            f"{metric.name} is not defined on these {y.size} cases "
+            f"({int(y.sum())} of label 1), expected both classes."
+        )
+    part = of_metric(metric, y, s, groups)
+    if other is not None:
+        part = part.minus(of_metric(metric, y, other, groups))
+    found = interval([part], metric.name, **options)  # type: ignore[arg-type]
+    if np.isnan(found.low):
+        raise ValueError(f"{metric.name} is not defined on any resample: too few subjects.")
+    return found
 
 
 def subject_weights(subjects: ArrayLike, repeats: int, seed: int) -> Iterator[Floats]:
@@ -62,15 +201,11 @@ def subject_weights(subjects: ArrayLike, repeats: int, seed: int) -> Iterator[Fl
         seed: the same seed gives the same resamples.
 
     Raises:
-        ValueError: where `repeats` is not positive or there are fewer than two subjects.
+        ValueError: where `repeats` is not positive.
     """
     if repeats < 1:
         raise ValueError(f"Got repeats={repeats}, expected at least one.")
     names, index = np.unique(np.asarray(subjects).astype(str), return_inverse=True)
-    if names.size < 2:
-        raise ValueError(
-            f"Got {names.size} subject, expected at least two: subjects are what is resampled."
-        )
     rng = np.random.default_rng(seed)
     step = max(1, _WEIGHTS_AT_ONCE // index.size)
     for start in range(0, repeats, step):
@@ -81,100 +216,80 @@ def subject_weights(subjects: ArrayLike, repeats: int, seed: int) -> Iterator[Fl
         yield counts.reshape(rows, names.size)[:, index].astype(np.float64)
 
 
-def bootstrap(
-    metric: Metric,
-    labels: ArrayLike,
-    scores: ArrayLike,
-    subjects: ArrayLike,
-    *,
-    repeats: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+def _drawn(
+    parts: Sequence[Part], repeats: int, seed: int, level: float
+) -> tuple[Floats | None, int]:
+    """Return the measure of each part on each resample, None without any, and the subjects."""
+    if not parts or not 0 < level < 1:
+        raise ValueError(
+            f"Got {len(parts)} parts and level={level}, expected some and a share between 0 and "
+            "1, such as 0.95."
+        )
+    groups: dict[str, list[int]] = {}
+    for number, part in enumerate(parts):
+        groups.setdefault(part.stratum, []).append(number)
+    counts = [np.unique(np.asarray(parts[of[0]].units).astype(str)).size for of in groups.values()]
+    if min(counts) < 2:
+        return None, sum(counts)
+    draws = np.empty((len(parts), repeats))
+    for stratum, members in groups.items():
+        # With one seed for all strata, subjects of equal rank would be drawn together everywhere.
+        own = seed ^ crc32(stratum.encode())
+        _fill([parts[number] for number in members], draws, members, own)
+    return draws, sum(counts)
+
+
+def _summed(
+    parts: Sequence[Part],
+    draws: Floats | None,
+    count: int,
+    name: str,
+    seeds: bool,
+    level: float,
+    seed: int,
 ) -> Interval:
-    """Return the metric with a percentile interval over resampled subjects.
-
-    Args:
-        metric: such as :data:`ppi_med.evaluation.metrics.AUC`.
-        labels: ``(n,)``, 0 or 1.
-        scores: ``(n,)``.
-        subjects: ``(n,)``, the subject of each case.
-        repeats: number of resamples.
-        level: share of the resamples inside the interval.
-        seed: of the resampling.
-
-    Raises:
-        ValueError: where the metric is undefined on the cases or on all resamples, or the input
-            is not as above.
-
-    Examples:
-        >>> from ppi_med.evaluation.metrics import AUC
-        >>> found = bootstrap(AUC, [0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], ["a", "b", "c", "d"])
-        >>> found.value
-        0.75
-    """
-    _require_level(level)
-    y, s = checked(labels, scores)
-    groups = _checked_subjects(subjects, y.size)
-    value = _defined(metric, y, s)
-    draws = np.concatenate([metric(y, s, w) for w in subject_weights(groups, repeats, seed)])
-    low, high, kept = _percentiles(metric, draws, level)
-    return Interval(
-        metric.name, value, low, high, level, np.unique(groups).size, repeats - kept.size
-    )
+    value = float(np.mean([float(part.measure(None)) for part in parts]))
+    if draws is None:
+        return Interval(name, value, NAN, NAN, level, count)
+    means = _over_seeds(draws, [part.seed for part in parts], seed) if seeds else draws.mean(axis=0)
+    kept = means[~np.isnan(means)]
+    low, high, p_value = _ends(kept, level)
+    return Interval(name, value, low, high, level, count, means.size - kept.size, p_value)
 
 
-def paired_bootstrap(
-    metric: Metric,
-    labels: ArrayLike,
-    scores_a: ArrayLike,
-    scores_b: ArrayLike,
-    subjects: ArrayLike,
-    *,
-    repeats: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Difference:
-    """Return metric(a) - metric(b) on the same cases, both measured on each resample.
+def _fill(parts: Sequence[Part], draws: Floats, rows: Sequence[int], seed: int) -> None:
+    """Fill the rows of a stratum's parts; all are measured on the same resamples."""
+    units = np.asarray(parts[0].units)
+    for part in parts[1:]:
+        if not np.array_equal(units, np.asarray(part.units)):
+            raise ValueError(
+                f"Two parts of {part.stratum or 'one stratum'} have other cases, expected the "
+                "same ones in one order."
+            )
+    start = 0
+    for weights in subject_weights(units, draws.shape[1], seed):
+        for row, part in zip(rows, parts, strict=True):
+            draws[row, start : start + len(weights)] = part.measure(weights)
+        start += len(weights)
 
-    Args:
-        metric: such as :data:`ppi_med.evaluation.metrics.AUC`.
-        labels: ``(n,)``, 0 or 1.
-        scores_a: ``(n,)``, of the one method.
-        scores_b: ``(n,)``, of the other, in the same order of cases.
-        subjects: ``(n,)``, the subject of each case.
-        repeats: number of resamples.
-        level: share of the resamples inside the interval.
-        seed: of the resampling.
 
-    Raises:
-        ValueError: as for :func:`bootstrap`.
-    """
-    _require_level(level)
-    y, a = checked(labels, scores_a)
-    _, b = checked(labels, scores_b)
-    groups = _checked_subjects(subjects, y.size)
-    value = _defined(metric, y, a) - _defined(metric, y, b)
-    draws = np.concatenate(
-        [metric(y, a, w) - metric(y, b, w) for w in subject_weights(groups, repeats, seed)]
-    )
-    low, high, kept = _percentiles(metric, draws, level)
+def _over_seeds(draws: Floats, seeds: Sequence[int], seed: int) -> Floats:
+    """Return the mean over the parts of the seeds that are drawn for each resample."""
+    own, names = np.asarray(seeds), sorted(set(seeds))
+    by_seed = np.stack([draws[own == name].mean(axis=0) for name in names], axis=1)
+    drawn = np.random.default_rng(seed).integers(len(names), size=(draws.shape[1], len(names)))
+    found: Floats = np.take_along_axis(by_seed, drawn, axis=1).mean(axis=1)
+    return found
+
+
+def _ends(kept: Floats, level: float) -> tuple[float, float, float]:
+    """Return both ends, and the p-value of no difference."""
+    if kept.size == 0:
+        return NAN, NAN, NAN
+    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
     # One more on either side: a p-value of exactly 0 is more than a finite sample can say.
     tail = min((kept <= 0).sum(), (kept >= 0).sum())
-    return Difference(
-        metric.name,
-        value,
-        low,
-        high,
-        level,
-        np.unique(groups).size,
-        repeats - kept.size,
-        p_value=float(min(1.0, 2 * (tail + 1) / (kept.size + 1))),
-    )
-
-
-def _require_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"Got level={level}, expected a share between 0 and 1, such as 0.95.")
+    return float(low), float(high), float(min(1.0, 2 * (tail + 1) / (kept.size + 1)))
 
 
 def _checked_subjects(
@@ -188,23 +303,6 @@ def _checked_subjects(
             f"{int((groups == '').sum())} of {n} cases name no subject, expected one for each: "
             "unknown subjects would be resampled as if they were one."
         )
+    if np.unique(groups).size < 2:
+        raise ValueError("Got 1 subject, expected at least two: subjects are what is resampled.")
     return groups
-
-
-def _defined(metric: Metric, y: Floats, s: Floats) -> float:
-    value = float(metric(y, s))
-    if np.isnan(value):
-        raise ValueError(
-            f"{metric.name} is not defined on these {y.size} cases "
-            f"({int(y.sum())} of label 1), expected both classes."
-        )
-    return value
-
-
-def _percentiles(metric: Metric, draws: Floats, level: float) -> tuple[float, float, Floats]:
-    kept = draws[~np.isnan(draws)]
-    if kept.size == 0:
-        raise ValueError(f"{metric.name} is not defined on any resample: too few subjects.")
-    tail = (1 - level) / 2
-    low, high = np.quantile(kept, [tail, 1 - tail])
-    return float(low), float(high), kept

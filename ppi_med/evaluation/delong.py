@@ -33,20 +33,6 @@ class DeLong:
     p_value: float
 
 
-def auc_variance(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Return the variance of the AUC.
-
-    Args:
-        labels: ``(n,)``, 0 or 1, at least two of each.
-        scores: ``(n,)``.
-
-    Raises:
-        ValueError: where a class has fewer than two cases.
-    """
-    y, s = checked(labels, scores)
-    return float(_covariance(y, s[None])[0, 0])
-
-
 def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> DeLong:
     """Test whether two methods have the same AUC on the same independent cases.
 

@@ -1,4 +1,4 @@
-"""Figures of a classifier: ROC curve, slices with their map, the weights of slices.
+"""Figures of a classifier: ROC curve, slices with their map, weights of slices, Figure 5's curves.
 
 Each function returns a matplotlib `Figure` of its own; pyplot and its global state are not used,
 and matplotlib is only imported when a figure is made.
@@ -7,7 +7,7 @@ and matplotlib is only imported when a figure is made.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,7 @@ from numpy.typing import ArrayLike
 
 from ppi_med.evaluation.bootstrap import Interval
 from ppi_med.evaluation.checks import Floats
-from ppi_med.evaluation.roc import auc, roc_curve
-from ppi_med.evaluation.threshold import sensitivity, specificity
+from ppi_med.evaluation.roc import auc, roc_curve, sensitivity, specificity
 from ppi_med.io import atomic_path
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 _INK, _SOFT, _ACCENT, _SECOND = "#1f2933", "#9aa5b1", "#0b6e99", "#d1495b"
 # Bright on grey at any opacity, and told apart by readers who do not see red and green as two.
 _FOR, _AGAINST = (1.0, 0.30, 0.18), (0.20, 0.62, 1.0)
+_LINES = ("#d1495b", "#0b6e99", "#2a9d8f", "#7b4fa3", "#c9820a", "#5c677d")
 # Behind the strongest points: one outlier pixel must not make all others invisible.
 _PERCENTILE = 99.5
 _MOST_OPAQUE = 0.85
@@ -208,6 +208,40 @@ def slice_weight_figure(
     panels[-1].set_xlim(0.2, w.size + 0.8)
     for axes in panels:
         _plain_frame(axes)
+    return figure
+
+
+def curves_figure(
+    panels: Mapping[str, Mapping[str, ArrayLike]], counts: Sequence[int], title: str = ""
+) -> Figure:
+    """Draw one panel a kind of curve, one line a method.
+
+    Args:
+        panels: kind -> method -> mean score at each count.
+        counts: numbers of pixels, ascending, the first may be 0.
+        title: above all.
+
+    Examples:
+        >>> panels = {"deletion": {"wbp": [1.0, 0.4], "random": [1.0, 0.9]}}
+        >>> len(curves_figure(panels, [0, 10]).axes)
+        1
+    """
+    figure = plain_figure(4.6 * len(panels), 3.8)
+    for index, (kind, lines) in enumerate(panels.items()):
+        axes = figure.add_subplot(1, len(panels), index + 1)
+        for number, (name, values) in enumerate(lines.items()):
+            colour = _LINES[number % len(_LINES)]
+            dashes = "-" if number < len(_LINES) else "--"
+            axes.plot(
+                counts, np.asarray(values), dashes, marker="o", markersize=3.5,
+                color=colour, label=name,
+            )  # fmt: skip
+        axes.set_xscale("symlog", linthresh=max(1, min((c for c in counts if c), default=1)))
+        axes.set(xlabel="pixels", ylabel="score of the class", title=kind)
+        axes.spines[["top", "right"]].set_visible(False)
+        if index == 0:
+            axes.legend(frameon=False, fontsize=8)
+    figure.suptitle(title)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Does the map point at the object: energy in a box or mask (Table 7), pointing game, overlap."""
+"""Does the map point at the object: energy in a box or mask (Table 7), the pointing game."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from ppi_med.evaluation.measures import Measure, ranks
 
 ENERGY = Measure("energy_inside", 1)
 POINTING = Measure("pointing_game", 1)
-DICE = Measure("dice", 1)
-IOU = Measure("iou", 1)
 
 
 def energy_inside(values: Tensor, mask: Tensor, top: int | None = None) -> Tensor:
@@ -77,28 +75,6 @@ def pointing_game(values: Tensor, mask: Tensor) -> Tensor:
     return inside / highest.sum(1)
 
 
-def dice(found: Tensor, mask: Tensor) -> Tensor:
-    """Return 2 |A and B| / (|A| + |B|), ``(N,)``; NaN where both are empty.
-
-    Examples:
-        >>> dice(torch.tensor([[True, True]]), torch.tensor([[True, False]])).item()
-        0.6666666865348816
-    """
-    both, found_area, area = _areas(found, mask)
-    return 2 * both / (found_area + area)
-
-
-def iou(found: Tensor, mask: Tensor) -> Tensor:
-    """Return |A and B| / |A or B|, ``(N,)``; NaN where both are empty.
-
-    Examples:
-        >>> iou(torch.tensor([[True, True]]), torch.tensor([[True, False]])).item()
-        0.5
-    """
-    both, found_area, area = _areas(found, mask)
-    return both / (found_area + area - both)
-
-
 def box_mask(boxes: Tensor, spatial: tuple[int, ...]) -> Tensor:
     """Return masks ``(N, *spatial)`` of boxes.
 
@@ -123,14 +99,6 @@ def box_mask(boxes: Tensor, spatial: tuple[int, ...]) -> Tensor:
         inside = (place >= boxes[:, axis : axis + 1]) & (place < boxes[:, d + axis : d + axis + 1])
         mask &= inside.view(shape)
     return mask
-
-
-def _areas(found: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    _check(found, mask)
-    if found.dtype != torch.bool:
-        raise ValueError(f"found is {found.dtype}, expected a boolean mask: set a threshold first")
-    a, b = found.flatten(1), mask.flatten(1)
-    return (a & b).sum(1).float(), a.sum(1).float(), b.sum(1).float()
 
 
 def _check(values: Tensor, mask: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Each measure with its name and its direction."""
+"""Each measure with its name and its direction; whether a probability means what it says."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ppi_med import naming
-from ppi_med.evaluation import calibration, roc, threshold
-from ppi_med.evaluation.checks import Floats
+from ppi_med.evaluation import roc
+from ppi_med.evaluation.checks import (
+    Floats,
+    checked,
+    checked_probabilities,
+    checked_weights,
+    ratio,
+)
 
+Bins = Literal["width", "count"]
 Function = Callable[[ArrayLike, ArrayLike, ArrayLike | None], Floats]
 
 
@@ -63,19 +70,66 @@ class Metric:
         return int(np.nanargmax(found))
 
 
+def brier(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """Return the mean of (p - y)^2; smaller is better, 0.25 for a constant one half.
+
+    Args:
+        labels: ``(n,)``, 0 or 1.
+        probabilities: ``(n,)``, of label 1.
+        weights: ``(..., n)``, how often each case counts; default once.
+
+    Examples:
+        >>> round(float(brier([0, 1], [0.2, 0.6])), 3)
+        0.1
+    """
+    y, p = checked(labels, probabilities)
+    w = checked_weights(weights, y.size)
+    return ratio((w * (checked_probabilities(p) - y) ** 2).sum(axis=-1), w.sum(axis=-1))
+
+
+def calibration_error(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    bins: int = 10,
+    by: Bins = "width",
+) -> Floats:
+    """Return the expected calibration error of the probability of label 1; smaller is better.
+
+    The sum over bins of (cases in the bin / all cases) |share of label 1 - mean probability|.
+
+    Args:
+        labels: ``(n,)``, 0 or 1.
+        probabilities: ``(n,)``, of label 1.
+        weights: ``(..., n)``, how often each case counts; default once.
+        bins: number of bins.
+        by: "width" (equal parts of [0, 1]) or "count" (about equally many cases, from quantiles).
+
+    Examples:
+        >>> round(float(calibration_error([0, 1, 1, 1], [0.1, 0.9, 0.9, 0.9])), 3)
+        0.1
+    """
+    y, p = checked(labels, probabilities)
+    w = checked_weights(weights, y.size)
+    member = _membership(checked_probabilities(p), bins, by)
+    gap = (w * (y - p)) @ member
+    return ratio(np.abs(gap).sum(axis=-1), w.sum(axis=-1))
+
+
 AUC = Metric(naming.AUC, 1, roc.auc)
-BRIER = Metric("brier", -1, calibration.brier)
-CALIBRATION_ERROR = Metric("ece", -1, calibration.calibration_error)
+BRIER = Metric("brier", -1, brier)
+CALIBRATION_ERROR = Metric("ece", -1, calibration_error)
 
 
 def sensitivity_at(value: float) -> Metric:
     """Return the sensitivity at this threshold as a metric."""
-    return Metric("sensitivity", 1, _at(threshold.sensitivity, value))
+    return Metric("sensitivity", 1, _at(roc.sensitivity, value))
 
 
 def specificity_at(value: float) -> Metric:
     """Return the specificity at this threshold as a metric."""
-    return Metric("specificity", 1, _at(threshold.specificity, value))
+    return Metric("specificity", 1, _at(roc.specificity, value))
 
 
 def accuracy_at(value: float) -> Metric:
@@ -95,4 +149,18 @@ def _accuracy(
 ) -> Floats:
     """Brier score of hard calls is the share of wrong ones."""
     calls = (np.asarray(scores, dtype=np.float64) >= value).astype(np.float64)
-    return 1 - calibration.brier(labels, calls, weights)
+    return 1 - brier(labels, calls, weights)
+
+
+def _membership(p: Floats, bins: int, by: Bins) -> Floats:
+    """Return ``(n, bins)``: 1 where the case is in the bin. A bin holds its lower edge."""
+    if bins < 1:
+        raise ValueError(f"Got bins={bins}, expected at least one.")
+    if by == "width":
+        inner = np.linspace(0, 1, bins + 1)[1:-1]
+    elif by == "count":
+        inner = np.quantile(p, np.linspace(0, 1, bins + 1)[1:-1])
+    else:
+        raise ValueError(f'Got by={by!r}, expected "width" or "count".')
+    index = np.searchsorted(inner, p, side="right")
+    return np.eye(bins)[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -12,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ppi_med.errors import UsageError
 from ppi_med.evaluation.checks import Floats
 from ppi_med.io import atomic_path
 
 COLUMNS = ("volume_id", "subject", "site", "label", "score")
+_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,12 @@ class Predictions:
                 writer.writerow((*row[:-1], repr(row[-1])))
         return Path(path)
 
+    @property
+    def units(self) -> NDArray[np.str_]:
+        """What is resampled: the subject of each case; where it is unknown, the case itself."""
+        named = np.char.add("case ", self.volume_id) if len(self) else self.volume_id
+        return np.where(self.subject == "", named, self.subject)
+
     def __len__(self) -> int:
         return int(self.label.size)
 
@@ -107,6 +116,36 @@ class Predictions:
     def where(self, mask: NDArray[np.bool_]) -> Predictions:
         """Return the cases where the mask is true."""
         return Predictions(*(getattr(self, field.name)[mask] for field in fields(self)))
+
+    def to_json(self) -> str:
+        """Return the predictions as a text for a run's record; scores with seven digits.
+
+        Examples:
+            >>> row = {"volume_id": "v", "subject": "s", "site": "a", "label": 1, "score": 0.5}
+            >>> Predictions.from_json(Predictions.from_rows([row]).to_json()).score.tolist()
+            [0.5]
+        """
+        columns: dict[str, list[Any]] = {name: getattr(self, name).tolist() for name in COLUMNS}
+        # As many digits as float32 has.
+        columns["score"] = [float(f"{score:.7g}") for score in columns["score"]]
+        content = {"num_rows": len(self), "format": _FORMAT, **columns}
+        return json.dumps(content, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Predictions:
+        """Return the predictions of a text of :meth:`to_json`.
+
+        Raises:
+            UsageError: where it is of another format.
+        """
+        content: Mapping[str, Any] = json.loads(text)
+        if content.get("format") != _FORMAT:
+            raise UsageError(
+                f"Predictions are recorded in format {content.get('format')!r}, expected {_FORMAT}."
+            )
+        columns = [content[name] for name in COLUMNS]
+        rows = (dict(zip(COLUMNS, row, strict=True)) for row in zip(*columns, strict=True))
+        return cls.from_rows(rows)
 
 
 def _row_values(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -1,4 +1,7 @@
-"""The ROC curve and the area under it, correct for tied scores."""
+"""The ROC curve, the area under it, and the threshold chosen on validation cases.
+
+Tied scores are counted right. A case is called positive where its score is at least the threshold.
+"""
 
 from __future__ import annotations
 
@@ -78,6 +81,69 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike) -> RocCurve:
     )
 
 
+def sensitivity(
+    labels: ArrayLike, scores: ArrayLike, threshold: float, weights: ArrayLike | None = None
+) -> Floats:
+    """Return the share of label 1 that is called positive; NaN where there is no label 1.
+
+    Args:
+        labels: ``(n,)``, 0 or 1.
+        scores: ``(n,)``.
+        threshold: on the scale of the scores.
+        weights: ``(..., n)``, how often each case counts; default once.
+
+    Examples:
+        >>> float(sensitivity([0, 1, 1], [0.1, 0.5, 0.2], threshold=0.5))
+        0.5
+    """
+    y, s = checked(labels, scores)
+    w = checked_weights(weights, y.size)
+    return ratio((w * y * (s >= threshold)).sum(axis=-1), (w * y).sum(axis=-1))
+
+
+def specificity(
+    labels: ArrayLike, scores: ArrayLike, threshold: float, weights: ArrayLike | None = None
+) -> Floats:
+    """Return the share of label 0 that is called negative; NaN where there is no label 0.
+
+    Args:
+        labels: ``(n,)``, 0 or 1.
+        scores: ``(n,)``.
+        threshold: on the scale of the scores.
+        weights: ``(..., n)``, how often each case counts; default once.
+
+    Examples:
+        >>> float(specificity([0, 0, 1], [0.1, 0.5, 0.9], threshold=0.5))
+        0.5
+    """
+    y, s = checked(labels, scores)
+    w = checked_weights(weights, y.size)
+    return ratio((w * (1 - y) * (s < threshold)).sum(axis=-1), (w * (1 - y)).sum(axis=-1))
+
+
+def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the threshold with the largest sensitivity + specificity - 1 on these cases.
+
+    It lies half-way between two neighbouring scores, so that it does not hang on one case's
+    exact value. Of equally good ones the one with the higher sensitivity is taken.
+
+    Args:
+        labels: ``(n,)``, 0 or 1, both present; of the validation cases, never of the test.
+        scores: ``(n,)``.
+
+    Raises:
+        ValueError: where only one class is present.
+
+    Examples:
+        >>> youden_threshold([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.7])
+        0.4
+    """
+    curve = roc_curve(labels, scores)
+    gain = curve.sensitivity - curve.false_positive_rate
+    best = np.flatnonzero(gain >= gain.max() - 1e-12)[-1]
+    return _between(curve, int(best))
+
+
 def require_both_classes(labels: Floats) -> None:
     """Raise where only one class is present.
 
@@ -100,3 +166,18 @@ def _weight_by_score(y: Floats, s: Floats, w: Floats) -> tuple[Floats, Floats, F
     positive = np.add.reduceat(w * y, starts, axis=-1)
     negative = np.add.reduceat(w * (1 - y), starts, axis=-1)
     return positive, negative, sorted_scores[starts]
+
+
+def _between(curve: RocCurve, point: int) -> float:
+    """Return a threshold that calls positive what the curve's point does, off the scores.
+
+    Beyond the outermost scores it is the next number: nothing is known about how far to go.
+    """
+    upper = float(curve.threshold[point])
+    if point == len(curve.threshold) - 1:
+        return upper
+    lower = float(curve.threshold[point + 1])
+    if np.isinf(upper):
+        return float(np.nextafter(lower, np.inf))
+    middle = (upper + lower) / 2
+    return middle if middle > lower else upper

@@ -1,7 +1,7 @@
 """Sanity checks for maps (Adebayo et al., 2018): does a map depend on what the network learned?
 
-A map of a network whose parameters are random, or that learned random labels, should have little
-in common with the map of the trained one. A method that fails, such as an edge detector, draws the
+A map of a network whose parameters are random should have little in common with the map of the
+trained one. A method that fails, such as an edge detector, draws the
 image and not the network.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -155,36 +155,6 @@ def model_randomisation(
     return SanityResult(
         RANK_CORRELATION, tuple(names), torch.stack(found), cumulative=kind == "cascading"
     )
-
-
-def label_randomisation(
-    method: MapMethod,
-    network: nn.Module,
-    train: Callable[[Tensor], nn.Module],
-    labels: Tensor,
-    image: Tensor,
-    target: Tensor,
-    *,
-    seed: int = 0,
-    reduce: str = "abs_sum",
-) -> SanityResult:
-    """Compare the maps of a network with those of one trained on shuffled labels.
-
-    Args:
-        method: ``method(network, image, target)``, the map.
-        network: trained on the true labels.
-        train: from labels to a trained network of the same kind.
-        labels: true labels of the training images.
-        image: images to explain.
-        target: class indices ``(N,)``.
-        seed: of the shuffling.
-        reduce: as in :func:`model_randomisation`.
-    """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    changed = train(labels[order.to(labels.device)])
-    maps = [pixel_values(method(n, image, target), reduce) for n in (network, changed)]
-    found = rank_correlation(*maps).unsqueeze(0)
-    return SanityResult(RANK_CORRELATION, ("labels",), found, cumulative=True)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,26 +1,25 @@
-"""The cells of an experiment and their records: small JSON files that are kept."""
+"""One run of an experiment: a bundle with some ids overridden, and what it gives."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ppi_med.errors import UsageError
-from ppi_med.io import whole_files, write_json
-
-FORMAT = 1
+from ppi_med.errors import MissingFileError
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One bundle run of an experiment.
+    """One run of an experiment.
 
     Attributes:
         name: unique in the experiment; the name of its record.
-        keys: what tells it from other cells, such as method and seed.
+        keys: what distinguishes it from other cells, such as method and seed.
         overrides: id -> value of the bundle's configuration.
     """
 
@@ -29,76 +28,109 @@ class Cell:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Records:
-    """The finished cells of an experiment, one file each.
+def config_files(bundle: Path, overlays: Sequence[str | Path] = ()) -> tuple[Path, ...]:
+    """Return ``train.json`` of a bundle and its overlays; names are looked for in the bundle.
+
+    Raises:
+        MissingFileError: where a file does not exist.
+    """
+    files = [bundle / "train.json"]
+    for overlay in overlays:
+        inside = bundle / overlay
+        files.append(inside if inside.is_file() else Path(overlay))
+    for file in files:
+        if not file.is_file():
+            raise MissingFileError(
+                f"There is no {file}: name a bundle's folder, such as bundles/ga_ppi, and "
+                "overlays by their name in it."
+            )
+    return tuple(files)
+
+
+def run_bundle(config_files: Sequence[Path], overrides: Mapping[str, Any]) -> None:
+    """Run a bundle as ``python -m monai.bundle run`` does, without its start-up cost.
 
     Args:
-        folder: where they lie; made when the first is written.
+        config_files: the configuration and its overlays, later ones winning.
+        overrides: id -> value.
+    """
+    from monai.bundle import ConfigWorkflow
+
+    workflow = ConfigWorkflow(
+        config_file=[str(file) for file in config_files],
+        logging_file=False,
+        workflow_type="train",
+        **dict(overrides),
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+def run_cell(
+    cell: Cell, files: Sequence[Path], work: Path, **overrides: Any
+) -> tuple[Path, dict[str, Any]]:
+    """Train and test a cell in a folder of its own.
+
+    Args:
+        cell: what to run.
+        files: the bundle's ``train.json`` and overlays.
+        work: folder of all runs; ``WORK/CELL`` is this one's, for weights and outputs.
+        overrides: further ids that are no part of the cell, such as ``ckpt_dir``.
+
+    Returns:
+        The folder, and the record: the validation metric of the weights that were kept and their
+        epoch, what the bundle wrote into ``test.json``, seconds, and the command that repeats it.
+    """
+    folder = work / cell.name
+    folder.mkdir(parents=True, exist_ok=True)
+    places = {
+        "bundle_root": files[0].parent.as_posix(),
+        "output_dir": folder.as_posix(),
+        "ckpt_dir": folder.as_posix(),
+    }
+    started, worked = time.monotonic(), time.process_time()
+    run_bundle(files, {**cell.overrides, **places, **overrides})
+    best = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    return folder, {
+        best["metric"]: best["value"],
+        "best_epoch": best["epoch"],
+        **json.loads((folder / "test.json").read_text(encoding="utf-8")),
+        "seconds": round(time.monotonic() - started, 1),
+        "cpu_seconds": round(time.process_time() - worked, 1),
+        "command": bundle_command(files, portable(cell.overrides)),
+    }
+
+
+def bundle_command(config_files: Sequence[Path], overrides: Mapping[str, Any]) -> str:
+    """Return the shell command of a run.
 
     Example:
-        >>> Records("no_such_folder").done()
-        []
+        >>> bundle_command([Path("bundles/ga_ppi/train.json")], {"seed": 1, "method": "plain"})
+        'python -m monai.bundle run --config_file bundles/ga_ppi/train.json --seed 1 --method plain'
     """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-
-    def path(self, cell: Cell) -> Path:
-        """Return the file of a cell's record."""
-        return self.folder / f"{cell.name}.json"
-
-    def write(self, cell: Cell, result: Mapping[str, Any]) -> None:
-        """Write a finished cell's record, atomically."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        record = {"format": FORMAT, "cell": cell.name, **cell.keys, **result}
-        write_json(self.path(cell), record)
-
-    def missing(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Return the cells that have no record yet."""
-        return [cell for cell in cells if not self.path(cell).exists()]
-
-    def done(self) -> list[dict[str, Any]]:
-        """Return all records, sorted by name.
-
-        Raises:
-            UsageError: a file is no record.
-        """
-        return [self._read(path) for path in whole_files(self.folder, ".json")]
-
-    def require_same(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
-        """Refuse records that were made of something else: they would stand in for what is asked.
-
-        Args:
-            wanted: cell name -> what its record has to say, such as the data's hash.
-
-        Raises:
-            UsageError: naming the first record that says something else.
-        """
-        for record in self.done():
-            for key, value in wanted.get(str(record["cell"]), {}).items():
-                if record.get(key) != value:
-                    raise UsageError(
-                        f"{self.folder} holds {record['cell']} of other data or settings ({key}: "
-                        f"{record.get(key)}, now {value}): give another --records folder."
-                    )
-
-    def _read(self, path: Path) -> dict[str, Any]:
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise UsageError(
-                f"{path} is not JSON ({error}): remove it to run its cell anew."
-            ) from error
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise UsageError(f"{path} is no record of format {FORMAT}: remove it.")
-        return record
+    files = [file.as_posix() for file in config_files]
+    config = files[0] if len(files) == 1 else json.dumps(files).replace('"', "'")
+    words = ["python", "-m", "monai.bundle", "run", "--config_file", config]
+    for key, value in overrides.items():
+        words += [f"--{key}", _word(value)]
+    return shlex.join(words)
 
 
-def in_order(records: Iterable[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Return records in the order of their methods, those that are not named last.
+def portable(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides with absolute paths cut to their last part: they hold on one machine only.
 
-    >>> in_order([{"method": "b"}, {"method": "c"}, {"method": "a"}], ["a", "b"])
-    [{'method': 'a'}, {'method': 'b'}, {'method': 'c'}]
+    Example:
+        >>> portable({"seed": 1, "backbone_weights": "/home/me/squeezenet.pt"})
+        {'seed': 1, 'backbone_weights': 'squeezenet.pt'}
     """
-    places = {name: place for place, name in enumerate(methods)}
-    return sorted(records, key=lambda record: places.get(str(record["method"]), len(places)))
+    return {
+        key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for key, value in overrides.items()
+    }
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "$None"
+    return value if isinstance(value, str) else json.dumps(value)

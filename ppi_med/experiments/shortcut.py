@@ -1,4 +1,4 @@
-"""Does a method unlearn a site's artefact? Phantom, cells and table of the experiment.
+"""Does a method unlearn a site's artefact? The phantom, the cells and the table.
 
 A site's artefact agrees with the label in all training and validation subjects; in the test
 subjects of the same site it agrees by chance (0.5). A network that follows it is perfect in
@@ -9,26 +9,26 @@ Validation is in-site and sees the artefact, as its user's would; the test is us
 
 from __future__ import annotations
 
-import csv
-import json
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ppi_med.experiments.bundles import bundle_command, run_bundle
-from ppi_med.experiments.cells import Cell, Records
-from ppi_med.experiments.runner import run_cells, scratch
+import numpy as np
 
-# A site's artefact lies where it lies: training keeps the images where they are.
-_AT_ITS_PLACE = {
+from ppi_med.experiments.cells import Cell, config_files, run_cell
+from ppi_med.experiments.compare import PLAIN, Entry, entries
+from ppi_med.experiments.records import Record, in_order, predictions_of
+from ppi_med.experiments.run import Experiment
+from ppi_med.experiments.table import Row, Table, Value, number, ranged
+from ppi_med.naming import TEST_AUC, VAL_AUC
+
+# A site's artefact stays at its place: training keeps the images where they are.
+AT_ITS_PLACE = {
     "augment#shift_rows": 0.0,
     "augment#shift_columns": 0.0,
     "augment#rotate_degrees": 0.0,
 }
-# The part of a training after which the learning rates fall.
-_STEP = 0.7
 TRAININGS = ("artefact", "clean")
 DEFAULT_METHODS = (
     "plain",
@@ -42,11 +42,33 @@ DEFAULT_METHODS = (
     "ppi_wbp_shared_alternate",
     "ppi_wbp_shared_every2",
 )
+_COLUMNS = (
+    "method",
+    "trained with the artefact",
+    "gain over plain",
+    "in-site validation",
+    "trained without it",
+    "difference to plain",
+)
+
+
+def last_epoch(epochs: int) -> dict[str, Any]:
+    """Return overrides that take the last epoch's network, for every method alike.
+
+    In-site validation is perfect on the artefact: to choose an epoch by it would be to choose the
+    artefact.
+    """
+    return {
+        "max_epochs": epochs,
+        "lr_step": round(0.7 * epochs),
+        "patience": epochs,
+        "validate#handlers#0#start_epoch": epochs,
+    }
 
 
 @dataclass(frozen=True)
-class ShortcutPlan:
-    """What the experiment consists of.
+class Shortcut(Experiment):
+    """The experiment.
 
     Attributes:
         bundle: folder of the GA bundle.
@@ -84,19 +106,14 @@ class ShortcutPlan:
             "dataset_dir": (self.data / training).as_posix(),
             "method": method,
             "seed": seed,
-            "max_epochs": self.max_epochs,
-            "lr_step": round(_STEP * self.max_epochs),
-            "patience": self.max_epochs,
             "tracking_uri": "none",  # MONAI's command line passes no null on
-            **_AT_ITS_PLACE,
-            # The last epoch's network, for every method: in-site validation is perfect on the
-            # artefact, so that to choose an epoch by it would be to choose the artefact.
-            "validate#handlers#0#start_epoch": self.max_epochs,
+            **AT_ITS_PLACE,
+            **last_epoch(self.max_epochs),
         }
         keys = {"training": training, "method": method, "seed": seed}
         return Cell(f"{training}-{method}-seed{seed}", keys, overrides)
 
-    def make_data(self, workers: int) -> None:
+    def prepare(self, workers: int) -> None:
         """Make the two phantoms, or complete them."""
         from ppi_med.phantoms.oct.sites import SITES
         from ppi_med.phantoms.oct.spec import OctPhantomSpec
@@ -113,45 +130,43 @@ class ShortcutPlan:
             )
             make_oct_phantom(spec, self.data / training, workers=workers)
 
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """Train and test a cell."""
+        folder, record = run_cell(cell, config_files(self.bundle), self.work)
+        return {**record, "predictions": predictions_of(folder / "test_predictions.csv")}
 
-def run_shortcut(plan: ShortcutPlan, records: Records, workers: int = 1) -> dict[str, str]:
-    """Run what is missing of the experiment.
+    @staticmethod
+    def tables(records: Sequence[Record], repeats: int = 2000) -> list[Table]:
+        """Return the table: one line a method."""
+        records = in_order(records, DEFAULT_METHODS)
+        found = {
+            training: {
+                entry.method: entry
+                for entry in entries(
+                    [record for record in records if record["training"] == training],
+                    TEST_AUC,
+                    repeats,
+                )
+            }
+            for training in TRAININGS
+        }
+        validation: dict[str, list[float]] = {}
+        for record in records:
+            if record["training"] == TRAININGS[0]:
+                validation.setdefault(record["method"], []).append(float(record[VAL_AUC]))
+        rows: list[Row] = [
+            (
+                method,
+                *_shown(found["artefact"].get(method)),
+                number(float(np.mean(validation[method]))) if method in validation else "",
+                *_shown(found["clean"].get(method)),
+            )
+            for method in dict.fromkeys(record["method"] for record in records)
+        ]
+        return [Table("shortcut", "A site's artefact, unlearned: test AUC", _COLUMNS, tuple(rows))]
 
-    Returns:
-        Cell name -> reason, of the cells that failed.
-    """
-    if records.missing(plan.cells()):
-        plan.make_data(workers)
-    run = partial(_run_cell, bundle=plan.bundle, work=plan.work)
-    return run_cells(plan.cells(), records, run, workers=workers)
 
-
-def _run_cell(cell: Cell, bundle: Path, work: Path) -> dict[str, Any]:
-    folder = scratch(work, cell)
-    paths = {"output_dir": folder.as_posix(), "ckpt_dir": folder.as_posix()}
-    config = [bundle / "train.json"]
-    overrides = {**cell.overrides, **paths, "bundle_root": bundle.as_posix()}
-    started = time.monotonic()
-    run_bundle(config, overrides)
-    best = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    test = json.loads((folder / "test.json").read_text(encoding="utf-8"))
-    return {
-        "val/auc": best["value"],
-        "best_epoch": best["epoch"],
-        **test,
-        "seconds": round(time.monotonic() - started, 1),
-        "command": bundle_command(config, cell.overrides),
-        "predictions": _predictions(folder / "test_predictions.csv"),
-    }
-
-
-def _predictions(path: Path) -> dict[str, list[Any]]:
-    """Return the test predictions by column, short enough to be kept with the record."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: row["volume_id"])
-    return {
-        "volume_id": [row["volume_id"] for row in rows],
-        "subject": [row["subject"] for row in rows],
-        "label": [int(row["label"]) for row in rows],
-        "score": [round(float(row["score"]), 6) for row in rows],
-    }
+def _shown(entry: Entry | None) -> tuple[str | Value, str | Value]:
+    if entry is None:
+        return "", ""
+    return entry.shown(), "" if entry.method == PLAIN else ranged(entry.gain, "+")

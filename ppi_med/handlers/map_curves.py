@@ -14,9 +14,9 @@ from monai.utils.enums import CommonKeys
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ppi_med.evaluation.curve_figures import curves_figure
+from ppi_med.evaluation.bootstrap import interval, of_mean
 from ppi_med.evaluation.faithfulness import TOP_K, deletion_curve, insertion_curve, random_values
-from ppi_med.evaluation.figures import save_figure
+from ppi_med.evaluation.figures import curves_figure, save_figure
 from ppi_med.evaluation.measures import pixel_values
 from ppi_med.handlers.accuracy import class_of, predicted_class
 from ppi_med.handlers.class_cases import MEASURES, Method, measure_maps, stacked
@@ -169,7 +169,7 @@ class MapCurves:
             shown = "  ".join(f"{key} {value['mean']:.3f}" for key, value in found.items())
             logger.info("%-14s %s", name, shown)
 
-    def _summary(self, name: str, kinds: dict[str, Floats]) -> dict[str, dict[str, float]]:
+    def _summary(self, name: str, kinds: dict[str, Floats]) -> dict[str, dict[str, float | None]]:
         """Return each measure's mean and interval."""
         width = np.asarray(self._kept_counts, dtype=np.float64)
         columns = {
@@ -192,13 +192,20 @@ class MapCurves:
         return "\n".join(lines) + "\n"
 
 
-def mean_with_interval(values: Floats, seed: int = 0, repeats: int = 2000) -> dict[str, float]:
-    """Return the mean of images with its 95 % interval, images resampled.
+def mean_with_interval(
+    values: Floats, seed: int = 0, repeats: int = 2000
+) -> dict[str, float | None]:
+    """Return the mean of images with its 95 % interval, images resampled; None for one image.
 
     Examples:
         >>> mean_with_interval(np.array([0.5, 0.5]))
         {'mean': 0.5, 'low': 0.5, 'high': 0.5}
     """
-    drawn = np.random.default_rng(seed).integers(len(values), size=(repeats, len(values)))
-    low, high = np.percentile(values[drawn].mean(1), [2.5, 97.5])
-    return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
+    found = interval([of_mean(values, np.arange(len(values)))], seed=seed, repeats=repeats)
+    # A single image has no interval, and JSON no NaN.
+    known = not np.isnan(found.low)
+    return {
+        "mean": found.value,
+        "low": found.low if known else None,
+        "high": found.high if known else None,
+    }

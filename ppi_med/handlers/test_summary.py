@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from ppi_med.evaluation.metrics import (
     specificity_at,
 )
 from ppi_med.evaluation.predictions import Predictions
-from ppi_med.evaluation.threshold import youden_threshold
+from ppi_med.evaluation.roc import youden_threshold
 from ppi_med.handlers.held_out_summary import HeldOutSummary
-from ppi_med.naming import TEST_AUC
+from ppi_med.handlers.publish_weights import weights_facts
+from ppi_med.naming import OTHER_SITES, SAME_SITE, SELECTED, TEST_AUC, VAL_AUC
 from ppi_med.tracking import Tracker
 
 _PART = "test"
@@ -47,6 +49,10 @@ class TestSummary(HeldOutSummary):
             them (Youden) gives sensitivity, specificity and accuracy, and with these come Brier
             score and calibration error, each with its interval. None, or no such file: the AUC
             alone.
+        train_sites: sites that were trained on, for the means over these and over the others;
+            None: no such means.
+        checkpoint: file of the tested weights; the validation AUC in the JSON file beside it is
+            recorded with the result.
 
     Attributes:
         result: what was written, None before.
@@ -68,16 +74,24 @@ class TestSummary(HeldOutSummary):
         finish: bool = False,
         notes: tuple[str, ...] | list[str] = (),
         threshold_from: str | os.PathLike[str] | None = None,
+        train_sites: Sequence[str] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(path, tracker, finish, notes)
         self.metric = metric
         self.repeats = repeats
         self.seed = seed
         self.threshold_from = None if threshold_from is None else Path(threshold_from)
+        self.train_sites = train_sites
+        self.checkpoint = checkpoint
 
     def measure(self, engine: Engine) -> dict[str, Any]:
-        """Return the AUC, and what belongs to the validation cases' threshold."""
+        """Return the AUC, that of each site, and what belongs to the validation's threshold.
+
+        The predictions are recorded too: a run with these, once finished, is complete.
+        """
         predictions: Predictions = engine.state.predictions  # type: ignore[attr-defined]
+        self.tracker.log_predictions(predictions.to_json())
         interval = self._interval(predictions)
         result = {
             self.metric: interval.value,
@@ -86,6 +100,8 @@ class TestSummary(HeldOutSummary):
             "cases": len(predictions.label),
             "subjects": len(set(predictions.subject.tolist())),
             "positive": int(predictions.label.sum()),
+            **auc_by_site(predictions, self.metric, self.train_sites),
+            **self._selected(),
         }
         if self.threshold_from is not None and not self.threshold_from.is_file():
             logger.warning("no threshold: there is no %s", self.threshold_from)
@@ -93,19 +109,16 @@ class TestSummary(HeldOutSummary):
             result |= self._at_threshold(predictions, self.threshold_from)
         return result
 
+    def _selected(self) -> dict[str, float]:
+        facts = {} if self.checkpoint is None else weights_facts(self.checkpoint)
+        return {SELECTED: float(facts["value"])} if facts.get("metric") == VAL_AUC else {}
+
     def _interval(self, predictions: Predictions, metric: Metric = AUC) -> Interval:
-        # Unknown subjects cannot be resampled together: each case then stands for itself.
-        subjects = [
-            subject or f"case {name}"
-            for subject, name in zip(
-                predictions.subject.tolist(), predictions.volume_id.tolist(), strict=True
-            )
-        ]
         return bootstrap(
             metric,
             predictions.label,
             predictions.score,
-            subjects,
+            predictions.units,
             repeats=self.repeats,
             seed=self.seed,
         )
@@ -149,3 +162,27 @@ class TestSummary(HeldOutSummary):
                 result[f"{_PART}/threshold"],
                 ", ".join(f"{name} {result[f'{_PART}/{name}']:.3f}" for name in names),
             )
+
+
+def auc_by_site(
+    predictions: Predictions, metric: str = TEST_AUC, train_sites: Sequence[str] | None = None
+) -> dict[str, float]:
+    """Return the AUC of each named site, its mean over the training sites and over the others.
+
+    Args:
+        predictions: on held-out cases.
+        metric: name of the AUC; a site's is ``metric/site``.
+        train_sites: sites that were trained on; None: no means.
+    """
+    by_site = {
+        site: float(AUC(cases.label, cases.score))
+        for site in sorted(set(predictions.site.tolist()) - {""})
+        for cases in (predictions.of_site(site),)
+    }
+    found = {f"{metric}/{site}": value for site, value in by_site.items()}
+    for name, seen in ((SAME_SITE, True), (OTHER_SITES, False)):
+        values = [v for site, v in by_site.items() if (site in (train_sites or ())) is seen]
+        if values and train_sites is not None:
+            found[name] = sum(values) / len(values)
+    # A site with one class only has no AUC.
+    return {name: value for name, value in found.items() if value == value}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ppi_med.evaluation.bootstrap import Interval, subject_weights
+from ppi_med.evaluation.bootstrap import Interval, interval, of_mean
 from ppi_med.io import atomic_path
 from ppi_med.segmentation.study import Outcome
 
@@ -45,19 +45,12 @@ def mean_interval(
         >>> round(found.value, 3), found.low < 0.7 < found.high
         (0.7, True)
     """
-    measured = np.asarray(values, dtype=np.float64)
-    there = ~np.isnan(measured)
-    kept, groups = measured[there], np.asarray(subjects, dtype=str)[there]
-    count = np.unique(groups).size
-    if count < 2:
-        mean = float(kept.mean()) if kept.size else math.nan
-        return Interval(name, mean, math.nan, math.nan, level, count, 0)
-    draws = np.concatenate(
-        [(w @ kept) / w.sum(axis=1) for w in subject_weights(groups, repeats, seed)]
-    )
-    tail = (1 - level) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return Interval(name, float(kept.mean()), float(low), float(high), level, count, 0)
+    values = np.asarray(values, dtype=np.float64)
+    there = ~np.isnan(values)
+    if not there.any():
+        return Interval(name, math.nan, math.nan, math.nan, level)
+    part = of_mean(values[there], np.asarray(subjects, dtype=str)[there])
+    return interval([part], name, repeats=repeats, level=level, seed=seed)
 
 
 def difference_interval(
@@ -128,11 +121,11 @@ def summary_rows(outcomes: Iterable[Outcome], **options: Any) -> list[dict[str, 
             "rule": outcome.rule or outcome.reason,
             "validation_dice": outcome.validation_dice,
         }
-        for name, interval in intervals(outcome, **options).items():
+        for name, found_ in intervals(outcome, **options).items():
             row |= {
-                name: interval.value,
-                f"{name}_low": interval.low,
-                f"{name}_high": interval.high,
+                name: found_.value,
+                f"{name}_low": found_.low,
+                f"{name}_high": found_.high,
             }
         found.append(row)
     return found
@@ -173,10 +166,10 @@ def markdown(outcomes: Sequence[Outcome], **options: Any) -> str:
     return "\n".join(lines)
 
 
-def _text(interval: Interval | None, digits: int = 3) -> str:
-    if interval is None:
+def _text(found: Interval | None, digits: int = 3) -> str:
+    if found is None:
         return ""
-    value, low, high = interval.value, interval.low, interval.high
+    value, low, high = found.value, found.low, found.high
     return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 

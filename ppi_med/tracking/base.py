@@ -47,6 +47,9 @@ class Tracker:
     ) -> None:
         """Record what a part of the data consists of."""
 
+    def log_predictions(self, text: str) -> None:
+        """Record what was predicted for each held-out case, see `Predictions.to_json`."""
+
     def log_model(self, network: Any, example: Any, **options: Any) -> str | None:
         """Record the network in MLflow's own format; return its URI."""
         return None

@@ -164,6 +164,20 @@ class RunTracker(Tracker):
         dataset = describe(name, rows, os.fspath(source))
         self.outbox.put({"kind": "dataset", "dataset": dataset, "context": context})
 
+    def log_predictions(self, text: str) -> None:
+        """Record what was predicted for each held-out case, in the run's record itself.
+
+        Args:
+            text: of :meth:`ppi_med.evaluation.predictions.Predictions.to_json`.
+
+        Raises:
+            UsageError: where there are too many for one record.
+        """
+        from ppi_med.tracking.datasets import PREDICTIONS, described_predictions
+
+        dataset = described_predictions(text)
+        self.outbox.put({"kind": "dataset", "dataset": dataset, "context": PREDICTIONS})
+
     def log_model(self, network: Any, example: Any, **options: Any) -> str | None:
         """Record the network in MLflow's own format.
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ppi_med.bundle_tools.check import check_workflow
-from ppi_med.experiments.bundles import bundle_command
+from ppi_med.experiments.cells import bundle_command
 from tests.bundles.processes import Plan, in_processes
 from tests.bundles.tiny import BUNDLE, ROOT, settings
 from tests.tracking.stores import all_runs, new_store

@@ -14,7 +14,7 @@ from ppi_med.bundle_tools.check import check_bundle
 from ppi_med.bundle_tools.layout import open_bundle
 from ppi_med.data.photos.convert import convert_photos
 from ppi_med.errors import UsageError
-from ppi_med.experiments.method_comparison import DEFAULT_METHODS
+from ppi_med.experiments.methods import DEFAULT_METHODS
 from ppi_med.networks import create_classifier
 from ppi_med.phantoms.birds.spec import BirdPhantomSpec
 from ppi_med.phantoms.birds.write import make_bird_phantom

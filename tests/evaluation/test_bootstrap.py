@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ppi_med.evaluation.bootstrap import bootstrap, paired_bootstrap, subject_weights
+from ppi_med.evaluation.bootstrap import (
+    Part,
+    bootstrap,
+    interval,
+    of_mean,
+    of_metric,
+    subject_weights,
+)
 from ppi_med.evaluation.metrics import AUC, BRIER, sensitivity_at
 from tests.evaluation.test_roc import slow_auc
 
@@ -73,12 +80,12 @@ def test_resamples_without_a_class_are_counted():
 def test_a_difference_with_itself_is_zero_and_a_real_one_is_seen():
     labels, scores, subjects = cohort(1, subjects=80)
     noise = np.random.default_rng(5).normal(size=labels.size)
-    same = paired_bootstrap(AUC, labels, scores, scores, subjects, repeats=100)
+    same = bootstrap(AUC, labels, scores, subjects, scores, repeats=100)
     assert (same.value, same.low, same.high, same.p_value) == (0.0, 0.0, 0.0, 1.0)
-    worse = paired_bootstrap(AUC, labels, scores, noise, subjects, repeats=500)
+    worse = bootstrap(AUC, labels, scores, subjects, noise, repeats=500)
     assert worse.low > 0
     assert worse.p_value < 0.05
-    back = paired_bootstrap(AUC, labels, noise, scores, subjects, repeats=500)
+    back = bootstrap(AUC, labels, noise, subjects, scores, repeats=500)
     assert (back.value, back.low, back.high) == pytest.approx(
         (-worse.value, -worse.high, -worse.low)
     )
@@ -88,7 +95,7 @@ def test_a_difference_with_itself_is_zero_and_a_real_one_is_seen():
 def test_pairing_narrows_the_interval():
     labels, scores, subjects = cohort(3, subjects=60)
     other = scores + 0.05 * np.random.default_rng(2).normal(size=labels.size)
-    paired = paired_bootstrap(AUC, labels, scores, other, subjects, repeats=300)
+    paired = bootstrap(AUC, labels, scores, subjects, other, repeats=300)
     single = bootstrap(AUC, labels, scores, subjects, repeats=300)
     assert paired.high - paired.low < 0.3 * (single.high - single.low)
 
@@ -116,3 +123,51 @@ def test_wrong_options_are_refused():
         bootstrap(AUC, [0, 1], [0.1, 0.2], ["a", "b"], repeats=0)
     with pytest.raises(ValueError, match="not defined on these 2 cases"):
         bootstrap(AUC, [1, 1], [0.1, 0.2], ["a", "b"])
+
+
+def test_strata_are_drawn_on_their_own_and_their_parts_together():
+    """The same cases in two strata are as good as twice as many; in one as good as one."""
+    labels, scores, subjects = cohort(4)
+    alone = interval([of_metric(AUC, labels, scores, subjects, "a")])
+    both = [of_metric(AUC, labels, scores, subjects, stratum) for stratum in ("a", "b")]
+    apart, together = interval(both), interval([both[0], both[0]])
+    assert together == alone
+    assert apart.value == alone.value
+    ratio = (apart.high - apart.low) / (alone.high - alone.low)
+    assert ratio == pytest.approx(0.5**0.5, abs=0.08)
+
+
+def test_seeds_are_drawn_too():
+    """Two seeds that differ by 1: three resamples of seeds, whatever the subjects."""
+    units = np.arange(30)
+    parts = [of_mean(np.full(30, float(seed)), units, seed=seed) for seed in (0, 1)]
+    fixed, drawn = (interval(parts, seeds=seeds, repeats=400) for seeds in (False, True))
+    assert (fixed.low, fixed.high) == (0.5, 0.5)
+    assert (drawn.value, drawn.low, drawn.high) == (0.5, 0.0, 1.0)
+
+
+def test_an_interval_of_a_mean_equals_a_loop():
+    values = np.array([0.2, 0.4, np.nan, 0.9, 0.1])
+    units = ["a", "a", "b", "b", "c"]
+    found = interval([of_mean(values, units)], repeats=50, seed=2)
+    draws = []
+    for row in np.concatenate(list(subject_weights(units, 50, seed=2))):
+        repeated = np.repeat(values, row.astype(int))
+        if not np.isnan(repeated).all():
+            draws.append(np.nanmean(repeated))
+    assert found.value == pytest.approx(np.nanmean(values))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
+
+
+def test_parts_of_other_cases_are_not_drawn_together():
+    parts = [of_mean([1.0, 2.0], ["a", "b"]), of_mean([1.0, 2.0], ["a", "c"])]
+    with pytest.raises(ValueError, match="other cases"):
+        interval(parts)
+    with pytest.raises(ValueError, match="Got 0 parts"):
+        interval([])
+
+
+def test_one_subject_gives_a_value_and_no_ends():
+    found = interval([of_mean([0.2, 0.4], ["a", "a"])])
+    assert found.value == pytest.approx(0.3) and np.isnan([found.low, found.high]).all()
+    assert isinstance(of_mean([1.0], ["a"]), Part)

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from ppi_med.evaluation.calibration import brier, calibration_error, reliability
+from ppi_med.evaluation.metrics import brier, calibration_error
 
 
 def sample(seed, n=200):
@@ -54,16 +53,6 @@ def test_error_with_weights_is_that_of_repeated_cases():
     for row, value in zip(weights, calibration_error(labels, probabilities, weights), strict=True):
         repeated = np.repeat(np.arange(labels.size), row)
         assert value == pytest.approx(slow_error(labels[repeated], probabilities[repeated], 10))
-
-
-@pytest.mark.parametrize(("by", "strategy"), [("width", "uniform"), ("count", "quantile")])
-def test_reliability_equals_sklearn(by, strategy):
-    labels, probabilities = sample(2)
-    found = reliability(labels, probabilities, bins=5, by=by)
-    observed, predicted = calibration_curve(labels, probabilities, n_bins=5, strategy=strategy)
-    np.testing.assert_allclose(found.observed, observed)
-    np.testing.assert_allclose(found.predicted, predicted)
-    assert found.count.sum() == labels.size
 
 
 def test_perfect_calibration_has_no_error_and_a_shift_shows():

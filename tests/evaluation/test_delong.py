@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ppi_med.evaluation.bootstrap import paired_bootstrap
-from ppi_med.evaluation.delong import DeLong, auc_variance, delong_test, mean_of_folds
+from ppi_med.evaluation.bootstrap import bootstrap
+from ppi_med.evaluation.delong import DeLong, delong_test, mean_of_folds
 from ppi_med.evaluation.metrics import AUC
 from tests.evaluation.test_roc import sample
 
@@ -34,7 +34,9 @@ def slow_variance(labels, a, b=None):
 @pytest.mark.parametrize("seed", range(3))
 def test_variance_equals_the_paper_pair_by_pair(seed, levels):
     labels, scores = sample(seed, levels=levels)
-    assert auc_variance(labels, scores) == pytest.approx(slow_variance(labels, scores))
+    other = np.random.default_rng(seed + 50).normal(size=labels.size)
+    expected = slow_variance(labels, scores, other)
+    assert delong_test(labels, scores, other).variance == pytest.approx(expected)
 
 
 def test_difference_equals_the_variance_of_the_differences():
@@ -49,7 +51,7 @@ def test_it_agrees_with_the_bootstrap_where_each_subject_has_one_case():
     labels, a = sample(1, n=200)
     b = a + np.random.default_rng(3).normal(size=a.size)
     found = delong_test(labels, a, b)
-    resampled = paired_bootstrap(AUC, labels, a, b, np.arange(200), repeats=2000)
+    resampled = bootstrap(AUC, labels, a, np.arange(200), b, repeats=2000)
     width = 2 * 1.96 * np.sqrt(found.variance)
     assert resampled.high - resampled.low == pytest.approx(width, rel=0.15)
 
@@ -61,7 +63,7 @@ def test_the_same_scores_do_not_differ():
 
 def test_a_class_of_one_is_refused():
     with pytest.raises(ValueError, match="single case"):
-        auc_variance([0, 0, 1], [0.1, 0.2, 0.3])
+        delong_test([0, 0, 1], [0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
 
 
 def test_the_mean_of_folds_has_the_error_of_a_mean() -> None:

@@ -1,4 +1,4 @@
-"""Curves against loops over images and pixels; imputation against a dense solve."""
+"""Curves against loops over images and pixels."""
 
 from __future__ import annotations
 
@@ -24,15 +24,6 @@ from ppi_med.evaluation.measures import (
     class_probability,
     pixel_values,
     ranks,
-)
-from ppi_med.evaluation.road import (
-    ROAD_HIGHEST,
-    ROAD_LOWEST,
-    ROAR,
-    impute,
-    remove_share,
-    road_curve,
-    roar_curve,
 )
 
 
@@ -135,104 +126,3 @@ def test_wrong_input_is_refused() -> None:
         pixel_values(image, "mean")
     with pytest.raises(ValueError, match="expected one shape"):
         deletion_curve(network, image, target, image[:, 0], counts=[1], fill=lambda x: x[:1])
-
-
-def slow_impute(image: Tensor, removed: Tensor) -> Tensor:
-    """One dense system an image and channel, from the definition."""
-    out = image.clone()
-    places = [tuple(p) for p in torch.cartesian_prod(*(torch.arange(n) for n in image.shape[2:]))]
-    places = [tuple(int(i) for i in p) for p in places]
-    for i in range(len(image)):
-        missing = [p for p in places if removed[i][p]]
-        for channel in range(image.shape[1]):
-            a, b = np.zeros((len(missing),) * 2), np.zeros(len(missing))
-            for row, p in enumerate(missing):
-                for q in places:
-                    steps = [abs(x - y) for x, y in zip(p, q, strict=True)]
-                    if max(steps) != 1:
-                        continue
-                    w = 1 / sum(s * s for s in steps)
-                    a[row, row] += w
-                    if q in missing:
-                        a[row, missing.index(q)] -= w
-                    else:
-                        b[row] += w * float(image[i, channel][q])
-            for p, value in zip(missing, np.linalg.solve(a, b), strict=True):
-                out[i, channel][p] = value
-    return out
-
-
-@pytest.mark.parametrize("spatial", [(6, 5), (3, 4, 3)])
-def test_imputation_solves_the_system(spatial: tuple[int, ...]) -> None:
-    torch.manual_seed(0)
-    image = torch.randn(3, 2, *spatial).double()
-    removed = torch.rand(3, *spatial) < torch.tensor([0.2, 0.5, 0.9]).view(3, *([1] * len(spatial)))
-    removed[:, *([0] * len(spatial))] = False
-    got = impute(image, removed)
-    assert torch.allclose(got, slow_impute(image, removed), atol=1e-9)
-    assert torch.equal(
-        got[~removed.unsqueeze(1).expand_as(got)], image[~removed.unsqueeze(1).expand_as(got)]
-    )
-
-
-def test_imputation_as_pytorch_grad_cam() -> None:
-    road = pytest.importorskip("pytorch_grad_cam.metrics.road", reason="grad-cam is not installed")
-    torch.manual_seed(0)
-    image = torch.rand(1, 3, 8, 8)
-    removed = torch.zeros(1, 8, 8, dtype=torch.bool)
-    removed[0, 2:6, 3:6] = True  # away from the border, where its weights do not add up to 1
-    expected = road.NoisyLinearImputer(noise=0.0)(image[0], (~removed[0]).float())
-    assert torch.allclose(impute(image, removed)[0], expected.float(), atol=1e-5)
-
-
-def test_imputation_of_everything_and_nothing() -> None:
-    image = torch.rand(2, 1, 4, 4)
-    none, all_ = torch.zeros(2, 4, 4).bool(), torch.ones(2, 4, 4).bool()
-    assert torch.equal(impute(image, none), image)
-    assert impute(image, all_).abs().max() == 0
-    noisy = impute(image, all_, noise=0.5, seed=3)
-    assert torch.equal(noisy, impute(image, all_, noise=0.5, seed=3)) and noisy.std() > 0.2
-
-
-def test_road_tells_highest_first_from_lowest_first() -> None:
-    torch.manual_seed(0)
-    image = torch.zeros(6, 1, 8, 8)
-    image[:, 0, 3, 3] = 1.0
-
-    def network(x: Tensor) -> Tensor:
-        return x[:, 0, 3, 3] - 0.5
-
-    target = torch.ones(6).long()
-    high = road_curve(network, image, target, image[:, 0], shares=[0.1, 0.5])
-    low = road_curve(network, image, target, image[:, 0], shares=[0.1, 0.5], highest=False)
-    assert high.measure is ROAD_HIGHEST and low.measure is ROAD_LOWEST
-    assert high.scores.mean(0).tolist() == [1.0, 0.0, 0.0]
-    assert low.scores.mean(0).tolist() == [1.0, 1.0, 1.0]
-    assert high.counts == (0, 6, 32)
-    with pytest.raises(ValueError, match="share is 2"):
-        remove_share(2)
-
-
-def test_roar_trains_anew_on_altered_images() -> None:
-    torch.manual_seed(0)
-    label = torch.randint(2, (200,))
-    image = torch.randn(200, 1, 4)
-    image[:, 0, 1] = 2.0 * label - 1
-    maps = torch.zeros(200, 4)
-    maps[:, 1], maps[:, 0] = 2, 1
-    calls: list[Tensor] = []
-
-    def retrain(removal: Any) -> float:
-        x = removal(image, maps)
-        calls.append(x)
-        design = torch.cat([x[:, 0], torch.ones(200, 1)], 1)
-        weight = torch.linalg.lstsq(design, 2.0 * label.unsqueeze(1) - 1).solution
-        return float(((design @ weight)[:, 0] > 0).eq(label == 1).float().mean())
-
-    curve = roar_curve(retrain, shares=[0.25, 0.5])
-    assert curve.measure is ROAR and curve.counts == (0, 2500, 5000)
-    assert torch.equal(calls[0], image)
-    assert torch.allclose(calls[1][:, 0, 1], image[:, 0].mean(1))
-    assert curve.scores[0, 0] == 1.0
-    maps = -maps  # the wrong way round the label's pixel stays
-    assert roar_curve(retrain, shares=[0.25]).scores[0, 1] == 1.0

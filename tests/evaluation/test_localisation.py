@@ -39,19 +39,6 @@ def test_pointing_game() -> None:
     assert got.tolist() == [1.0, 0.5, pytest.approx(2 / 3), 0.0]
 
 
-def test_overlap() -> None:
-    torch.manual_seed(0)
-    found, mask = torch.rand(6, 4, 5) < 0.5, torch.rand(6, 4, 5) < 0.5
-    for i in range(6):
-        a = {tuple(p) for p in found[i].nonzero().tolist()}
-        b = {tuple(p) for p in mask[i].nonzero().tolist()}
-        assert l10n.dice(found, mask)[i].item() == pytest.approx(2 * len(a & b) / (len(a) + len(b)))
-        assert l10n.iou(found, mask)[i].item() == pytest.approx(len(a & b) / len(a | b))
-    empty = torch.zeros(1, 3).bool()
-    assert math.isnan(l10n.dice(empty, empty).item()) and math.isnan(l10n.iou(empty, empty).item())
-    assert l10n.dice(~empty, empty).item() == 0
-
-
 @pytest.mark.parametrize("spatial", [(7,), (5, 6), (3, 4, 5)])
 def test_boxes(spatial: tuple[int, ...]) -> None:
     torch.manual_seed(0)
@@ -72,11 +59,9 @@ def test_shapes_and_types_are_checked() -> None:
         l10n.pointing_game(torch.ones(2, 3), torch.ones(2, 4).bool())
     with pytest.raises(ValueError, match="expected boolean"):
         l10n.pointing_game(torch.ones(2, 3), torch.ones(2, 3))
-    with pytest.raises(ValueError, match="set a threshold"):
-        l10n.dice(torch.ones(2, 3), torch.ones(2, 3).bool())
 
 
 def test_directions() -> None:
-    for measure in (l10n.ENERGY, l10n.POINTING, l10n.DICE, l10n.IOU):
+    for measure in (l10n.ENERGY, l10n.POINTING):
         assert measure.better(0.6, than=0.5)
         assert measure.better(0.1, than=math.nan) and not measure.better(math.nan, than=0.1)

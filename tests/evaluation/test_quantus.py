@@ -1,4 +1,4 @@
-"""Equal to Quantus where it has the same measure: pixel flipping, pointing game, mass, ROAD's fill.
+"""Equal to Quantus where it has the same measure: pixel flipping, pointing game, mass.
 
 Quantus is not in the test extra (it wants another build of OpenCV): `pip install quantus` to run.
 """
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ppi_med.evaluation.faithfulness import deletion_curve
 from ppi_med.evaluation.localisation import energy_inside, pointing_game
-from ppi_med.evaluation.road import impute
 from ppi_med.evaluation.sanity import rank_correlation
 
 SIDE, STEP = 8, 8
@@ -89,18 +88,6 @@ def test_energy_inside(quantus: Any) -> None:
     expected = evaluate(plain(quantus.RelevanceMassAccuracy))
     _, _, values, mask = batch()
     assert np.allclose(energy_inside(values, mask).numpy(), expected, atol=1e-6)
-
-
-def test_fill_of_road(quantus: Any) -> None:
-    from quantus.functions.perturb_func import noisy_linear_imputation
-
-    image, _, values, _ = batch()
-    removed = values > 0.4
-    found = impute(image.double(), removed)
-    for one, hole, mine in zip(image.double(), removed, found, strict=True):
-        indices = hole.flatten().nonzero()[:, 0].numpy()
-        expected = noisy_linear_imputation(one.numpy().copy(), indices, noise=0.0)
-        assert np.allclose(mine.numpy(), expected.reshape(mine.shape), atol=1e-6)
 
 
 def test_rank_correlation(quantus: Any) -> None:

@@ -3,11 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ppi_med.evaluation.threshold import (
+from ppi_med.evaluation.roc import (
     sensitivity,
     specificity,
-    threshold_for_sensitivity,
-    threshold_for_specificity,
     youden_threshold,
 )
 from tests.evaluation.test_roc import sample
@@ -52,27 +50,8 @@ def test_youden_is_the_best_of_all_gaps(seed, levels):
     assert sum(slow_rates(labels, scores, found)) == pytest.approx(best)
 
 
-@pytest.mark.parametrize("wanted", [0.5, 0.8, 0.95, 1.0])
-@pytest.mark.parametrize("seed", range(3))
-def test_threshold_for_a_rate_is_the_tightest_that_holds_it(seed, wanted):
-    labels, scores = sample(seed, levels=4)
-    fits = [t for t in candidates(scores) if slow_rates(labels, scores, t)[0] >= wanted]
-    found = threshold_for_sensitivity(labels, scores, wanted)
-    assert slow_rates(labels, scores, found) == slow_rates(labels, scores, max(fits))
-
-    fits = [t for t in candidates(scores) if slow_rates(labels, scores, t)[1] >= wanted]
-    found = threshold_for_specificity(labels, scores, wanted)
-    assert slow_rates(labels, scores, found) == slow_rates(labels, scores, min(fits))
-
-
 def test_neighbouring_floats_do_not_merge():
     low = 1.0
     high = np.nextafter(low, 2.0)
     found = youden_threshold([0, 1], [low, high])
     assert low < found <= high
-
-
-def test_a_share_outside_its_range_is_refused():
-    for function in (threshold_for_sensitivity, threshold_for_specificity):
-        with pytest.raises(ValueError, match="share"):
-            function([0, 1], [0.1, 0.9], 0.0)

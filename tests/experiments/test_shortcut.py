@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ppi_med.experiments.cells import Records
-from ppi_med.experiments.shortcut import ShortcutPlan, run_shortcut
-from ppi_med.experiments.shortcut_table import markdown, rows
+from ppi_med.experiments.compare import entries
+from ppi_med.experiments.records import FolderRecords
+from ppi_med.experiments.run import run_experiment
+from ppi_med.experiments.shortcut import Shortcut
 from ppi_med.naming import TEST_AUC, VAL_AUC
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ RIGHT, WRONG = [0.1, 0.9, 0.2, 0.8, 0.3, 0.7], [0.9, 0.1, 0.8, 0.2, 0.7, 0.3]
 
 
 def test_a_gain_is_the_mean_difference_over_shared_seeds() -> None:
-    table = rows(
+    plain, better = entries(
         [
             record("plain", 0, WRONG),
             record("plain", 1, RIGHT),
@@ -53,33 +54,32 @@ def test_a_gain_is_the_mean_difference_over_shared_seeds() -> None:
             record("better", 1, RIGHT),
             record("better", 2, WRONG),
         ],
+        TEST_AUC,
         repeats=50,
     )
-    plain, better = table
-    assert plain.gain == 0.0
-    assert better.aucs == (1.0, 1.0, 0.0)
-    assert better.gain == pytest.approx(0.5)
+    assert plain.gain is None and better.gain is not None
+    assert better.values == (1.0, 1.0, 0.0)
+    assert better.gain.value == pytest.approx(0.5)
     assert better.deviation == pytest.approx(np.std([1, 1, 0], ddof=1))
-    assert better.low <= better.gain <= better.high
+    assert better.gain.low <= better.gain.value <= better.gain.high
 
 
 def test_equal_predictions_gain_nothing() -> None:
-    table = rows([record("plain", 0, RIGHT), record("same", 0, RIGHT)], repeats=50)
-    assert (table[1].gain, table[1].low, table[1].high) == (0.0, 0.0, 0.0)
+    _, same = entries([record("plain", 0, RIGHT), record("same", 0, RIGHT)], TEST_AUC, repeats=50)
+    assert same.gain is not None
+    assert (same.gain.value, same.gain.low, same.gain.high) == (0.0, 0.0, 0.0)
 
 
 def test_the_table_has_a_line_a_method_and_keeps_trainings_apart() -> None:
-    text = markdown(
-        rows(
-            [
-                record("plain", 0, WRONG),
-                record("plain", 0, RIGHT, "clean"),
-                record("better", 0, RIGHT),
-            ],
-            repeats=20,
-        )
+    (table,) = Shortcut.tables(
+        [
+            record("plain", 0, WRONG),
+            record("plain", 0, RIGHT, "clean"),
+            record("better", 0, RIGHT),
+        ],
+        repeats=20,
     )
-    lines = text.splitlines()
+    lines = table.lines().splitlines()
     assert len(lines) == 4
     assert lines[2].startswith("| plain | 0.000 (n=1) |")
     assert "1.000 (n=1)" in lines[2]
@@ -87,7 +87,7 @@ def test_the_table_has_a_line_a_method_and_keeps_trainings_apart() -> None:
 
 
 def test_cells_are_unique_and_differ_by_their_keys() -> None:
-    plan = ShortcutPlan(Path("b"), Path("d"), Path("w"), methods=("plain", "x"), seeds=(0, 1))
+    plan = Shortcut(Path("b"), Path("d"), Path("w"), methods=("plain", "x"), seeds=(0, 1))
     names = [cell.name for cell in plan.cells()]
     assert len(set(names)) == 8
     assert names[0] == "artefact-plain-seed0"
@@ -98,7 +98,7 @@ def test_a_tiny_experiment_runs_through_the_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    plan = ShortcutPlan(
+    plan = Shortcut(
         bundle=ROOT / "bundles" / "ga_ppi",
         data=tmp_path / "data",
         work=tmp_path / "work",
@@ -108,8 +108,8 @@ def test_a_tiny_experiment_runs_through_the_bundle(
         max_epochs=1,
         trainings=("artefact",),
     )
-    records = Records(tmp_path / "records")
-    assert run_shortcut(plan, records) == {}
-    table = rows(records.done(), repeats=20)
-    assert {row.method for row in table} == {"plain", "ppi_wbp_shared"}
-    assert all(0 <= row.mean <= 1 for row in table)
+    records = FolderRecords(tmp_path / "records")
+    assert run_experiment(plan, records) == {}
+    (table,) = plan.tables(records.done(), repeats=20)
+    assert [row[0] for row in table.rows] == ["plain", "ppi_wbp_shared"]
+    assert all(0 <= entry.mean <= 1 for entry in entries(records.done(), TEST_AUC, repeats=20))

@@ -3,11 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from ppi_med.evaluation.predictions import Predictions
-from ppi_med.handlers import AUC, PredictionsHandler
+from ppi_med.handlers import AUC, PredictionsHandler, TestSummary
+from ppi_med.naming import OTHER_SITES, SAME_SITE, SELECTED
+from ppi_med.tracking.base import Tracker
 
 
 class Fixed(nn.Module):
@@ -84,3 +87,46 @@ def test_a_batch_without_names_is_refused(tmp_path):
     evaluator, *_ = evaluator_of(PredictionsHandler(tmp_path / "p.csv"), volume_id=None)
     with pytest.raises(KeyError, match=r"no 'volume_id', only \['image'"):
         evaluator.run()
+
+
+class Kept(Tracker):
+    def __init__(self):
+        self.predictions, self.metrics, self.calls = [], {}, []
+
+    def log_predictions(self, text):
+        self.predictions.append(Predictions.from_json(text))
+        self.calls.append("predictions")
+
+    def log_metrics(self, values, step):
+        self.metrics |= values
+
+    def finish(self, status="FINISHED"):
+        self.calls.append(status)
+
+
+def test_a_finished_run_holds_its_predictions_and_the_auc_of_each_site(tmp_path):
+    weights = tmp_path / "model.pt"
+    weights.with_suffix(".json").write_text('{"metric": "val/auc", "value": 0.875}')
+    tracker = Kept()
+    summary = TestSummary(
+        None, tracker, repeats=20, finish=True, train_sites=["A", "A"], checkpoint=weights
+    )
+    rng = np.random.default_rng(0)
+    rows = [
+        {"volume_id": f"v{i}", "subject": "", "site": "AB"[i // 6], "label": i % 2, "score": s}
+        for i, s in enumerate(rng.uniform(size=12))
+    ]
+    found = Predictions.from_rows(rows)
+    engine = Engine(lambda engine, batch: setattr(engine.state, "predictions", found))
+    summary.attach(engine)
+    engine.run([0])
+    assert tracker.calls == ["predictions", "FINISHED"]
+    (kept,) = tracker.predictions
+    assert kept.volume_id.tolist() == found.volume_id.tolist()
+    for site, name in (("A", SAME_SITE), ("B", OTHER_SITES)):
+        cases = found.of_site(site)
+        positive, negative = (cases.score[cases.label == label] for label in (1, 0))
+        expected = np.mean([a > b for a in positive for b in negative])
+        assert tracker.metrics[f"test/auc/{site}"] == pytest.approx(expected)
+        assert tracker.metrics[name] == tracker.metrics[f"test/auc/{site}"]
+    assert tracker.metrics[SELECTED] == 0.875

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ppi_med.experiments.cross_site.start import start
+from ppi_med.experiments.cross_site import start
 from tests.bundles.tiny import SITES
 from tests.experiments.cross_site.tiny import request_for
 from tests.tracking.stores import new_store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ppi_med.evaluation.predictions import Predictions
-from ppi_med.experiments.cross_site.records import CellRecord, Sweep
+from ppi_med.experiments.sweep_records import CellRecord, Sweep
 
 SITES = ("site_a", "site_b", "site_c")
 

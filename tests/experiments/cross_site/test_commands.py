@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from ppi_med.cli import app, main
 from ppi_med.errors import UnreachableError, UsageError
-from ppi_med.experiments.cross_site.bundle import default_methods
-from ppi_med.experiments.cross_site.start import Request, make_plan
-from ppi_med.experiments.cross_site.sweep import _insist
+from ppi_med.experiments.cross_site import Request, make_plan
+from ppi_med.experiments.plan import default_methods
+from ppi_med.experiments.sweep import _insist
 from ppi_med.tracking.location import locate
 from tests.tracking.stores import new_store
 

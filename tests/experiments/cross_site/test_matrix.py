@@ -9,9 +9,8 @@ import pytest
 
 from ppi_med.errors import UsageError
 from ppi_med.evaluation.predictions import Predictions
-from ppi_med.experiments.cross_site.folds import fold_results
-from ppi_med.experiments.cross_site.matrix import choose, gain, matrices, methods_of
-from ppi_med.experiments.cross_site.selection import InSiteValidation
+from ppi_med.experiments.matrix import choose, fold_results, gain, matrices, methods_of
+from ppi_med.experiments.selection import InSiteValidation
 from tests.experiments.cross_site.made import SITES, record, slow_auc, whole
 
 RULE = InSiteValidation()

@@ -9,8 +9,8 @@ import pytest
 
 from ppi_med.errors import UsageError
 from ppi_med.evaluation.predictions import Predictions
-from ppi_med.experiments.cross_site.plan import SweepPlan, parse_candidates
-from ppi_med.experiments.cross_site.predictions import as_dataset, from_dataset
+from ppi_med.experiments.plan import SweepPlan, parse_candidates
+from ppi_med.tracking.datasets import described_predictions
 from tests.experiments.cross_site.made import predictions
 
 BUNDLE = Path("bundles/ga_ppi")
@@ -118,22 +118,22 @@ def test_wrong_settings() -> None:
 
 def test_predictions_in_a_record_come_back() -> None:
     found = predictions({"a": 1.0, "b": 2.0}, seed=3)
-    kept = as_dataset(found)
-    back = from_dataset(kept["profile"])
+    kept = described_predictions(found.to_json())
+    back = Predictions.from_json(kept["profile"])
     for name in ("volume_id", "subject", "site", "label"):
         assert (getattr(back, name) == getattr(found, name)).all()
     assert back.score == pytest.approx(found.score, rel=1e-6)
-    assert as_dataset(back)["digest"] == kept["digest"]
+    assert described_predictions(back.to_json())["digest"] == kept["digest"]
     other = Predictions(found.volume_id, found.subject, found.site, found.label, found.score / 2)
-    assert as_dataset(other)["digest"] != kept["digest"]
+    assert described_predictions(other.to_json())["digest"] != kept["digest"]
     with pytest.raises(UsageError, match="format None"):
-        from_dataset('{"num_rows": 1}')
+        Predictions.from_json('{"num_rows": 1}')
 
 
 def test_the_mark_of_the_phantom_is_where_it_trains_only() -> None:
     from dataclasses import replace
 
-    from ppi_med.experiments.cross_site.presets import PRESETS
+    from ppi_med.experiments.cross_site import PRESETS
     from ppi_med.phantoms.oct.spec import OctPhantomSpec
 
     made: list[OctPhantomSpec] = []

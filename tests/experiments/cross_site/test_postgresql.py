@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ppi_med.experiments.cross_site import records
-from ppi_med.experiments.cross_site.rebuild import rebuild
-from ppi_med.experiments.cross_site.selection import InSiteValidation
-from ppi_med.experiments.cross_site.start import start
+from ppi_med.experiments import sweep_records as records
+from ppi_med.experiments.cross_site import start
+from ppi_med.experiments.selection import InSiteValidation
+from ppi_med.experiments.sweep_tables import rebuild
 from ppi_med.tracking.location import Location, locate
 from tests.experiments.cross_site.tiny import request_for, text_of
 from tests.tracking.stores import client_of

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from ppi_med.errors import UsageError
-from ppi_med.experiments.cross_site import records
-from ppi_med.experiments.cross_site.start import Request, start
-from ppi_med.experiments.cross_site.sweep import _alone
+from ppi_med.experiments import sweep_records as records
+from ppi_med.experiments.cross_site import Request, start
 from ppi_med.experiments.pools import DaskPool, HerePool, ProcessPool
+from ppi_med.experiments.sweep import _alone
 from ppi_med.tracking.location import Location
 from tests.experiments.cross_site.tiny import children_of, request_for, text_of
 from tests.tracking.stores import new_store

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ppi_med.errors import UsageError
-from ppi_med.experiments.cross_site.matrix import matrices
-from ppi_med.experiments.cross_site.records import CellRecord
-from ppi_med.experiments.cross_site.report import cross_site_tables
-from ppi_med.experiments.cross_site.selection import (
+from ppi_med.experiments.matrix import matrices
+from ppi_med.experiments.selection import (
     SELECTIONS,
     InSiteValidation,
     LeaveOneSiteOut,
     Oracle,
+    Selection,
     select,
     selection_of,
 )
+from ppi_med.experiments.sweep import _publish
+from ppi_med.experiments.sweep_records import CellRecord
+from ppi_med.experiments.sweep_tables import cross_site_tables
 from tests.experiments.cross_site.made import SITES, record, sweep
 
 
@@ -90,3 +93,30 @@ def test_names() -> None:
     assert [selection_of(name).oracle for name in SELECTIONS] == [False, False, True]
     with pytest.raises(UsageError, match="in-site, leave-one-site-out, oracle"):
         selection_of("best")
+
+
+@pytest.mark.parametrize("selection", [InSiteValidation(), LeaveOneSiteOut(), Oracle()])
+def test_the_parent_run_has_the_means_of_the_selection_that_was_asked_for(
+    selection: Selection,
+) -> None:
+    """Another setting is the best for each rule: its means are those of the tables beside them."""
+    logged: dict[str, float] = {}
+    tags: dict[str, str] = {}
+
+    class Client:
+        def log_batch(self, run_id: str, metrics: list[Any]) -> None:
+            logged.update({metric.key: metric.value for metric in metrics})
+
+        def set_tag(self, run_id: str, name: str, value: str) -> None:
+            tags[name] = value
+
+    _publish(Client(), sweep(), three(), [], selection)
+    (matrix,) = matrices(three(), SITES, selection)
+    prefix = "oracle/" if selection.oracle else ""
+    assert logged == {
+        f"{prefix}other_sites/x": matrix.other_sites,
+        f"{prefix}same_site/x": matrix.same_site,
+    }
+    assert tags == {"sweep.selection": selection.name}
+    (summary, *_) = cross_site_tables(sweep(), three(), selection, repeats=5)
+    assert summary.rows[0][1].value == pytest.approx(matrix.other_sites)

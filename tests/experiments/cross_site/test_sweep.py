@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from ppi_med.evaluation.predictions import Predictions
-from ppi_med.experiments.cross_site import records
-from ppi_med.experiments.cross_site.cell import OTHER_SITES, SAME_SITE
-from ppi_med.experiments.cross_site.rebuild import rebuild
-from ppi_med.experiments.cross_site.selection import InSiteValidation
-from ppi_med.experiments.cross_site.start import make_plan, start
+from ppi_med.experiments import sweep_records as records
+from ppi_med.experiments.cross_site import make_plan, start
+from ppi_med.experiments.selection import InSiteValidation
+from ppi_med.experiments.sweep_tables import rebuild
+from ppi_med.naming import OTHER_SITES, SAME_SITE, SELECTED
 from ppi_med.tracking.location import locate
 from tests.bundles.tiny import ROOT, SMALL
 from tests.experiments.cross_site.tiny import children_of, request_for, text_of
@@ -33,6 +33,7 @@ def test_runs_are_ordinary_and_complete(swept: Path) -> None:
         assert tags["mlflow.parentRunId"] == sweep.run_id
         assert {"bundle", "method", "seed", "data_hash", "split_hash", "git_commit"} <= set(tags)
         assert tags["train_site"] in ("site_a", "site_b") and tags["test_site"] == "site_a+site_b"
+        assert 0 <= metrics[SELECTED] <= 1
         assert {"val/auc", "test/auc", "test/auc/site_a", "test/auc/site_b"} <= set(metrics)
         here, there = (
             ("site_a", "site_b") if tags["train_site"] == "site_a" else ("site_b", "site_a")
@@ -47,6 +48,7 @@ def test_runs_are_ordinary_and_complete(swept: Path) -> None:
     kept = {item.path for item in client.list_artifacts(sweep.run_id, "tables")}
     assert {"tables/heat_map.png", "tables/matrix.csv", "tables/tables.md"} <= kept
     assert set(parent.data.metrics) >= {"other_sites/plain", "same_site/ppi_wbp_shared"}
+    assert parent.data.tags["sweep.selection"] == "in-site"
 
 
 def test_the_recorded_command_gives_the_same_predictions(

@@ -10,18 +10,19 @@ import pytest
 from PIL import Image
 
 from ppi_med.errors import UsageError
-from ppi_med.experiments.cross_site.figures import heat_map, table_figure
-from ppi_med.experiments.cross_site.matrix import matrices
-from ppi_med.experiments.cross_site.report import cross_site_tables, write_sweep
-from ppi_med.experiments.cross_site.selection import InSiteValidation
-from ppi_med.experiments.cross_site.table import (
-    Cell,
+from ppi_med.experiments.figures import heat_map
+from ppi_med.experiments.matrix import matrices
+from ppi_med.experiments.selection import InSiteValidation
+from ppi_med.experiments.sweep_tables import cross_site_tables, write_sweep
+from ppi_med.experiments.table import (
     Table,
+    Value,
     as_csv,
     latex,
     markdown,
     number,
     signed,
+    table_figure,
 )
 from tests.experiments.cross_site.made import SITES, sweep, whole
 
@@ -44,7 +45,7 @@ def test_latex_is_escaped() -> None:
 
 
 def test_missing_values_are_empty() -> None:
-    assert number(float("nan")) == signed(float("nan")) == Cell("")
+    assert number(float("nan")) == signed(float("nan")) == Value("")
     assert "| x |  |" in markdown(Table("t", "t", ("a", "b"), (("x", number(float("nan"))),)))
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ppi_med.experiments.cross_site import records
-from ppi_med.experiments.cross_site.start import Request
+from ppi_med.experiments import sweep_records as records
+from ppi_med.experiments.cross_site import Request
 from ppi_med.tracking.location import locate
 from tests.bundles.tiny import BUNDLE, SMALL
 from tests.tracking.stores import client_of

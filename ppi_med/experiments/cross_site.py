@@ -1,0 +1,315 @@
+"""Train on each site, test on every site: sweeps by name, and a sweep from what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from glob import glob
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from ppi_med.errors import UsageError
+from ppi_med.experiments.cells import config_files
+from ppi_med.experiments.plan import (
+    PLACE,
+    SweepPlan,
+    Training,
+    config_hash,
+    data_facts,
+    default_methods,
+    parse_candidates,
+)
+from ppi_med.experiments.pools import make_pool
+from ppi_med.experiments.selection import selection_of
+from ppi_med.experiments.shortcut import AT_ITS_PLACE, last_epoch
+from ppi_med.experiments.sweep import SweepResult, run_sweep
+from ppi_med.tracking.location import locate
+
+# Baselines that see the lesions in training need a configuration that loads them.
+_OVERLAYS = {"right_reasons": "lesions.json"}
+
+
+@dataclass(frozen=True)
+class GaPhantom:
+    """Four simulated sites; the mark of the training site tells the label there, and only there.
+
+    For each training site there is a data set: its own mark agrees with the label in all of its
+    training and validation subjects (1.0), and by chance in its held-out subjects; the other sites
+    have no mark. The eyes are the same in all of them.
+
+    Attributes:
+        subjects: of each site.
+        seed: of the phantom; methods were developed on others.
+        fractions: of subjects, for training, validation and test.
+        held_out: agreement in the held-out subjects of the training site. At 1.0 the mark is right
+            there too: plain training that reads it is perfect on the diagonal.
+    """
+
+    subjects: int = 160
+    seed: int = 2029
+    fractions: tuple[float, float, float] = (0.6, 0.1, 0.3)
+    held_out: float = 0.5
+
+    def make(self, folder: Path, workers: int) -> None:
+        """Make the data sets, or complete them: ``FOLDER/SITE`` for each training site."""
+        from ppi_med.phantoms.oct.sites import SITES
+        from ppi_med.phantoms.oct.spec import OctPhantomSpec
+        from ppi_med.phantoms.oct.write import make_oct_phantom
+
+        for site in SITES:
+            spec = OctPhantomSpec(
+                subjects=self.subjects,
+                agreement={site.name: 1.0},
+                test_agreement={site.name: self.held_out},
+                seed=self.seed,
+                fractions=self.fractions,
+            )
+            make_oct_phantom(spec, folder / site.name, workers=workers)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A sweep by name.
+
+    Attributes:
+        bundle: its folder.
+        data: folder of the data.
+        dataset_dir: as the runs get it.
+        methods: to compare.
+        overrides: of every run.
+        phantom: makes the data; None where it must be there.
+    """
+
+    bundle: str
+    data: str
+    dataset_dir: str
+    methods: tuple[str, ...]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    phantom: GaPhantom | None = None
+
+
+_BASELINES = ("strong_augmentation", "random_mask", "group_dro", "irm", "rsc")
+_GA = Preset(
+    bundle="bundles/ga_ppi",
+    data="data/ga_cross_site",
+    dataset_dir=f"data/ga_cross_site/{PLACE}",
+    methods=("plain", "random_mask", "ppi_wbp_shared"),
+    overrides={
+        **last_epoch(80),
+        "val_interval": 20,
+        **AT_ITS_PLACE,
+    },
+    phantom=GaPhantom(),
+)
+PRESETS: dict[str, Preset] = {
+    "ga-phantom": _GA,
+    "ga-phantom-marked": replace(
+        _GA,
+        data="data/ga_cross_site_marked",
+        dataset_dir=f"data/ga_cross_site_marked/{PLACE}",
+        phantom=GaPhantom(held_out=1.0),
+    ),
+    "lidc-vendors": Preset(
+        bundle="bundles/lidc_ppi",
+        data="",
+        dataset_dir="",
+        methods=(
+            "plain",
+            *_BASELINES,
+            "random_context",
+            "right_reasons",
+            "ppi_wbp_shared",
+            "ppi_wbp_context",
+        ),
+    ),
+}
+
+
+def preset_of(name: str) -> Preset:
+    """Return a preset by its name.
+
+    Raises:
+        UsageError: where there is none of that name.
+
+    Example:
+        >>> preset_of("ga-phantom").methods
+        ('plain', 'random_mask', 'ppi_wbp_shared')
+    """
+    if name not in PRESETS:
+        raise UsageError(f"preset is {name!r}, expected one of {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        kind: ``cross_site`` or ``cross_validate``.
+        bundle: the bundle's folder; None: the preset's.
+        preset: a sweep by name, or "".
+        dataset_dir: "" for the preset's or the bundle's own.
+        sites: to train and test on; none: all of the data.
+        methods: none: the preset's, or plain and the bundle's own.
+        seeds: of the runs.
+        train: ``each``, ``all-but-one``, ``pooled``.
+        folds: number of folds to leave out in turn (cross-validation).
+        settings: to choose among, each ``NAME=VALUE,...``.
+        selection: how to choose.
+        overrides: id -> value of every cell.
+        overlays: further configurations, by name.
+        experiment: of MLflow; "" for one named by bundle and kind.
+        name: of the sweep; "" for one named by bundle and kind.
+        tracking_uri: "default": ``MLFLOW_TRACKING_URI``, or SQLite in the current folder.
+        work: for checkpoints and outputs.
+        output: for tables; None: ``results/NAME``.
+        workers: processes; 0: this one.
+        dask: address of a scheduler, or ``local``.
+        command: what was typed, for the record.
+    """
+
+    kind: Literal["cross_site", "cross_validate"] = "cross_site"
+    bundle: Path | None = None
+    preset: str = ""
+    dataset_dir: str = ""
+    sites: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    train: tuple[str, ...] = ("each",)
+    folds: int = 5
+    settings: tuple[str, ...] = ()
+    selection: str = "in-site"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    overlays: Sequence[str] = ()
+    experiment: str = ""
+    name: str = ""
+    tracking_uri: str = "default"
+    work: Path = Path("runs/sweeps")
+    output: Path | None = None
+    workers: int = 2
+    dask: str | None = None
+    command: str = ""
+
+
+def start(request: Request) -> SweepResult:
+    """Run a sweep, or go on with it; see :func:`ppi_med.experiments.sweep.run_sweep`.
+
+    Raises:
+        UsageError: where something that was asked for does not exist.
+    """
+    selection = selection_of(request.selection)
+    plan, facts = make_plan(request)
+    location = locate(".", None if request.tracking_uri == "default" else request.tracking_uri)
+    return run_sweep(
+        plan,
+        location,
+        facts,
+        work=request.work,
+        output=request.output or Path("results") / plan.name,
+        pool=make_pool(request.workers, request.dask),
+        selection=selection,
+        command=request.command,
+    )
+
+
+def make_plan(request: Request) -> tuple[SweepPlan, dict[str, Any]]:
+    """Return the plan of a request, and the hashes of what it rests on.
+
+    Raises:
+        UsageError: where something that was asked for does not exist.
+    """
+    preset = preset_of(request.preset) if request.preset else None
+    bundle = request.bundle or (Path(preset.bundle) if preset else None)
+    if bundle is None:
+        raise UsageError("Name a bundle's folder, such as bundles/ga_ppi, or a --preset.")
+    if preset is not None and preset.phantom is not None and not request.dataset_dir:
+        preset.phantom.make(Path(preset.data), max(request.workers, 1))
+    dataset_dir = request.dataset_dir or (preset.dataset_dir if preset else "")
+    overrides = {**(preset.overrides if preset else {}), **request.overrides}
+    files = config_files(bundle, request.overlays)
+    methods = request.methods or (preset.methods if preset else default_methods(files))
+    if request.methods == () and preset is not None:
+        methods = _runnable(bundle, methods)
+    sites, facts = _data(files, dataset_dir, request.sites, overrides)
+    crossed = request.kind == "cross_validate"
+    name = request.name or f"{bundle.resolve().name}_{request.preset or request.kind}"
+    plan = SweepPlan(
+        bundle=bundle,
+        files=files,
+        dataset_dir=dataset_dir or str(_default_data(files)),
+        sites=sites,
+        methods=methods,
+        seeds=request.seeds,
+        trainings=("pooled",) if crossed else cast(tuple[Training, ...], request.train),
+        candidates=parse_candidates(request.settings),
+        folds=tuple(range(request.folds)) if crossed else (),
+        overrides=overrides,
+        overlays_of=_overlays_of(bundle, methods),
+        kind=request.kind,
+        experiment=request.experiment or f"{bundle.resolve().name}_{request.kind}",
+        name=name.replace("-", "_"),
+    )
+    return plan, {**facts, "config": config_hash(files)}
+
+
+def _data(
+    files: Sequence[Path], dataset_dir: str, wanted: Sequence[str], overrides: Mapping[str, Any]
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the sites and the hashes of the data, of each site's where each has its own."""
+    given = {**overrides, **({"dataset_dir": dataset_dir} if dataset_dir else {})}
+    if PLACE not in dataset_dir:
+        facts = data_facts(files, given)
+        return _chosen(facts.sites, wanted), dict(facts.hashes)
+    found = glob(f"{dataset_dir.replace(PLACE, '*')}/datalist.json")
+    folders = sorted({Path(path).parent for path in found})
+    if not folders and not wanted:
+        raise UsageError(f"There is no data set {dataset_dir}: make one for each training site.")
+    names = wanted or [_site_of(folder, dataset_dir) for folder in folders]
+    hashes = {}
+    for name in names:
+        facts = data_facts(files, {**given, "dataset_dir": dataset_dir.replace(PLACE, name)})
+        _chosen(facts.sites, names)
+        hashes[name] = dict(facts.hashes)
+    return tuple(names), hashes
+
+
+def _site_of(folder: Path, dataset_dir: str) -> str:
+    before, _, after = dataset_dir.rstrip("/").partition(PLACE)
+    return str(folder.as_posix())[len(Path(f"{before}x").as_posix()) - 1 : -len(after) or None]
+
+
+def _chosen(there: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    missing = [site for site in wanted if site not in there]
+    if missing:
+        raise UsageError(f"There is no site {missing[0]!r}, expected some of {list(there)}.")
+    return tuple(wanted) or tuple(there)
+
+
+def _default_data(files: Sequence[Path]) -> Any:
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in files])
+    parser["bundle_root"] = files[0].parent.as_posix()
+    return parser.get_parsed_content("dataset_dir")
+
+
+def _overlays_of(bundle: Path, methods: Sequence[str]) -> dict[str, tuple[Path, ...]]:
+    found: dict[str, tuple[Path, ...]] = {}
+    for method in methods:
+        name = _OVERLAYS.get(method)
+        if name is None:
+            continue
+        if not (bundle / name).is_file():
+            raise UsageError(f"{method} sees lesions in training, and {bundle} has no {name}.")
+        found[method] = (bundle / name,)
+    return found
+
+
+def _runnable(bundle: Path, methods: Sequence[str]) -> tuple[str, ...]:
+    """Leave out a preset's methods that the bundle is not made for."""
+    return tuple(
+        method
+        for method in methods
+        if method not in _OVERLAYS or (bundle / _OVERLAYS[method]).is_file()
+    )

@@ -1,0 +1,110 @@
+"""What an experiment is, and running the cells of it that have no record yet."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ppi_med.experiments.cells import Cell
+from ppi_med.experiments.pools import Pool, make_pool
+from ppi_med.experiments.records import FolderRecords, Record, Records
+from ppi_med.experiments.table import Table
+
+logger = logging.getLogger(__name__)
+
+Run = Callable[[Cell], Mapping[str, Any]]
+
+
+class Experiment(ABC):
+    """Which cells, which measure, which rows; picklable, as its cells run in worker processes."""
+
+    @abstractmethod
+    def cells(self) -> list[Cell]:
+        """Return the cells in the order to run them in."""
+
+    @abstractmethod
+    def run(self, cell: Cell) -> Mapping[str, Any]:
+        """Run one cell; return its record."""
+
+    def further(self, records: Sequence[Record]) -> list[Cell]:
+        """Return cells that depend on the records of the first ones."""
+        return []
+
+    def sources(self, records: Sequence[Record]) -> Mapping[str, Mapping[str, Any]]:
+        """Return what the record of a cell has to say, such as the data's hash, by its name."""
+        return {}
+
+    def prepare(self, workers: int) -> None:
+        """Make what all cells need, such as a phantom; called where a cell is missing."""
+        return None
+
+    @staticmethod
+    @abstractmethod
+    def tables(records: Sequence[Record]) -> list[Table]:
+        """Return the tables, from the records alone."""
+
+
+def run_experiment(
+    experiment: Experiment, records: FolderRecords, workers: int = 1
+) -> dict[str, str]:
+    """Run what is missing of an experiment.
+
+    Args:
+        experiment: what to run.
+        records: where finished cells are kept.
+        workers: processes; each computes with one thread where there are several.
+
+    Returns:
+        Cell name -> reason, of the cells that failed.
+
+    Raises:
+        UsageError: where records are there of other data or settings.
+    """
+    records.require_same(experiment.sources(records.done()))
+    if records.missing(experiment.cells()):
+        experiment.prepare(workers)
+    failed = run_cells(experiment.cells(), records, experiment.run, workers=workers)
+    further = experiment.further(records.done())
+    return failed | run_cells(further, records, experiment.run, workers=workers)
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    records: Records[Any],
+    run: Run,
+    *,
+    workers: int = 1,
+    pool: Pool | None = None,
+) -> dict[str, str]:
+    """Run the missing cells and keep their records; a failed cell stops no other.
+
+    A run that is stopped goes on with the cells that are left when it is started again; its
+    workers end with it. A cell whose worker was lost is given to another.
+
+    Args:
+        cells: all cells of the experiment, in the order to run them in.
+        records: where finished cells are kept.
+        run: cell -> result; picklable where there is more than one worker.
+        workers: processes.
+        pool: where to compute instead.
+
+    Returns:
+        Cell name -> reason, of the cells that failed.
+    """
+    todo = records.missing(cells)
+    logger.info("%d of %d cells are done already", len(cells) - len(todo), len(cells))
+    failed: dict[str, str] = {}
+    pool = pool or make_pool(workers if workers > 1 and len(todo) > 1 else 0)
+    for number, outcome in enumerate(pool.run(run, todo), start=1):
+        cell, place = todo[outcome.index], f"{number}/{len(todo)}"
+        if outcome.reason:
+            failed[cell.name] = outcome.reason
+            logger.error("cell %s (%s) failed: %s", cell.name, place, outcome.reason)
+            continue
+        records.write(cell, outcome.result)
+        seconds = outcome.result.get("seconds")
+        took = "" if seconds is None else f" in {seconds:.0f} s"
+        logger.info("cell %s (%s) done%s", cell.name, place, took)
+    return failed
