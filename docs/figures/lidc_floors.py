@@ -15,10 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ppi_med.segmentation.bundle import load_study_cases
-from ppi_med.segmentation.cases import View, views_of
-from ppi_med.segmentation.masking import Mask
-from ppi_med.segmentation.references import (
+from ppi_med.experiments.weak_segmentation.cases import View, load_study_cases, views_of
+from ppi_med.experiments.weak_segmentation.maps import (
     LEVELS_HU,
     LEVELS_IN_DISC,
     RADII_MM,
@@ -26,8 +24,9 @@ from ppi_med.segmentation.references import (
     bright_component_in_disc,
     disc_mask,
 )
+from ppi_med.segmentation.grid import NetworkGrid
+from ppi_med.segmentation.masking import Mask
 from ppi_med.segmentation.scores import quick_dice
-from ppi_med.segmentation.windows import NetworkGrid
 
 FLOORS: tuple[tuple[str, Iterable[Any], Callable[[Any, View], Mask]], ...] = (
     ("disc, mm", RADII_MM, disc_mask),

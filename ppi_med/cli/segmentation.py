@@ -42,11 +42,12 @@ def weak_segmentation(
 
     Thresholds are chosen on the validation patients and used unchanged on those of the test.
     """
-    from ppi_med.segmentation.bundle import load_network, load_study_cases, require_unseen_cases
+    from ppi_med.experiments.table import markdown
+    from ppi_med.experiments.weak_segmentation.cases import load_study_cases, require_unseen_cases
+    from ppi_med.experiments.weak_segmentation.report import summary_table, write_outcomes
+    from ppi_med.experiments.weak_segmentation.study import BETAS, Study, modes_of, reference_of
     from ppi_med.segmentation.methods import saliency_methods
-    from ppi_med.segmentation.outputs import write_outcomes
-    from ppi_med.segmentation.study import BETAS, Study, modes_of, reference_of
-    from ppi_med.segmentation.tables import markdown
+    from ppi_med.segmentation.network import load_network
     from ppi_med.tracking import create_tracker
 
     log_to_screen()
@@ -82,4 +83,4 @@ def weak_segmentation(
         tracker.finish("FAILED")
         raise
     tracker.finish()
-    typer.echo(markdown(outcomes))
+    typer.echo(markdown(summary_table(outcomes)))

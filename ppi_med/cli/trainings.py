@@ -127,7 +127,7 @@ def lidc_benchmark(
     Cells that have a record are not run again. Exit status 1 if a cell failed.
     """
     from ppi_med.experiments.lidc_nodules import ENTRIES, LidcNodules
-    from ppi_med.segmentation.benchmark import run_dice
+    from ppi_med.experiments.weak_segmentation.report import run_dice
 
     experiment = LidcNodules(
         bundle=bundle,

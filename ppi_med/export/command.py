@@ -157,8 +157,8 @@ def _asked(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Have the network look at the points."""
     from ppi_med.export.series import explain_series, read_points
-    from ppi_med.segmentation.bundle import load_network
     from ppi_med.segmentation.methods import METHODS, saliency_methods
+    from ppi_med.segmentation.network import load_network
 
     if options.method not in METHODS:
         raise UsageError(f"method is {options.method!r}, expected one of {', '.join(METHODS)}.")

@@ -17,9 +17,15 @@ from torch import Tensor, nn
 from ppi_med.data.dicom.volume import DicomVolume
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.export.source import Source
-from ppi_med.segmentation.maps import Method, evaluating, normalised_ct, positive_score
+from ppi_med.segmentation.grid import (
+    Method,
+    NetworkGrid,
+    Window,
+    evaluating,
+    normalised_ct,
+    positive_score,
+)
 from ppi_med.segmentation.masking import MaskRule, map_to_mask
-from ppi_med.segmentation.windows import NetworkGrid, Window
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From a map to a mask: sign, smoothing, threshold, component."""
+"""From a map to a mask: sign, smoothing, threshold, component, and a random walk to the edges."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MaskRule:
             the one with the map's highest point. Corners connect.
         fill_holes: close what the mask encloses.
         refinement: "random_walker": move the border to edges of the image, see
-            :mod:`~ppi_med.segmentation.refine`.
+            :func:`random_walk`.
         beta: of the random walker: the larger, the harder an edge is to cross.
 
     Raises:
@@ -115,8 +115,6 @@ def map_to_mask(
     mask = kept_component(thresholded(smooth, rule), rule.component, smooth)
     if rule.refinement == "none" or not mask.any():
         return mask
-    from ppi_med.segmentation.refine import random_walk
-
     if image is None:
         raise ValueError(f"the rule '{rule.name}' needs the image, got none: give image=.")
     return random_walk(mask, smooth, np.asarray(image, dtype=np.float64), rule.beta)
@@ -151,33 +149,17 @@ def thresholded(values: Values, rule: MaskRule) -> Mask:
     if low == high:
         return np.zeros(values.shape, bool)
     if rule.threshold == "otsu":
-        level = otsu(values)
+        from skimage.filters import threshold_otsu
+
+        # Every value is a bin of its own: no threshold hangs on a histogram's bins.
+        found, counts = np.unique(values, return_counts=True)
+        level = threshold_otsu(hist=(counts, found))
     elif rule.threshold == "std":
         level = values.mean() + rule.level * values.std()
     else:
         level = np.quantile(values, rule.level)
     mask = np.asarray(values > level)
     return filled(mask) if rule.fill_holes else mask
-
-
-def otsu(values: Values) -> float:
-    """Return Otsu's threshold, half way between two neighbouring values.
-
-    It parts the values so that the variance between the two classes is largest; all places between
-    different values are tried, not the bins of a histogram.
-
-    Examples:
-        >>> otsu(np.array([0.0, 0.1, 0.9, 1.0]))
-        0.5
-    """
-    ordered = np.sort(values, axis=None)
-    count = np.arange(1, ordered.size)
-    below = np.cumsum(ordered)[:-1]
-    gap = below / count - (ordered.sum() - below) / (ordered.size - count)
-    between = count * (ordered.size - count) * gap**2
-    between[ordered[1:] == ordered[:-1]] = -1
-    best = int(between.argmax())
-    return float((ordered[best] + ordered[best + 1]) / 2)
 
 
 def kept_component(mask: Mask, component: Component, values: Values) -> Mask:
@@ -222,12 +204,58 @@ def filled(mask: Mask) -> Mask:
         >>> bool(filled(ring).all())
         True
     """
-    from scipy.ndimage import label
+    from scipy.ndimage import binary_fill_holes
 
-    outside, count = label(~mask)
-    edges = [np.take(outside, end, axis=axis) for axis in range(mask.ndim) for end in (0, -1)]
-    reached = np.zeros(count + 1, bool)
-    for edge in edges:
-        reached[edge] = True
-    reached[0] = False
-    return np.asarray(~reached[outside])
+    return np.asarray(binary_fill_holes(mask))
+
+
+def random_walk(
+    mask: Mask,
+    values: Values,
+    image: NDArray[np.float64],
+    beta: float = 130.0,
+    margin: int = 3,
+) -> Mask:
+    """Return the pixels from which a random walk reaches the object's seeds first (Grady 2006).
+
+    Seeds of the object: the stronger half of the map inside the mask. Seeds of the background: all
+    that is more than `margin` pixels from the mask. What lies between is decided by the image.
+
+    Args:
+        mask: of the map.
+        values: the smoothed map.
+        image: of the same shape, in about 0 to 1.
+        beta: the larger, the harder an edge is to cross.
+        margin: in pixels.
+
+    Returns:
+        The mask; as given where it is empty, leaves no background, or the image has no edges.
+
+    Raises:
+        ValueError: for shapes that differ.
+
+    Examples:
+        >>> image = np.zeros((9, 9)); image[3:6, 3:6] = 1
+        >>> hint = np.zeros((9, 9), bool); hint[4, 3:5] = True
+        >>> found = random_walk(hint, hint * 1.0, image, beta=1000)
+        >>> bool((found == (image > 0)).all())
+        True
+    """
+    if not mask.shape == values.shape == image.shape:
+        raise ValueError(
+            f"Got a mask of {mask.shape}, a map of {values.shape} and an image of {image.shape}, "
+            "expected one shape."
+        )
+    if not mask.any() or image.std() == 0:
+        return mask
+    from scipy.ndimage import binary_dilation, generate_binary_structure
+    from skimage.segmentation import random_walker
+
+    near = binary_dilation(mask, generate_binary_structure(mask.ndim, mask.ndim), margin)
+    seeds = np.zeros(mask.shape, np.int32)
+    seeds[~near] = 1
+    seeds[mask & (values >= np.median(values[mask]))] = 2
+    if not (seeds == 1).any() or not (seeds == 0).any():
+        return mask
+    found = random_walker(image, seeds, beta=beta, mode="bf")
+    return np.asarray(found == 2)

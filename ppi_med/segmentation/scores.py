@@ -9,27 +9,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ppi_med.segmentation.cases import View
 from ppi_med.segmentation.masking import Mask
 
 MEASURES = ("dice", "iou", "hd95_mm")
 REFERENCES = ("union", "majority", "readers")
 
 
-def score_case(mask: Mask, view: View, *, distances: bool = True) -> dict[str, float]:
+def score_case(
+    mask: Mask,
+    references: Mapping[str, Mask],
+    spacing_mm: tuple[float, ...],
+    *,
+    distances: bool = True,
+) -> dict[str, float]:
     """Return how well a mask fits what the readers drew.
 
     Args:
-        mask: of the window's shape.
-        view: of the case.
+        mask: of two or three axes.
+        references: ``union``, ``majority``, ``reader1`` and so on, those that are not empty.
+        spacing_mm: one number an axis.
         distances: measure HD95 too, which takes most of the time.
 
     Returns:
         `dice_union`, `iou_union`, `hd95_mm_union`, the same for `majority`, for `reader1` and so
         on (those with an outline), and for `readers`, the mean of these. An empty mask has Dice and
-        IoU 0, and as HD95 the window's diagonal.
+        IoU 0, and as HD95 the mask's diagonal.
     """
-    found = scores_against(mask, view.references, view.case.spacing_mm, distances=distances)
+    found = scores_against(mask, references, spacing_mm, distances=distances)
     for measure in MEASURES[: 3 if distances else 2]:
         single = [v for k, v in found.items() if k.startswith(f"{measure}_reader")]
         found[f"{measure}_readers"] = float(np.mean(single)) if single else math.nan

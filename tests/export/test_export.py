@@ -19,8 +19,8 @@ from ppi_med.export.nifti import write_nifti
 from ppi_med.export.series import Point, explain_series, read_points
 from ppi_med.export.source import MAY_BE_EMPTY, Source, read_source
 from ppi_med.saliency import WBP
+from ppi_med.segmentation.grid import NetworkGrid
 from ppi_med.segmentation.masking import MaskRule
-from ppi_med.segmentation.windows import NetworkGrid
 from tests.data.dicom.files import write_series
 
 highdicom = pytest.importorskip("highdicom")

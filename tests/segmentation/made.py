@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ppi_med.segmentation.cases import Case, case_of
+from ppi_med.experiments.weak_segmentation.cases import Case, case_of
 
 SIZE = 31
 

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion
 
-from ppi_med.segmentation.cases import view_of
-from ppi_med.segmentation.references import (
+from ppi_med.experiments.weak_segmentation.cases import view_of
+from ppi_med.experiments.weak_segmentation.maps import (
     bright_component,
     bright_component_in_disc,
     disc_mask,
     random_map,
     reader_agreement,
 )
+from ppi_med.segmentation.grid import NetworkGrid
 from ppi_med.segmentation.scores import quick_dice, score_case, scores_against
-from ppi_med.segmentation.windows import NetworkGrid
 from tests.segmentation.made import disc, made_case
 
+SPACING = (0.7, 0.7)
 GRID = NetworkGrid(20)
 
 
@@ -50,18 +51,20 @@ def test_scores_by_hand(seed: int) -> None:
 
 def test_an_empty_mask_is_as_far_as_can_be() -> None:
     view = view_of(made_case(1, "test"), GRID)
-    found = score_case(np.zeros((31, 31), bool), view)
+    found = score_case(np.zeros((31, 31), bool), view.references, SPACING)
     assert found["dice_union"] == found["iou_majority"] == found["dice_reader1"] == 0
     assert found["hd95_mm_union"] == pytest.approx(31 * 0.7 * math.sqrt(2), rel=1e-5)
 
 
 def test_the_readers_mean() -> None:
     view = view_of(made_case(1, "test"), GRID)
-    found = score_case(disc(15, 15, 4), view)
+    found = score_case(disc(15, 15, 4), view.references, SPACING)
     for measure in ("dice", "iou", "hd95_mm"):
         one, three = found[f"{measure}_reader1"], found[f"{measure}_reader3"]
         assert found[f"{measure}_readers"] == pytest.approx((one + three) / 2)
-    assert "hd95_mm_union" not in score_case(disc(15, 15, 4), view, distances=False)
+    assert "hd95_mm_union" not in score_case(
+        disc(15, 15, 4), view.references, SPACING, distances=False
+    )
 
 
 def test_the_ceiling() -> None:

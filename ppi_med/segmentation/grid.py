@@ -6,6 +6,8 @@ on the patch's own pixels, so the map is brought back to these; image and masks 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +15,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppi_med.data.lidc.items import CropMode, crop_start
 
 Spacing = tuple[float, float]
+Normalise = Callable[[Tensor], Tensor]
+Method = Callable[[Any, Tensor, Any], Tensor]
 
 
 @dataclass(frozen=True)
@@ -135,3 +139,41 @@ def _sampled(values: Tensor, axes: list[Tensor], padding: str) -> Tensor:
     rows, columns = torch.meshgrid(axes[0], axes[1], indexing="ij")
     grid = torch.stack([columns, rows], dim=-1)[None].to(values.dtype)
     return F.grid_sample(values[None], grid, padding_mode=padding, align_corners=False)[0]
+
+
+def normalised_ct(hu: Tensor) -> Tensor:
+    """Return HU as the bundle `lidc_ppi` gives them to its networks: 0 is lung.
+
+    Examples:
+        >>> normalised_ct(torch.tensor([-2000.0, -850.0, 0.0])).tolist()
+        [0.0, 0.0, 2.125]
+    """
+    values = (hu.clamp(-1000.0, 400.0) + 850.0) / 400.0
+    return torch.where(hu <= -2000.0, torch.zeros_like(values), values)
+
+
+def positive_score(positive: int = 1) -> Callable[[Any], Tensor]:
+    """Return a target: the logit of the positive class, or the only one.
+
+    Examples:
+        >>> positive_score()(torch.tensor([[0.5, 2.0]])).item()
+        2.0
+    """
+
+    def score(output: Any) -> Tensor:
+        logits = getattr(output, "logits", output)
+        return torch.as_tensor(logits[:, positive if logits.shape[1] > 1 else 0])
+
+    return score
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode inside the block, then each module back as it was."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 from ppi_med.cli import app
 from ppi_med.data.lidc.cases import case_hashes
 from ppi_med.errors import MissingFileError, UsageError
+from ppi_med.experiments.weak_segmentation.cases import load_study_cases, require_unseen_cases
+from ppi_med.experiments.weak_segmentation.report import run_dice
 from ppi_med.networks.patch_classifier import patch_classifier
-from ppi_med.segmentation.benchmark import run_dice
-from ppi_med.segmentation.bundle import load_network, load_study_cases, require_unseen_cases
+from ppi_med.segmentation.network import load_network
 from tests.data.lidc.folders import write_nodules
 
-BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "lidc_ppi"
+BUNDLE = Path(__file__).resolve().parents[3] / "bundles" / "lidc_ppi"
 
 
 @pytest.fixture

@@ -1,16 +1,27 @@
-"""What a weak mask is to be seen beside: the readers among themselves, and masks without a map."""
+"""The maps of a network for cases, and what stands beside them: readers, masks without a map."""
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
 from itertools import combinations, product
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
-from ppi_med.segmentation.cases import View
+from ppi_med.experiments.weak_segmentation.cases import View
+from ppi_med.segmentation.grid import (
+    Method,
+    NetworkGrid,
+    Normalise,
+    evaluating,
+    normalised_ct,
+    positive_score,
+)
 from ppi_med.segmentation.masking import Mask, Values, filled, kept_component
 from ppi_med.segmentation.scores import MEASURES, scores_against
-from ppi_med.segmentation.windows import NetworkGrid
 
 RADII_MM = tuple(np.arange(1.0, 20.5, 0.5).tolist())
 """Of the discs to choose from."""
@@ -18,6 +29,52 @@ LEVELS_HU = tuple(range(-900, 101, 50))
 """Of the thresholds to choose from."""
 LEVELS_IN_DISC = tuple(product(range(-900, 1, 100), range(2, 14)))
 """Of thresholds in HU and radii in mm to choose from together."""
+
+
+def network_maps(
+    network: nn.Module,
+    method: Method,
+    views: Sequence[View],
+    grid: NetworkGrid,
+    *,
+    normalise: Normalise = normalised_ct,
+    positive: int = 1,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+) -> list[Values]:
+    """Return the map of each view for the positive class, on the window's pixels.
+
+    Args:
+        network: images ``(N, 1, size, size)`` to logits; evaluated, left in the modes it was in.
+        method: saliency by ``method(network, image, target)``; channels are summed.
+        views: of cases.
+        grid: of the network's images.
+        normalise: from HU to the network's values, on the whole patch before it is resampled.
+        positive: class that is explained, where there are two logits or more.
+        batch_size: images at a time.
+        device: where the network is.
+
+    Returns:
+        float64 ``(side, side)`` each.
+    """
+    score = positive_score(positive)
+    found: list[Values] = []
+    with evaluating(network):
+        for start in range(0, len(views), batch_size):
+            batch = views[start : start + batch_size]
+            images = torch.stack([network_image(view, grid, normalise) for view in batch])
+            maps = method(network, images.to(device), score).detach().sum(1, keepdim=True)
+            for values, view in zip(maps.double().cpu(), batch, strict=True):
+                shape = (view.case.image.shape[0], view.case.image.shape[1])
+                back = grid.back(values, shape, view.case.spacing_mm, view.window)
+                found.append(np.asarray(back[0].numpy()))
+    return found
+
+
+def network_image(view: View, grid: NetworkGrid, normalise: Normalise = normalised_ct) -> Tensor:
+    """Return what the network sees of a view, ``(1, size, size)``."""
+    patch = normalise(torch.from_numpy(view.case.image)[None])
+    return grid.image(patch, view.case.spacing_mm, view.window)
 
 
 def reader_agreement(view: View, *, distances: bool = True) -> dict[str, float]:
@@ -81,10 +138,6 @@ def bright_component_in_disc(level_and_radius: tuple[float, float], view: View) 
 
 def random_map(view: View, grid: NetworkGrid, seed: int = 0) -> Values:
     """Return noise on the network's grid, brought to the window as a network's map is."""
-    import hashlib
-
-    import torch
-
     digest = hashlib.sha256(f"random-map-{seed}-{view.case.name}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     noise = torch.from_numpy(rng.standard_normal((1, grid.size, grid.size)))

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from ppi_med.data.lidc.transforms import SamplePatchd
-from ppi_med.segmentation.cases import case_of, view_of
-from ppi_med.segmentation.maps import network_image, normalised_ct
-from ppi_med.segmentation.windows import NetworkGrid
+from ppi_med.experiments.weak_segmentation.cases import case_of, view_of
+from ppi_med.experiments.weak_segmentation.maps import network_image
+from ppi_med.segmentation.grid import NetworkGrid, normalised_ct
 from tests.segmentation.made import disc, made_case
 
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ppi_med.segmentation.cases import View, views_of
-from ppi_med.segmentation.choice import RuleChoice, TestCaseError, rule_grid
+from ppi_med.experiments.weak_segmentation.cases import View, views_of
+from ppi_med.experiments.weak_segmentation.choice import RuleChoice, TestCaseError, rule_grid
+from ppi_med.segmentation.grid import NetworkGrid
 from ppi_med.segmentation.masking import MaskRule, map_to_mask
 from ppi_med.segmentation.scores import quick_dice
-from ppi_med.segmentation.windows import NetworkGrid
 from tests.segmentation.made import made_case, made_cases
 
 GRID = NetworkGrid(20)

@@ -12,22 +12,29 @@ import torch
 from torch import nn
 
 from ppi_med.errors import UsageError
-from ppi_med.networks import LoTeNet
-from ppi_med.saliency import WBP, GradientTimesInput
-from ppi_med.segmentation.choice import TestCaseError
-from ppi_med.segmentation.masking import MaskRule
-from ppi_med.segmentation.methods import METHODS, saliency_methods
-from ppi_med.segmentation.outputs import write_outcomes
-from ppi_med.segmentation.pictures import segmentation_figure, typical_cases
-from ppi_med.segmentation.study import FLOORS, Outcome, Study, modes_of, reference_of
-from ppi_med.segmentation.tables import (
+from ppi_med.experiments.weak_segmentation.choice import TestCaseError
+from ppi_med.experiments.weak_segmentation.report import (
     case_rows,
     difference_interval,
     intervals,
-    markdown,
     mean_interval,
+    segmentation_figure,
+    summary_table,
+    typical_cases,
+    write_outcomes,
 )
-from ppi_med.segmentation.windows import NetworkGrid
+from ppi_med.experiments.weak_segmentation.study import (
+    FLOORS,
+    Outcome,
+    Study,
+    modes_of,
+    reference_of,
+)
+from ppi_med.networks import LoTeNet
+from ppi_med.saliency import WBP, GradientTimesInput
+from ppi_med.segmentation.grid import NetworkGrid
+from ppi_med.segmentation.masking import MaskRule
+from ppi_med.segmentation.methods import METHODS, saliency_methods
 from ppi_med.tracking.base import Tracker
 from tests.segmentation.made import BrightSum, made_case, made_cases
 
@@ -98,7 +105,7 @@ def test_a_network_without_a_layer_for_gradcam_says_so() -> None:
     assert "no convolution" in found[-2].reason
     assert found[-2].rows == ()
     assert len(found[-1].rows) == 5
-    assert "no convolution" in markdown(found)
+    assert "no convolution" in summary_table(found).lines()
 
 
 @pytest.mark.parametrize("outputs", [1, 2])
@@ -118,7 +125,7 @@ def test_every_method_gives_masks(outputs: int) -> None:
 
 def test_mean_over_cases_interval_over_patients() -> None:
     values = [0.2, 0.4, 0.9, np.nan]
-    found = mean_interval("dice", values, ["a", "a", "b", "c"], repeats=500)
+    found = mean_interval("dice", values, ["a", "a", "b", "c"])
     assert found.value == pytest.approx(0.5)
     assert found.subjects == 2
     # Of two patients only four resamples exist: both, one twice, the other twice.

@@ -1,4 +1,4 @@
-"""The rule from map to mask, chosen on validation patients and on nobody else."""
+"""The rule from map to mask, chosen on validation patients and on no others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ppi_med.segmentation.cases import View
+from ppi_med.experiments.weak_segmentation.cases import View
 from ppi_med.segmentation.masking import (
     Component,
     Mask,

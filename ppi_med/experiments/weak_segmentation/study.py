@@ -12,22 +12,22 @@ from torch import nn
 
 from ppi_med.data.lidc.items import CropMode
 from ppi_med.errors import UsageError
-from ppi_med.segmentation.cases import Case, View, views_of
-from ppi_med.segmentation.choice import REFERENCES, Chosen, RuleChoice, rule_grid
-from ppi_med.segmentation.maps import Method, Normalise, network_maps, normalised_ct
-from ppi_med.segmentation.masking import Mask, MaskRule, Values, map_to_mask
-from ppi_med.segmentation.references import (
+from ppi_med.experiments.weak_segmentation.cases import Case, View, views_of
+from ppi_med.experiments.weak_segmentation.choice import REFERENCES, Chosen, RuleChoice, rule_grid
+from ppi_med.experiments.weak_segmentation.maps import (
     LEVELS_HU,
     LEVELS_IN_DISC,
     RADII_MM,
     bright_component,
     bright_component_in_disc,
     disc_mask,
+    network_maps,
     random_map,
     reader_agreement,
 )
+from ppi_med.segmentation.grid import Method, NetworkGrid, Normalise, normalised_ct
+from ppi_med.segmentation.masking import Mask, MaskRule, Values, map_to_mask
 from ppi_med.segmentation.scores import score_case
-from ppi_med.segmentation.windows import NetworkGrid
 
 CEILING = "readers"
 FLOORS = ("disc", "hu_component", "hu_component_in_disc", "random_map")
@@ -71,7 +71,7 @@ class Outcome:
 class Study:
     """Judges maps as segmentations on validation and test cases.
 
-    Rules, radii and thresholds are chosen on the validation cases, for each kind of crop anew, and
+    Rules, radii and thresholds are chosen on the validation cases, for each kind of crop, and
     used unchanged on the test cases.
 
     Args:
@@ -79,7 +79,7 @@ class Study:
         grid: of the network's images.
         seed: of the shifts and the random maps.
         reference: "union" or "majority": what is chosen for.
-        rules: to choose from; default :func:`~ppi_med.segmentation.choice.rule_grid`.
+        rules: to choose from; default :func:`~.choice.rule_grid`.
         betas: of the random walker, tried on the best rule; none: not tried.
         distances: measure HD95 too, which takes most of the time.
 
@@ -191,7 +191,7 @@ class Study:
 
         Args:
             name: of the method.
-            network: see :func:`~ppi_med.segmentation.maps.network_maps`.
+            network: see :func:`~.maps.network_maps`.
             method: saliency by ``method(network, image, target)``.
             mode: kind of crops.
             normalise: from HU to the network's values.
@@ -244,7 +244,7 @@ class Study:
     ) -> Outcome:
         views = self.views("test", mode)
         rows = [
-            score_case(mask, view, distances=self.distances)
+            score_case(mask, view.references, view.case.spacing_mm, distances=self.distances)
             for mask, view in zip(masks, views, strict=True)
         ]
         # A case whose majority is empty has no Dice against it.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ppi_med.data.lidc.items import CropMode
-from ppi_med.segmentation.windows import NetworkGrid, Spacing, Window
+from ppi_med.segmentation.grid import NetworkGrid, Spacing, Window
+
+MASKS = ("lesion", "majority", "readers", "state")
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,70 @@ def views_of(
 ) -> list[View]:
     """Return the views of cases, see :func:`view_of`."""
     return [view_of(case, grid, mode, seed) for case in cases]
+
+
+def require_unseen_cases(
+    trained: Mapping[str, Any],
+    dataset_dir: str | Path,
+    *,
+    fold: int | None = None,
+    test_fold: int | None = None,
+) -> None:
+    """Refuse to choose or to judge on patients that the network was trained on.
+
+    Args:
+        trained: of :class:`ppi_med.segmentation.network.BundleNetwork`.
+        dataset_dir: as of :func:`load_study_cases`.
+        fold: as there.
+        test_fold: as there.
+
+    Raises:
+        MissingFileError: if the folder is no data set.
+        UsageError: where the folds are not those of the training.
+    """
+    from ppi_med.data.lidc.cases import case_hashes, require_cases
+    from ppi_med.data.trained_folds import require_folds_of_training
+
+    require_cases(dataset_dir)
+    hashes = case_hashes(dataset_dir, test_fold)
+    for part in ("validation", "test"):
+        require_folds_of_training(
+            trained, hashes, part=part, fold=fold, test_fold=test_fold, option="--test-fold"
+        )
+
+
+def load_study_cases(
+    dataset_dir: str | Path,
+    *,
+    fold: int | None = None,
+    test_fold: int | None = None,
+    most: int | None = None,
+) -> list[Case]:
+    """Return the validation and test cases of a data set, see :func:`load_cases`.
+
+    Args:
+        dataset_dir: patches in Zarr, or nodules in npz arrays.
+        fold: validation is this fold.
+        test_fold: test is this fold, as in the network's training.
+        most: at most so many cases of each part, spread over it.
+
+    Raises:
+        MissingFileError: if the folder is no data set.
+        UsageError: as of `load_cases`.
+    """
+    from ppi_med.data.lidc.cases import load_cases
+    from ppi_med.data.lidc.transforms import LoadPatchd
+
+    load: Any = LoadPatchd(MASKS)
+    found: list[Case] = []
+    for part in ("validation", "test"):
+        items = load_cases(dataset_dir, part, fold=fold, test_fold=test_fold)
+        step = 1 if most is None else max(1, len(items) // most)
+        for item in items[::step][: most or None]:
+            loaded = load(item)
+            if bool(loaded["lesion"].any()):
+                found.append(case_of(loaded, part))
+    return found
 
 
 def _plane(values: Any) -> NDArray[np.bool_]:

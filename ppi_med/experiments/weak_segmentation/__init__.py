@@ -1,0 +1,22 @@
+"""Weak segmentation on LIDC: from the map of a classifier to a mask, and how good it is.
+
+- `cases`: patches with their readers' masks, in the crop that the network sees.
+- `maps`: of a network for these; ceiling and floors: readers, and masks without a map.
+- `choice`: the rule is chosen on validation patients, and on no others.
+- `study`: all of it for one network. `report`: what is written, and the Dice of a finished run.
+"""
+
+from __future__ import annotations
+
+from ppi_med.lazy import lazy_names
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        **dict.fromkeys(("Case", "case_of", "load_study_cases"), "cases"),
+        **dict.fromkeys(("RuleChoice", "TestCaseError", "rule_grid"), "choice"),
+        **dict.fromkeys(("Outcome", "Study"), "study"),
+        **dict.fromkeys(("difference_interval", "intervals", "run_dice"), "report"),
+        **dict.fromkeys(("segmentation_figure", "write_outcomes"), "report"),
+    },
+)
