@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ppi_med.torchvision_shim import ensure_torchvision
 from ppi_med.tracking.environment import import_mlflow, quiet
 from ppi_med.tracking.journal import Record
 from ppi_med.tracking.provenance import versions
@@ -56,6 +57,8 @@ def write_model(
             "batch size to 1."
         )
     import_mlflow()
+    # Where Lightning is installed MLflow imports it, and with it torchvision.
+    ensure_torchvision()
     from mlflow import pytorch as mlflow_pytorch
 
     shutil.rmtree(folder, ignore_errors=True)
