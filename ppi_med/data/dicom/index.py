@@ -12,13 +12,13 @@ from typing import TypeVar
 from ppi_med.data.dicom.geometry import Tolerances
 from ppi_med.data.dicom.header import Header, read_header
 from ppi_med.data.dicom.pseudonyms import Names, Pseudonyms, TrueNames, load_key
-from ppi_med.data.dicom.schedule import check_scheduler, run_tasks
 from ppi_med.data.dicom.store import HeaderStore, SeriesFiles
 from ppi_med.data.dicom.table import series_row, write_table
 from ppi_med.data.dicom.tree import DicomFile, FileProblem, Opener, tree_root, walk_tree
 from ppi_med.data.dicom.verdict import Policy, Verdict, judge
 from ppi_med.errors import MissingFileError
 from ppi_med.io import atomic_path, exclusive, write_json
+from ppi_med.parallel import check_scheduler, run_tasks
 
 STORE_NAME = "headers.sqlite"
 ERRORS_NAME = "errors.jsonl"

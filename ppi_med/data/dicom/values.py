@@ -205,8 +205,8 @@ def real_values(
 def _rescaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
     whole = slope == 1 and intercept.is_integer() and abs(intercept) < 2**30
     if whole and stored.dtype.kind in "iu" and stored.dtype.itemsize <= 4:
-        kind = np.int32 if stored.dtype.itemsize <= 2 else np.int64
-        return np.asarray(stored.astype(kind) + kind(intercept))
+        kind = np.dtype(np.int32 if stored.dtype.itemsize <= 2 else np.int64)
+        return np.asarray(stored.astype(kind) + kind.type(intercept))
     return np.asarray(stored.astype(np.float64) * slope + intercept)
 
 

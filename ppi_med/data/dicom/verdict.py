@@ -214,8 +214,8 @@ def _without_copies(headers: Sequence[Header], case: _Case) -> list[Header]:
 
 def _same_image(one: Header, other: Header) -> bool:
     """Tell whether two files of one instance agree in all but the way of storing them."""
-    names = ("rows", "columns", "samples", "frames", "places", "slope", "intercept")
-    names += ("value_problem", "unit_problem")
+    names = ["rows", "columns", "samples", "frames", "places", "slope", "intercept"]
+    names += ["value_problem", "unit_problem"]
     sound = not (one.pixel_problem or other.pixel_problem)
     return sound and all(getattr(one, name) == getattr(other, name) for name in names)
 

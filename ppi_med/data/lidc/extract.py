@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ppi_med.data.dicom.index import read_tree
-from ppi_med.data.dicom.schedule import check_scheduler, run_tasks
 from ppi_med.data.dicom.store import HeaderStore
 from ppi_med.data.dicom.tree import tree_root
 from ppi_med.data.lidc.annotations import database_path, open_database
@@ -30,6 +29,7 @@ from ppi_med.data.manifest import write_manifest
 from ppi_med.data.splits import Splits, make_splits, read_splits, write_splits
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.io import exclusive, remove_left_overs, whole_files
+from ppi_med.parallel import check_scheduler, run_tasks
 
 STORE_NAME, WORK = "patches.zarr", ".work"
 MANIFEST_NAME, DATALIST_NAME = "manifest.csv", "datalist.json"

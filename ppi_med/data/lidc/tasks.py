@@ -53,10 +53,10 @@ class TaskMaker:
         for uid, keys in sorted(claims.items()):
             scan = self.database.scan(uid)
             assert scan is not None
-            key = _own(scan, keys, result)
-            if key is None:
+            own = _own(scan, keys, result)
+            if own is None:
                 continue
-            series = headers.series(key)
+            series = headers.series(own)
             verdict = judge(series.headers)
             problem = _problem(verdict)
             if problem:

@@ -20,8 +20,8 @@ from monai.transforms import MapTransform, RandomizableTransform, Transform
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppi_med.data.dicom.values import PADDING
 from ppi_med.data.lidc.cases import is_npz, nodules_of
-from ppi_med.data.lidc.cut import PADDING
 from ppi_med.data.lidc.items import CropMode, crop_start
 
 MASKS = {"lesion": "union", "majority": "majority", "readers": "readers", "state": "state"}

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ppi_med.data.dicom.schedule import run_tasks
 from ppi_med.data.lidc.annotations import AnnotationDatabase, Scan
 from ppi_med.data.lidc.extract import extract_patches
 from ppi_med.data.lidc.extraction import Extraction
@@ -20,6 +19,7 @@ from ppi_med.data.splits import FILE_NAME as SPLITS_FILE
 from ppi_med.data.splits import write_splits
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.io import write_json, write_text
+from ppi_med.parallel import run_tasks
 from ppi_med.phantoms.ct.image import heights_of
 from ppi_med.phantoms.ct.spec import LidcPhantomSpec, PlannedNodule, PlannedScan
 from ppi_med.phantoms.ct.writing import SeriesJob, write_series

@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import multiprocessing
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ from ppi_med.data.splits import FILE_NAME as SPLITS_FILE
 from ppi_med.data.splits import write_splits
 from ppi_med.errors import UsageError
 from ppi_med.io import write_json, write_text
+from ppi_med.parallel import run_tasks
 from ppi_med.phantoms.oct.plan import LABEL_RULE, PlannedVolume
 from ppi_med.phantoms.oct.spec import OctPhantomSpec
 from ppi_med.phantoms.oct.subject import SubjectJob, write_subject
@@ -125,7 +124,8 @@ def write_raw(
     volumes, _ = spec.plan()
     kept = _prepare_folder(spec, output, overwrite)
     jobs = _jobs(spec, volumes, output / RAW, kept)
-    for _ in _progress(_run(jobs, workers), len(jobs), progress):
+    done = run_tasks(write_subject, jobs, workers=max(1, min(workers, len(jobs))))
+    for _ in _progress(done, len(jobs), progress):
         pass
     write_text(output / RAW / LABELS_FILE, _labels_table(volumes))
     write_text(output / "README.md", _readme(spec, volumes))
@@ -177,16 +177,6 @@ def _jobs(
         for own in visits.values()
         if not (kept and all((folder / volume.file).exists() for volume in own))
     ]
-
-
-def _run(jobs: Sequence[SubjectJob], workers: int) -> Iterator[list[str]]:
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(write_subject, jobs)
-        return
-    # Fresh processes: a fork of one that has used threads (torch) may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        yield from pool.map(write_subject, jobs, chunksize=1 if len(jobs) < 32 else 4)
 
 
 def _progress(results: Iterable[list[str]], total: int, shown: bool) -> Iterable[list[str]]:

@@ -9,19 +9,16 @@ import json
 import os
 import sqlite3
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ppi_med.data.dicom import index, schedule
+from ppi_med.data.dicom import index
 from ppi_med.data.dicom.command import main
 from ppi_med.data.dicom.index import Chunk, find_file, index_tree
 from ppi_med.data.dicom.pseudonyms import Pseudonyms, load_key
-from ppi_med.data.dicom.schedule import run_tasks
 from ppi_med.data.dicom.store import HeaderStore
 from ppi_med.data.dicom.table import _cell, write_table
 from ppi_med.data.dicom.tree import DicomFile, FileProblem, walk_tree
@@ -329,38 +326,6 @@ def test_no_cell_is_a_formula(value: str | None, cell: str) -> None:
     assert _cell(value) == cell
 
 
-def die_at_three(number: int) -> int:
-    if number == 3:
-        os._exit(9)
-    return number
-
-
-@pytest.mark.slow
-def test_a_dying_worker_is_named_and_the_rest_goes_on() -> None:
-    found = list(
-        run_tasks(die_at_three, range(8), scheduler="processes", workers=2, on_death=lambda n: -n)
-    )
-    assert found == [0, 1, 2, -3, 4, 5, 6, 7]
-
-
-def test_a_pool_that_breaks_at_a_submit_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Breaks(ThreadPoolExecutor):
-        submits = 0
-
-        def submit(self, *arguments: Any, **options: Any) -> Any:
-            Breaks.submits += 1
-            if Breaks.submits == 10:
-                raise BrokenProcessPool("died")
-            return super().submit(*arguments, **options)
-
-    monkeypatch.setattr(schedule, "_pool", Breaks)
-    found = run_tasks(abs, range(-12, 0), workers=2, on_death=lambda _: -1)
-    assert list(found) == list(range(12, 0, -1))
-    Breaks.submits = 0
-    with pytest.raises(BrokenProcessPool):
-        list(run_tasks(abs, range(-12, 0), workers=2))
-
-
 def die_at_b(chunk: Chunk) -> list[tuple[DicomFile, str]]:
     if any(file.path == "b" for file in chunk.files):
         os._exit(9)
@@ -389,11 +354,6 @@ def test_a_deadly_chunk_is_read_file_by_file(monkeypatch: pytest.MonkeyPatch) ->
     assert found == [
         (file, FileProblem(file, "unreadable", "the process that read it died.")) for file in files
     ]
-
-
-def test_unknown_scheduler() -> None:
-    with pytest.raises(ValueError, match="scheduler is 'cluster'"):
-        list(run_tasks(abs, [1], scheduler="cluster"))
 
 
 def test_what_shares_uids_is_said(tmp_path: Path) -> None:
