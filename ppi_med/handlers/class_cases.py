@@ -179,18 +179,6 @@ def write_cases(path: str | os.PathLike[str], rows: list[Row]) -> None:
             writer.writerow([_cell(row.get(name)) for name in names])
 
 
-def read_cases(path: str | os.PathLike[str]) -> list[Row]:
-    """Read the CSV of :func:`write_cases`."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return [_row(raw) for raw in csv.DictReader(file)]
-
-
-def _row(raw: dict[str, str]) -> Row:
-    row: Row = {ID: raw[ID], SITE: raw[SITE], "label": int(raw["label"])}
-    row["predicted"] = int(raw["predicted"])
-    return row | {k: float(v) for k, v in raw.items() if k in ("score", *MEASURES) and v}
-
-
 def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return "" if value != value else f"{value:.6g}"

@@ -16,7 +16,6 @@ from ppi_med.naming import TEST_ACCURACY, metric
 logger = logging.getLogger(__name__)
 
 _LOCALISATION = (ENERGY_TOP, ENERGY_ALL, POINTING, AREA)
-_Z95 = 1.959963984540054
 
 
 class ClassSummary(HeldOutSummary):
@@ -79,8 +78,7 @@ def wilson_interval(right: int, cases: int) -> tuple[float, float]:
         >>> [round(end, 3) for end in wilson_interval(8, 10)]
         [0.49, 0.943]
     """
-    share, square = right / cases, _Z95**2
-    centre = (share + square / (2 * cases)) / (1 + square / cases)
-    half = _Z95 * math.sqrt(share * (1 - share) / cases + square / (4 * cases**2))
-    half /= 1 + square / cases
-    return centre - half, centre + half
+    from scipy.stats import binomtest
+
+    found = binomtest(right, cases).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)

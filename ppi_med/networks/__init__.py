@@ -1,4 +1,4 @@
-"""Networks: backbones by name, tensor networks, and the GA network over a volume's slices."""
+"""Networks: backbones by name, a tensor network, and the GA network over a volume's slices."""
 
 from ppi_med.networks.attention import SliceAttention
 from ppi_med.networks.backbones import (
@@ -14,7 +14,6 @@ from ppi_med.networks.multiview import MultiViewClassifier, MultiViewOutput, Sli
 from ppi_med.networks.positions import relative_positions
 from ppi_med.networks.small_cnn import SmallCNN
 from ppi_med.networks.small_vgg import SmallVGG
-from ppi_med.networks.tensor_network import TensorNetworkClassifier
 
 __all__ = [
     "AdaptedNetwork",
@@ -27,7 +26,6 @@ __all__ = [
     "SliceClassifier",
     "SmallCNN",
     "SmallVGG",
-    "TensorNetworkClassifier",
     "create_backbone",
     "create_classifier",
     "mixture_logit",

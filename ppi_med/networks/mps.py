@@ -1,7 +1,6 @@
 """Matrix product states as layers: local maps, a chain of matrices, contraction in pairs.
 
-What the tensor networks of :mod:`~ppi_med.networks.lotenet` and
-:mod:`~ppi_med.networks.tensor_network` share.
+What :mod:`~ppi_med.networks.lotenet` is made of.
 """
 
 from __future__ import annotations

@@ -1,21 +1,17 @@
-"""A classifier of small square images by one name: CNNs and tensor networks alike."""
+"""A classifier of small square images by one name: CNNs and a tensor network alike."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 from torch import Tensor, nn
 
 from ppi_med.errors import UsageError
 from ppi_med.networks.backbones import AdaptedNetwork, WeightsFile, create_classifier
+from ppi_med.networks.lotenet import LoTeNet
 
-# Networks that are built for one size of the image.
-_SIZED = {
-    "lotenet": ("ppi_med.networks.lotenet", "LoTeNet"),
-    "tensor_network": ("ppi_med.networks.tensor_network", "TensorNetworkClassifier"),
-}
+LOTENET = "lotenet"
 _DEFAULTS: dict[str, dict[str, Any]] = {
     # On real nodules the second convolution of each stage gains 0.03 in AUC.
     "small_cnn": {"widths": (16, 32, 64), "convolutions": 2},
@@ -23,7 +19,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 class UnitRange(nn.Module):
-    """Maps a range of values to 0..1, as the local maps of tensor networks expect.
+    """Maps a range of values to 0..1, as the local maps of a tensor network expect.
 
     Args:
         low: becomes 0.
@@ -54,14 +50,13 @@ def patch_classifier(
 
     Args:
         architecture: ``small_cnn``, ``densenet121``, ``inception_v3``, ``efficientnet_lite0``,
-            another name of :func:`~ppi_med.networks.create_classifier`, ``lotenet`` or
-            ``tensor_network``.
-        image_size: rows and columns; only the last two are bound to it.
+            another name of :func:`~ppi_med.networks.create_classifier`, or ``lotenet``.
+        image_size: rows and columns; only ``lotenet`` is bound to it.
         num_classes: number of logits; 1 for a single sigmoid logit.
         in_channels: channels of the image.
         weights: file to start from, with a head of its own or none; None: random weights.
         options: further arguments of the network.
-        value_range: of the image, which tensor networks take as 0 to 1; others as it is.
+        value_range: of the image, which ``lotenet`` takes as 0 to 1; others as it is.
 
     Raises:
         UsageError: where the name is unknown, an option or the weights do not fit.
@@ -73,13 +68,13 @@ def patch_classifier(
     """
     chosen = {**_DEFAULTS.get(architecture, {}), **(options or {})}
     try:
-        if architecture not in _SIZED:
+        if architecture != LOTENET:
             return create_classifier(
                 architecture, num_classes, in_channels=in_channels, weights=weights, **chosen
             )
         if weights is not None:
             raise UsageError(f"{architecture} starts from random weights: leave weights out.")
-        body: nn.Module = _sized(architecture)(in_channels, num_classes, image_size, **chosen)
+        body: nn.Module = LoTeNet(in_channels, num_classes, image_size, **chosen)
         return AdaptedNetwork(UnitRange(*value_range), body)
     except UsageError:
         raise
@@ -87,11 +82,3 @@ def patch_classifier(
         raise UsageError(
             f"architecture {architecture!r} with the options {dict(options or {})}: {error}"
         ) from error
-
-
-def _sized(architecture: str) -> Any:
-    module, name = _SIZED[architecture]
-    try:
-        return getattr(import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"This version has no {architecture} ({error}).") from error

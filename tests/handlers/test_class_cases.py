@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -14,7 +15,7 @@ from sklearn.metrics import accuracy_score
 from torch import nn
 
 from ppi_med.handlers import Accuracy, ClassCases, ClassPictures, ClassSummary
-from ppi_med.handlers.class_cases import measure_maps, read_cases
+from ppi_med.handlers.class_cases import measure_maps
 from ppi_med.handlers.class_summary import summarise_cases, wilson_interval
 from ppi_med.saliency import GradientTimesInput
 
@@ -67,13 +68,14 @@ def test_accuracy_and_cases(tmp_path: Path, decollate: bool) -> None:
     logits = image.sum((1, 2))
     expected = accuracy_score(label, logits.argmax(1))
     assert evaluator.state.metrics["test/accuracy"] == pytest.approx(expected)
-    rows = read_cases(tmp_path / "cases.csv")
+    with (tmp_path / "cases.csv").open() as file:
+        rows = list(csv.DictReader(file))
     assert [r["volume_id"] for r in rows] == sorted(r["volume_id"] for r in rows)
     by_name = {r["volume_id"]: r for r in rows}
     for i in range(7):
         row = by_name[f"v{9 - i}"]
-        assert (row["label"], row["predicted"]) == (int(label[i]), int(logits[i].argmax()))
-        assert row["score"] == pytest.approx(float(logits[i].softmax(0)[label[i]]), rel=1e-4)
+        assert (int(row["label"]), int(row["predicted"])) == (label[i], logits[i].argmax())
+        assert float(row["score"]) == pytest.approx(float(logits[i].softmax(0)[label[i]]), rel=1e-4)
         assert row["site"] == "ab"[i % 2] if i < 3 else True
     assert "energy_all" not in rows[0]
 
@@ -101,8 +103,9 @@ def test_maps_are_measured_where_there_is_a_box(tmp_path: Path) -> None:
     assert rows["v9"]["energy_top"] == pytest.approx(inside / float(highest.values.sum()))
     assert rows["v9"]["pointing"] == float(int(column.argmax()) < 2)
     assert rows["v9"]["box_area"] == pytest.approx(0.5)
-    written = {row["volume_id"]: row for row in read_cases(tmp_path / "c.csv")}
-    assert written["v9"]["energy_all"] == pytest.approx(rows["v9"]["energy_all"], rel=1e-5)
+    with (tmp_path / "c.csv").open() as file:
+        written = {row["volume_id"]: row for row in csv.DictReader(file)}
+    assert float(written["v9"]["energy_all"]) == pytest.approx(rows["v9"]["energy_all"], rel=1e-5)
 
 
 def test_channels_may_cancel_and_what_is_against_does_not_count() -> None:

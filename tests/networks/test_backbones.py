@@ -219,7 +219,7 @@ def test_efficientnet_lite0_size():
 
 
 def test_head_is_not_mistaken():
-    from ppi_med.networks.heads import find_head
+    from ppi_med.networks.backbones import find_head
 
     with pytest.raises(ValueError, match=r"no last layer with 5 outputs \(found head with 2\)"):
         find_head(SmallCNN(2), 5)

@@ -16,7 +16,6 @@ from ppi_med.networks.patch_classifier import UnitRange, patch_classifier
         ("efficientnet_lite0", {}),
         ("monai:DenseNet121", {"block_config": [1, 1], "init_features": 8, "growth_rate": 4}),
         ("lotenet", {}),
-        ("tensor_network", {"bond_dim": 3}),
     ],
 )
 def test_networks_by_name_give_one_logit_and_learn(name: str, options: dict) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppi_med.networks import LoTeNet, TensorNetworkClassifier
+from ppi_med.networks import LoTeNet
 from ppi_med.networks.lotenet import PatchLayer
 from ppi_med.networks.mps import MatrixProductState, contract_chain, local_map, pair_product
 from ppi_med.saliency import (
@@ -71,21 +71,6 @@ def test_pairs_equal_one_after_the_other(length: int) -> None:
     assert torch.allclose(contract_chain(matrices), wanted, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["linear", "trigonometric"])
-@pytest.mark.parametrize("channels", [1, 2])
-def test_the_classifier_equals_its_dense_tensor(kind: str, channels: int) -> None:
-    size = (2, 3) if channels == 1 else (2, 2)
-    network = shaken(
-        TensorNetworkClassifier(channels, 3, size, bond_dim=3, feature_map=kind)  # type: ignore[arg-type]
-    )
-    image = torch.rand(2, channels, *size).double()
-    for n in range(2):
-        pixels = [image[n, :, r, c] for r in range(size[0]) for c in range(size[1])]
-        features = torch.stack([local_map(pixel, kind) for pixel in pixels])  # type: ignore[arg-type]
-        wanted = dense_output(network.chain, 0, features)  # type: ignore[arg-type]
-        assert torch.allclose(network(image)[n], wanted, atol=1e-12)
-
-
 def slow_patch_layer(layer: PatchLayer, image: Tensor) -> Tensor:
     """The same layer in evaluation mode, patch by patch, densely."""
     p, columns = layer.patch, image.shape[2] // layer.patch
@@ -121,68 +106,57 @@ def test_lotenet_equals_its_dense_contraction() -> None:
 
 def test_long_chains_neither_vanish_nor_explode() -> None:
     torch.manual_seed(0)
-    for network in (TensorNetworkClassifier(1, 2, 64), LoTeNet(1, 2, 64, layers=3)):
-        logits = network(torch.rand(4, 1, 64, 64))
-        assert logits.isfinite().all()
-        assert 1e-3 < logits.detach().abs().max() < 100
+    logits = LoTeNet(1, 2, 64, layers=3)(torch.rand(4, 1, 64, 64))
+    assert logits.isfinite().all()
+    assert 1e-3 < logits.detach().abs().max() < 100
 
 
-def test_both_learn_a_small_task() -> None:
+def test_it_learns_a_small_task() -> None:
     torch.manual_seed(0)
     image = torch.rand(64, 1, 8, 8)
     label = (image[:, 0, :4].mean((1, 2)) > image[:, 0, 4:].mean((1, 2))).long()
-    for network in (
-        TensorNetworkClassifier(1, 2, 8, bond_dim=4),
-        LoTeNet(1, 2, 8, layers=1, bond_dim=4),
-    ):
-        optimiser = torch.optim.Adam(network.parameters(), 2e-2)
-        for _ in range(120):
-            optimiser.zero_grad()
-            loss = nn.functional.cross_entropy(network(image), label)
-            loss.backward()
-            optimiser.step()
-        assert float(loss.detach()) < 0.3
+    network = LoTeNet(1, 2, 8, layers=1, bond_dim=4)
+    optimiser = torch.optim.Adam(network.parameters(), 2e-2)
+    for _ in range(120):
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(network(image), label)
+        loss.backward()
+        optimiser.step()
+    assert float(loss.detach()) < 0.3
 
 
-def small(name: str) -> tuple[nn.Module, Tensor]:
-    network: nn.Module = (
-        LoTeNet(1, 3, 8, layers=1, bond_dim=3)
-        if name == "lotenet"
-        else TensorNetworkClassifier(1, 3, 8, bond_dim=3)
-    )
+def small() -> tuple[nn.Module, Tensor]:
     image = torch.rand(4, 1, 8, 8).double()
-    network = shaken(network)
+    network = shaken(LoTeNet(1, 3, 8, layers=1, bond_dim=3))
     network(image)
     return network.eval(), image
 
 
-both = pytest.mark.parametrize("name", ["lotenet", "tensor_network"])
-
-
-@both
-def test_wbp_accounts_for_the_logit(name: str) -> None:
-    network, image = small(name)
+def test_wbp_accounts_for_the_logit() -> None:
+    network, image = small()
     found = wbp_completeness(network, image, 1)
     assert found.score == pytest.approx(found.relevance + found.constants, rel=1e-9)
     assert found.relevance != 0
 
 
-def test_wbp_gives_each_site_the_same_share() -> None:
-    network, image = small("tensor_network")
-    share = GradientTimesInput()(network, image, 1) / 64
-    assert torch.allclose(WBP()(network, image, 1), share, atol=1e-12)
+@pytest.mark.parametrize("size", [(8, 8), (3, 5)])
+def test_wbp_gives_each_site_the_same_share(size: tuple[int, int]) -> None:
+    """A single chain over all pixels: linear in each, so that each has one share of the whole."""
+    sites = size[0] * size[1]
+    chain = shaken(MatrixProductState(sites, 2, 3, 2))
+
+    class Pixels(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            pixels = local_map(image.flatten(2).transpose(1, 2))
+            return torch.as_tensor(chain(pixels[:, None])[:, 0])
+
+    image = torch.rand(2, 1, *size).double()
+    share = GradientTimesInput()(Pixels(), image, 1) / sites
+    assert torch.allclose(WBP()(Pixels(), image, 1), share, atol=1e-12)
 
 
-def test_odd_chains_share_alike_too() -> None:
-    network = shaken(TensorNetworkClassifier(1, 2, (3, 5), bond_dim=3))
-    image = torch.rand(2, 1, 3, 5).double()
-    share = GradientTimesInput()(network, image, 0) / 15
-    assert torch.allclose(WBP()(network, image, 0), share, atol=1e-12)
-
-
-@both
-def test_a_recorded_forward_trains_as_an_ordinary_one(name: str) -> None:
-    network, image = small(name)
+def test_a_recorded_forward_trains_as_an_ordinary_one() -> None:
+    network, image = small()
     recorded = WBP().record(network, image).output.sum()
     plain = network(image).sum()
     weights = list(network.parameters())
@@ -192,9 +166,8 @@ def test_a_recorded_forward_trains_as_an_ordinary_one(name: str) -> None:
         assert torch.allclose(one, other, atol=1e-10)
 
 
-@both
-def test_a_loss_on_the_map_trains(name: str) -> None:
-    network, image = small(name)
+def test_a_loss_on_the_map_trains() -> None:
+    network, image = small()
     WBP()(network, image, 1, create_graph=True).square().sum().backward()
     chain = network.chain
     assert isinstance(chain, MatrixProductState)
@@ -202,7 +175,6 @@ def test_a_loss_on_the_map_trains(name: str) -> None:
     assert bool((chain.site_tensors.grad != 0).any())
 
 
-@both
 @pytest.mark.parametrize(
     "method",
     [
@@ -215,23 +187,23 @@ def test_a_loss_on_the_map_trains(name: str) -> None:
     ],
     ids=lambda method: type(method).__name__,
 )
-def test_other_maps_are_there(name: str, method: object) -> None:
-    network, image = small(name)
+def test_other_maps_are_there(method: object) -> None:
+    network, image = small()
     found = method(network, image, 1)  # type: ignore[operator]
     assert found.shape == image.shape
     assert found.isfinite().all() and bool((found != 0).any())
 
 
 def test_gradcam_needs_a_named_layer() -> None:
-    network, image = small("lotenet")
+    network, image = small()
     with pytest.raises(ValueError, match="no convolution"):
         GradCAM()(network, image, 1)
 
 
 def test_wbp_names_the_trigonometric_map() -> None:
-    network = TensorNetworkClassifier(1, 2, 4, feature_map="trigonometric")
+    network = LoTeNet(1, 2, 8, layers=1, feature_map="trigonometric")
     with pytest.raises(RuntimeError, match="no relevance rule for the operation '(sin|cos)'"):
-        WBP()(network, torch.rand(1, 1, 4, 4), 0)
+        WBP()(network, torch.rand(2, 1, 8, 8), 0)
 
 
 def test_the_surrogate_is_the_product_itself() -> None:
@@ -246,8 +218,8 @@ def test_the_surrogate_is_the_product_itself() -> None:
         (lambda: LoTeNet(1, 2, 7, layers=3), "take fewer layers"),
         (lambda: LoTeNet(1, 2, 8, patch=0), "expected 1 or more"),
         (lambda: LoTeNet(1, 2, (8, 8, 8)), "expected a number or"),  # type: ignore[arg-type]
-        (lambda: TensorNetworkClassifier(feature_map="cubic"), "expected one of linear"),  # type: ignore[arg-type]
-        (lambda: TensorNetworkClassifier(bond_dim=0), "bond_dim is 0"),
+        (lambda: LoTeNet(1, 2, 8, feature_map="cubic"), "expected one of linear"),  # type: ignore[arg-type]
+        (lambda: LoTeNet(1, 2, 8, bond_dim=0), "bond_dim is 0"),
         (lambda: LoTeNet(1, 2, 8, layers=1)(torch.rand(2, 1, 8, 9)), "resize or crop"),
     ],
 )
