@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ppi_med.data.manifest import ManifestRow
-from ppi_med.data.splits import FILE_NAME, PARTS, Splits, read_splits
+from ppi_med.data.splits import FILE_NAME, PARTS, Splits, crossed_parts, read_splits
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.io import write_json
 
@@ -79,8 +79,8 @@ def load_parts(
         sites: keep only these sites.
         exclude_sites: leave these sites out.
         fold: validation is this fold, training the others; test stays.
-        test_fold: for a cross-validation: test is this fold, validation the next one, training
-            the others; the splits' own test part is not used.
+        test_fold: for a cross-validation: test is this fold, an eighth of the other subjects
+            validation, see `splits.crossed_parts`; the splits' own test part is not used.
         splits: the splits file; default `splits.json` beside the datalist.
 
     Returns:
@@ -173,25 +173,10 @@ def _items_of(
 def _crossed(
     content: dict[str, list[dict[str, Any]]], wanted: list[str], splits: Splits, test_fold: int
 ) -> list[dict[str, Any]]:
-    """Return the items by folds alone: one to test, the next to validate, the others to train."""
-    if len(splits.folds) < 3:
-        raise UsageError(
-            f"test_fold {test_fold} needs 3 folds or more, to test, validate and train on; the "
-            f"splits have {len(splits.folds)}."
-        )
-    following = (test_fold + 1) % len(splits.folds)
-    chosen = []
-    for name in PARTS:
-        for item in content.get(name, []):
-            subject = str(item["subject"])
-            if splits.part_of(subject) == "test":
-                continue
-            part = "test" if splits.part_of(subject, test_fold) == "validation" else "training"
-            if part == "training" and splits.part_of(subject, following) == "validation":
-                part = "validation"
-            if part in wanted:
-                chosen.append(item)
-    return chosen
+    """Return the items of one round of a cross-validation."""
+    items = [item for name in PARTS for item in content.get(name, [])]
+    parts = crossed_parts(splits, {str(item["subject"]) for item in items}, test_fold)
+    return [item for item in items if parts.get(str(item["subject"])) in wanted]
 
 
 def _of_sites(

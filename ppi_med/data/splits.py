@@ -103,6 +103,44 @@ class Splits:
         }
 
 
+VALIDATION_SHARE = 0.125
+"""Of the subjects that are not in the test fold; see `crossed_parts`."""
+
+
+def crossed_parts(splits: Splits, subjects: Iterable[str], test_fold: int) -> dict[str, str]:
+    """Return the part of each subject in one round of a cross-validation.
+
+    Test is one fold. Of the other subjects a share, `VALIDATION_SHARE` of them (at least one of
+    three or more), is validation, drawn by a hash of the splits' seed and the subject; the rest
+    trains. The splits' own test part takes no part: it stays for the end.
+
+    Args:
+        splits: with at least two folds.
+        subjects: those of the data set.
+        test_fold: index of the fold.
+
+    Raises:
+        UsageError: for a fold that does not exist, or a single one.
+
+    Examples:
+        >>> folds = (("a", "b"), ("c", "d", "e"))
+        >>> splits = Splits({"training": tuple("abcde"), "validation": (), "test": ()}, folds, 0,
+        ...                 (1.0, 0.0, 0.0))
+        >>> sorted(crossed_parts(splits, "abcde", 0).values())
+        ['test', 'test', 'training', 'training', 'validation']
+    """
+    if len(splits.folds) == 1:
+        raise UsageError("test_fold needs at least 2 folds, and the splits have 1.")
+    place = {name: splits.part_of(name, test_fold) for name in subjects}
+    rest = sorted(
+        (name for name, part in place.items() if part == "training"),
+        key=lambda name: hashlib.sha256(f"validation-{splits.seed}-{name}".encode()).hexdigest(),
+    )
+    held = set(rest[: max(round(VALIDATION_SHARE * len(rest)), int(len(rest) > 2))])
+    parts = {name: "validation" if name in held else "training" for name in rest}
+    return parts | {name: "test" for name, part in place.items() if part == "validation"}
+
+
 def make_splits(
     rows: Iterable[ManifestRow],
     *,

@@ -20,13 +20,10 @@ from ppi_med.data.lidc.nodules_npz import (
     nodule_splits,
     read_nodules_npz,
 )
-from ppi_med.data.splits import FILE_NAME, PARTS, Splits, read_splits
+from ppi_med.data.splits import FILE_NAME, PARTS, Splits, crossed_parts, read_splits
 from ppi_med.data.tags import dataset_hashes
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.naming import TAG_DATA_HASH, TAG_SPLIT_HASH
-
-VALIDATION_SHARE = 0.125
-"""Of the subjects that are not in the test fold."""
 
 _CROSSED = (0.8, 0.2, 0.0)
 
@@ -49,9 +46,9 @@ def load_cases(
         sites: keep only these manufacturers.
         exclude_sites: leave these out.
         fold: validation is this fold, training the others; test stays.
-        test_fold: test is this fold of all subjects; of the others a share
-            (`VALIDATION_SHARE`) is validation. Needs splits without a test part, which nodules in
-            npz arrays get by themselves.
+        test_fold: test is this fold, an eighth of the other subjects validation, see
+            `splits.crossed_parts`; the splits' own test part is not used. Nodules in npz arrays
+            without `splits.json` have none then: all of their subjects are in the folds.
         over_four: of nodules in npz arrays: "drop" those of clusters with more than four
             annotations, whose number of readers is a choice and not a fact, or "keep" them.
 
@@ -75,7 +72,7 @@ def load_cases(
     if part != "all":
         splits = case_splits(folder, test_fold)
         place = _places(splits, {str(case["subject"]) for case in cases}, fold, test_fold)
-        chosen = [case for case in cases if place[str(case["subject"])] == part]
+        chosen = [case for case in cases if place.get(str(case["subject"])) == part]
     kept = _of_sites(chosen, cases, sites, exclude_sites)
     if not kept:
         raise UsageError(f"{folder} has nothing left in {part}, sites {sites}: choose others.")
@@ -85,30 +82,22 @@ def load_cases(
 def case_splits(dataset_dir: str | Path, test_fold: int | None = None) -> Splits:
     """Return the splits of a data set.
 
-    For nodules in npz arrays without `splits.json` they are made anew from the table, the same
-    each time: nothing is written beside published data.
+    For nodules in npz arrays without `splits.json` they are made from the table, the same each
+    time: nothing is written beside published data.
 
     Raises:
-        UsageError: if `test_fold` is given and the splits have a test part of their own.
+        MissingFileError: for patches without splits.
     """
     folder = Path(dataset_dir)
     if (folder / FILE_NAME).is_file():
-        splits = read_splits(folder / FILE_NAME)
-    elif is_npz(folder):
+        return read_splits(folder / FILE_NAME)
+    if is_npz(folder):
         fractions = (0.6, 0.2, 0.2) if test_fold is None else _CROSSED
-        splits = nodule_splits(nodules_of(folder), fractions=fractions)
-    else:
-        raise MissingFileError(
-            f"{folder} has no {FILE_NAME}: extract the patches of more patients, so that they can "
-            "be parted."
-        )
-    if test_fold is not None and splits.parts["test"]:
-        raise UsageError(
-            f"test_fold is {test_fold}, but the splits of {folder} keep "
-            f"{len(splits.parts['test'])} subjects for the test alone: use fold, or extract with "
-            "--fractions '[0.8,0.2,0]' --new_splits true."
-        )
-    return splits
+        return nodule_splits(nodules_of(folder), fractions=fractions)
+    raise MissingFileError(
+        f"{folder} has no {FILE_NAME}: extract the patches of more patients, so that they can be "
+        "parted."
+    )
 
 
 def case_hashes(dataset_dir: str | Path, test_fold: int | None = None) -> dict[str, str | None]:
@@ -183,15 +172,7 @@ def _places(
 ) -> Mapping[str, str | None]:
     if test_fold is None:
         return {subject: splits.part_of(subject, fold) for subject in subjects}
-    tested = {name for name in subjects if splits.part_of(name, test_fold) == "validation"}
-    rest = sorted(subjects - tested, key=lambda name: _draw(splits.seed, name))
-    held = set(rest[: round(VALIDATION_SHARE * len(rest))])
-    named = {name: "validation" if name in held else "training" for name in rest}
-    return named | dict.fromkeys(tested, "test")
-
-
-def _draw(seed: int, subject: str) -> str:
-    return hashlib.sha256(f"validation-{seed}-{subject}".encode()).hexdigest()
+    return crossed_parts(splits, subjects, test_fold)
 
 
 def _of_sites(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from ppi_med.data.lidc import cases as module
 from ppi_med.data.lidc.cases import case_hashes, case_splits, load_cases, require_cases
 from ppi_med.data.lidc.extract import extract_patches
+from ppi_med.data.splits import VALIDATION_SHARE, read_splits, write_splits
 from ppi_med.errors import MissingFileError, UsageError
 
 from .database import make_database, write_scans
@@ -47,8 +48,21 @@ def test_each_patient_is_tested_in_one_fold(nodules: Path) -> None:
     tested = [subjects(nodules, "test", test_fold=k) for k in range(5)]
     assert sum(map(len, tested)) == len(set.union(*tested)) == 40
     validation = subjects(nodules, "validation", test_fold=0)
-    assert len(validation) == round(module.VALIDATION_SHARE * (40 - len(tested[0])))
+    assert len(validation) == round(VALIDATION_SHARE * (40 - len(tested[0])))
     assert validation == subjects(nodules, "validation", test_fold=0)
+
+
+def test_a_test_part_of_the_splits_stays_out(nodules: Path, tmp_path: Path) -> None:
+    """As in a datalist: one meaning of test_fold."""
+    folder = tmp_path / "nodules"
+    shutil.copytree(nodules, folder)
+    write_splits(folder / "splits.json", case_splits(nodules))
+    kept = set(read_splits(folder / "splits.json").parts["test"])
+    assert kept
+    for fold in range(5):
+        parts = [subjects(folder, part, test_fold=fold) for part in PARTS]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 40 - len(kept)
+        assert not kept & set.union(*parts)
 
 
 def test_sites(nodules: Path) -> None:
