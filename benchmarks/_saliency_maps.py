@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ppi_med.saliency import LRP, Gradient, by_name
-from ppi_med.saliency.lrp_composite import Composite
-from ppi_med.saliency.lrp_rules import AlphaBeta, Epsilon, Flat
+from ppi_med.saliency.lrp import AlphaBeta, Composite, Epsilon, Flat
 from ppi_med.torchvision_shim import ensure_torchvision
 
 Map = Callable[[], Tensor]

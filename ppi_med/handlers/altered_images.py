@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from ppi_med.saliency.image_gradient import image_gradient, suits
+from ppi_med.saliency.engine.convolution import image_gradient, suits
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def fast_image_gradient(images: Tensor) -> Iterator[None]:
     """Let the first convolution pass the gradient of ``images`` back quickly, on a CPU.
 
     Values and gradients are as without it, up to rounding; see
-    :mod:`ppi_med.saliency.image_gradient`.
+    :mod:`ppi_med.saliency.engine.convolution`.
     """
     if not images.requires_grad or images.device.type != "cpu":
         yield

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ppi_med.saliency.base import Network
-from ppi_med.saliency.isolation import isolated
+from ppi_med.saliency.engine.isolation import isolated
 from ppi_med.saliency.target import Target
 from ppi_med.saliency.wbp import recorded
 

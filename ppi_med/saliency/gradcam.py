@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ppi_med.saliency.base import Network, SaliencyMethod
-from ppi_med.saliency.layer_output import LayerOutput, watching
-from ppi_med.saliency.ordinary import OrdinaryRecording
+from ppi_med.saliency.engine.layer_output import LayerOutput, watching
+from ppi_med.saliency.engine.ordinary import OrdinaryRecording
 from ppi_med.saliency.target import Target
 
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}

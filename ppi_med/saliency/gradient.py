@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ppi_med.saliency.base import Network, SaliencyMethod
-from ppi_med.saliency.ordinary import GradientRecording
+from ppi_med.saliency.engine.ordinary import GradientRecording
 
 _KINDS = ("signed", "absolute")
 

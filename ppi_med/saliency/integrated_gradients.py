@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppi_med.saliency.base import Network, SaliencyMethod
-from ppi_med.saliency.ordinary import OrdinaryRecording
+from ppi_med.saliency.engine.ordinary import OrdinaryRecording
 from ppi_med.saliency.target import Target
 
 Baseline = float | Tensor

@@ -12,15 +12,15 @@ from ppi_med.saliency.base import SaliencyMethod
 from ppi_med.saliency.gradcam import GradCAM, GradCAMPlusPlus
 from ppi_med.saliency.gradient import Gradient, GradientTimesInput
 from ppi_med.saliency.integrated_gradients import IntegratedGradients
-from ppi_med.saliency.lrp import LRP
-from ppi_med.saliency.lrp_composite import (
+from ppi_med.saliency.lrp.composite import (
+    LRP,
     Composite,
     epsilon_alpha2_beta1,
     epsilon_gamma_box,
     epsilon_plus,
     epsilon_plus_flat,
 )
-from ppi_med.saliency.lrp_rules import Gamma
+from ppi_med.saliency.lrp.rules import Gamma
 from ppi_med.saliency.occlusion import Occlusion
 from ppi_med.saliency.smoothgrad import SmoothGrad
 from ppi_med.saliency.symmetry import SymmetryMean

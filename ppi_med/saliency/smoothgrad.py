@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ppi_med.saliency.base import SaliencyMethod
-from ppi_med.saliency.copies import MeanOverCopies, WayBack
+from ppi_med.saliency.base import MeanOverCopies, SaliencyMethod, WayBack
 from ppi_med.saliency.gradient import Gradient
 
 

@@ -9,8 +9,7 @@ from itertools import chain, combinations
 import torch
 from torch import Tensor
 
-from ppi_med.saliency.base import SaliencyMethod
-from ppi_med.saliency.copies import MeanOverCopies, WayBack
+from ppi_med.saliency.base import MeanOverCopies, SaliencyMethod, WayBack
 from ppi_med.saliency.wbp import WBP
 
 _PLANE = (-2, -1)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ppi_med.saliency.base import Network, Recording, SaliencyMethod, leaf_image, usable
-from ppi_med.saliency.engine import RecordedForward
-from ppi_med.saliency.isolation import isolated
-from ppi_med.saliency.norm_derivatives import norm_derivatives
-from ppi_med.saliency.rules import FOREIGN_RULES, WBP_RULES
+from ppi_med.saliency.engine.forward import RecordedForward
+from ppi_med.saliency.engine.isolation import isolated
+from ppi_med.saliency.engine.norm_derivatives import norm_derivatives
+from ppi_med.saliency.engine.rules import FOREIGN_RULES, WBP_RULES
 from ppi_med.saliency.target import Target, target_scores
 
 # Weights of single pixels are small beside float16: they are passed back larger, as a loss is.
@@ -124,7 +124,7 @@ class WBP(SaliencyMethod):
         >>> WBP()(torch.nn.Flatten(), torch.rand(1, 1, 2, 2), lambda y: y.log_softmax(1)[:, 0])
         Traceback (most recent call last):
         ...
-        ppi_med.saliency.primitives.UnsupportedOperationError: no relevance rule for ...
+        ppi_med.saliency.engine.primitives.UnsupportedOperationError: no relevance rule for ...
     """
 
     def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> RuleRecording:
@@ -166,7 +166,7 @@ def recorded(
 ) -> RuleRecording:
     """Run ``network(image, *args, **kwargs)`` once under WBP's rules.
 
-    For the options see :class:`~ppi_med.saliency.engine.RecordedForward`.
+    For the options see :class:`~ppi_med.saliency.engine.forward.RecordedForward`.
     """
     leaf = leaf_image(image)
     forward = RecordedForward(

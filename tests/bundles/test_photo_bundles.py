@@ -176,7 +176,7 @@ def test_curves_of_the_phantoms_network(birds: Path, tmp_path: Path) -> None:
         **options,
     )
     found = json.loads((tmp_path / "run/maps.json").read_text())
-    assert set(found["methods"]) == {"wbp", "gradient", "gradcam", "lrp", "random"}
+    assert set(found["methods"]) == {"wbp", "gradient_absolute", "gradcam", "lrp", "random"}
     assert found["measured"] == 4 and 0 <= found["methods"]["wbp"]["energy_all"]["mean"] <= 1
 
 

@@ -20,7 +20,7 @@ from ppi_med.evaluation.sanity import (
     rank_correlation,
 )
 from ppi_med.saliency import LRP, WBP, GradCAM, Gradient, GradientTimesInput
-from ppi_med.saliency.lrp_rules import Gamma
+from ppi_med.saliency.lrp import Gamma
 
 
 def edges(network: Any, image: Tensor, target: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ppi_med.saliency import (
     SmoothGrad,
     SymmetryMean,
 )
-from ppi_med.saliency.lrp_composite import epsilon_gamma_box
+from ppi_med.saliency.lrp import epsilon_gamma_box
 
 METHODS: dict[str, Callable[[], SaliencyMethod]] = {
     "WBP": WBP,

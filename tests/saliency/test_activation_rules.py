@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppi_med.saliency import activations as act
+from ppi_med.saliency.engine import activations as act
 from tests.saliency import recursion as r
 from tests.saliency import slow_activations as slow
 from tests.saliency.cases import Case, check, parametrised

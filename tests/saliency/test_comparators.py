@@ -22,12 +22,17 @@ from ppi_med.saliency import (
     SaliencyMethod,
     SmoothGrad,
 )
-from ppi_med.saliency.lrp_composite import (
+from ppi_med.saliency.lrp import (
+    AlphaBeta,
+    Flat,
+    Gamma,
+    WSquare,
+    ZBeta,
+    Zero,
     epsilon_alpha2_beta1,
     epsilon_gamma_box,
     epsilon_plus_flat,
 )
-from ppi_med.saliency.lrp_rules import AlphaBeta, Flat, Gamma, WSquare, ZBeta, Zero
 from tests.saliency.small_networks import Mixed, Plain
 from tests.saliency.test_parameter_gradients import check, prepared
 

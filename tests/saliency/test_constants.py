@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ppi_med.saliency.engine import RecordedForward
-from ppi_med.saliency.rules import FOREIGN_RULES, WBP_RULES
+from ppi_med.saliency.engine.forward import RecordedForward
+from ppi_med.saliency.engine.rules import FOREIGN_RULES, WBP_RULES
 from tests.saliency.test_operations import Function, image, total
 
 

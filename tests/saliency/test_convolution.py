@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ppi_med.saliency import WBP
-from ppi_med.saliency.convolution import _PassedBack
-from ppi_med.saliency.image_gradient import image_gradient, suits
+from ppi_med.saliency.engine.convolution import _PassedBack, image_gradient, suits
 
 # x, weight, stride, padding, dilation, transposed, output padding, groups
 SETTINGS = {

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ppi_med.saliency import LRP, WBP, GradCAM
-from ppi_med.saliency.lrp_rules import AlphaBeta, Flat
+from ppi_med.saliency.lrp import AlphaBeta, Flat
 from tests.saliency.small_networks import NETWORKS, Mixed, Small, build
 
 

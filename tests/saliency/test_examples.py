@@ -10,7 +10,7 @@ import pytest
 
 from ppi_med import saliency
 
-MODULES = [m.name for m in pkgutil.iter_modules(saliency.__path__, "ppi_med.saliency.")]
+MODULES = [m.name for m in pkgutil.walk_packages(saliency.__path__, "ppi_med.saliency.")]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -19,7 +19,7 @@ def test_examples(name: str) -> None:
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("name", ["base", "wbp", "completeness", "target", "engine"])
+@pytest.mark.parametrize("name", ["base", "wbp", "completeness", "target", "engine.forward"])
 def test_there_are_examples(name: str) -> None:
     module = importlib.import_module(f"ppi_med.saliency.{name}")
     assert sum(len(test.examples) for test in doctest.DocTestFinder().find(module)) > 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ppi_med.saliency import LRP, WBP
-from ppi_med.saliency.lrp_rules import (
+from ppi_med.saliency.lrp import (
     AlphaBeta,
     Epsilon,
     Flat,

@@ -22,8 +22,7 @@ from ppi_med.saliency import (
     IntegratedGradients,
     Occlusion,
 )
-from ppi_med.saliency.lrp_composite import Composite
-from ppi_med.saliency.lrp_rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBeta
+from ppi_med.saliency.lrp import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBeta
 from tests.saliency.named_networks import randomise
 
 

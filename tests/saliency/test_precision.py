@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ppi_med.networks.multiview import MultiViewClassifier
 from ppi_med.saliency import LRP, WBP
-from ppi_med.saliency.lrp_rules import AlphaBeta, Epsilon, LRPRule
+from ppi_med.saliency.lrp import AlphaBeta, Epsilon, LRPRule
 from tests.saliency.small_networks import Mixed, Plain
 
 NETWORKS: dict[str, tuple[Any, tuple[int, ...]]] = {

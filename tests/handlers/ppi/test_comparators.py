@@ -22,13 +22,13 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "GradCAM++": {"_target_": f"{SALIENCY}.GradCAMPlusPlus"},
     "LRP": {
         "_target_": f"{SALIENCY}.LRP",
-        "rule": {"_target_": f"{SALIENCY}.lrp_rules.Epsilon", "epsilon": 0.01},
-        "first": {"_target_": f"{SALIENCY}.lrp_rules.ZBeta", "low": -6.0, "high": 6.0},
-        "kinds": {"convolution": {"_target_": f"{SALIENCY}.lrp_rules.Gamma"}},
+        "rule": {"_target_": f"{SALIENCY}.lrp.Epsilon", "epsilon": 0.01},
+        "first": {"_target_": f"{SALIENCY}.lrp.ZBeta", "low": -6.0, "high": 6.0},
+        "kinds": {"convolution": {"_target_": f"{SALIENCY}.lrp.Gamma"}},
     },
     "LRP composite": {
         "_target_": f"{SALIENCY}.LRP",
-        "rule": {"_target_": f"{SALIENCY}.lrp_composite.epsilon_plus_flat"},
+        "rule": {"_target_": f"{SALIENCY}.lrp.epsilon_plus_flat"},
     },
     "integrated gradients": {"_target_": f"{SALIENCY}.IntegratedGradients", "steps": 3},
     "SmoothGrad": {

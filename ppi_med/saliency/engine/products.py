@@ -11,12 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppi_med.saliency.call import Call
-from ppi_med.saliency.constants import with_constants
-from ppi_med.saliency.convolution import convolution
-from ppi_med.saliency.first_layer import first_linear
-from ppi_med.saliency.primitives import Relevance
-from ppi_med.saliency.roles import Role, assign_role, map_tensors, role_of, tensors_in
+from ppi_med.saliency.engine.call import Call, with_constants
+from ppi_med.saliency.engine.convolution import convolution, first_linear
+from ppi_med.saliency.engine.primitives import Relevance
+from ppi_med.saliency.engine.roles import Role, assign_role, map_tensors, role_of, tensors_in
 
 # Which operands are multiplied with each other, by position and name.
 _Operands = tuple[tuple[int, str], ...]

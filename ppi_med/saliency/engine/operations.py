@@ -33,12 +33,13 @@ _ALIASES = {
 }
 
 
-def _names(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text."""
     return frozenset(text.split())
 
 
 # Questions about a tensor, whose answers are no tensors.
-PASSIVE = _names(
+PASSIVE = words(
     """
     get:shape get:dtype get:device get:ndim get:layout get:requires_grad get:is_leaf get:is_cuda
     get:is_sparse get:is_quantized get:is_mkldnn get:is_meta get:is_cpu get:names get:itemsize
@@ -49,7 +50,7 @@ PASSIVE = _names(
     """
 )
 # Autograd's derivative is the rule for all of these: they are linear, or select values.
-STRUCTURAL = _names(
+STRUCTURAL = words(
     """
     alias as_strided broadcast_to chunk clone contiguous diagonal expand expand_as flatten flip
     fliplr flipud gather get:H get:T get:mH get:mT get:real real getitem index_select
@@ -68,7 +69,7 @@ STRUCTURAL = _names(
     unsqueeze_copy permute_copy transpose_copy view_copy expand_copy slice_copy select_copy
     """
 )
-LINEAR = _names(
+LINEAR = words(
     """
     add sub rsub sum mean nansum nanmean cumsum diff convolution conv_tbc avg_pool1d avg_pool2d
     avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool1d max_pool2d
@@ -91,17 +92,17 @@ GATE_KEEPING = STRUCTURAL | {"add", "sub", "rsub", "mul", "div", "mean", "sum", 
 # The other operands of these give no values.
 FIRST_ONLY = frozenset({"expand_as", "view_as", "reshape_as", "type_as", "to", "type"})
 # Operands of these that do not depend on the image are constants added to the signal.
-ADDITIVE = _names("add sub rsub cat hstack vstack stack where maximum minimum")
+ADDITIVE = words("add sub rsub cat hstack vstack stack where maximum minimum")
 # The third operand of these, the bias, is added.
-BIASED = _names(
+BIASED = words(
     """
     linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
     """
 )
 # The first operand of these is added to a product of the others.
-SUM_OF_PRODUCT = _names("addmm addmv addr baddbmm addbmm addcmul addcdiv")
+SUM_OF_PRODUCT = words("addmm addmv addr baddbmm addbmm addcmul addcdiv")
 
-_IN_PLACE_OPERATORS = _names("__iadd__ __isub__ __imul__ __itruediv__ __idiv__ __ipow__")
+_IN_PLACE_OPERATORS = words("__iadd__ __isub__ __imul__ __itruediv__ __idiv__ __ipow__")
 
 
 @lru_cache(maxsize=4096)

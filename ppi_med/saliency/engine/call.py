@@ -4,17 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from ppi_med.saliency.location import Place, current_place
-from ppi_med.saliency.primitives import Relevance, detour, gate
-from ppi_med.saliency.refusal import refuse
-from ppi_med.saliency.roles import Role, map_tensors
+from ppi_med.saliency.engine.operations import ADDITIVE, BIASED, SUM_OF_PRODUCT
+from ppi_med.saliency.engine.primitives import Relevance, Switch, detour, gate
+from ppi_med.saliency.engine.roles import Role, map_tensors, role_of, tensors_in
+from ppi_med.saliency.engine.unknown import Place, current_place, refuse
 
-if TYPE_CHECKING:
-    from ppi_med.saliency.engine import RecordedForward
+
+class Forward(Protocol):
+    """What a call needs of the recorded forward that it belongs to.
+
+    Attributes:
+        network: whose forward runs.
+        switch: on while a map is computed.
+        constants: the constants collected so far; None: none are.
+        for_training: see :class:`~ppi_med.saliency.engine.forward.RecordedForward`.
+    """
+
+    network: Callable[..., Any]
+    switch: Switch
+    constants: list[Tensor] | None
+    for_training: bool
+
+    def constant(self, value: Tensor) -> Tensor:
+        """Return a constant of the sum, as a leaf where constants are collected."""
+
+    def __enter__(self) -> Any:
+        """Record again, inside of an operation."""
+
+    def __exit__(self, *exc: object) -> Any:
+        """Go on without."""
 
 
 @dataclass
@@ -23,7 +45,7 @@ class Call:
 
     Attributes:
         function: the torch function as it was called.
-        name: its plain name (see :func:`ppi_med.saliency.operations.operation_name`).
+        name: its plain name (see :func:`ppi_med.saliency.engine.operations.operation_name`).
         args: positional arguments.
         kwargs: keyword arguments.
         forward: the recorded forward that it belongs to.
@@ -35,7 +57,7 @@ class Call:
     name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    forward: RecordedForward
+    forward: Forward
     role: Role = Role.SIGNAL
     in_place: bool = False
 
@@ -81,7 +103,7 @@ class Call:
 
         Args:
             value: what the operation returned.
-            relevance: see :data:`ppi_med.saliency.primitives.Relevance`.
+            relevance: see :data:`ppi_med.saliency.engine.primitives.Relevance`.
             operands: what the rule is given; None are left out.
             constant: what the operation has added to its result; asked for where constants are
                 collected. The value and the map stay the same.
@@ -119,3 +141,47 @@ def _and_to_constant(relevance: Relevance) -> Relevance:
         return (*relevance(grad, *operands[:-1]), grad)
 
     return passed
+
+
+# From a call to its result, with the way that relevance takes.
+Rule = Callable[[Call], Any]
+
+
+def with_constants(call: Call) -> Call:
+    """Return ``call`` with a leaf for each constant operand of a sum, where they are collected."""
+    if not call.collecting:
+        return call
+    args, kwargs = list(call.args), dict(call.kwargs)
+    if call.name in BIASED:
+        _expose(call, args, kwargs, 2, "bias")
+    elif call.name in SUM_OF_PRODUCT:
+        _expose(call, args, kwargs, 0, "input")
+    elif call.name in ADDITIVE:
+        first = 1 if call.in_place else 0
+        args[first:] = [_exposed(call, argument) for argument in args[first:]]
+        for name in ("input", "other", "tensors"):
+            if name in kwargs:
+                kwargs[name] = _exposed(call, kwargs[name])
+    return call.replaced(tuple(args), kwargs)
+
+
+def _expose(call: Call, args: list[Any], kwargs: dict[str, Any], position: int, name: str) -> None:
+    where: Any = args if position < len(args) else kwargs
+    key: Any = position if position < len(args) else name
+    value = call.argument(position, name)
+    if isinstance(value, Tensor) and role_of(value) is None:
+        where[key] = call.constant(value)
+
+
+def _exposed(call: Call, argument: Any) -> Any:
+    if isinstance(argument, (tuple, list)):
+        return type(argument)(_exposed(call, item) for item in argument)
+    if isinstance(argument, Tensor):
+        constant = role_of(argument) is None and argument.is_floating_point()
+        return call.constant(argument) if constant else argument
+    # A number is a constant of a sum, but the axis of a concatenation.
+    if call.name in {"add", "sub", "rsub"} and isinstance(argument, float | int):
+        operands = tensors_in((*call.args, call.kwargs))
+        signal = next(tensor for tensor in operands if role_of(tensor) is not None)
+        return call.constant(signal.new_tensor(float(argument)))
+    return argument

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from ppi_med.saliency.call import Call
-from ppi_med.saliency.norm_derivatives import arguments, wide
-from ppi_med.saliency.primitives import Relevance, batch_deviation, per_channel
+from ppi_med.saliency.engine.call import Call
+from ppi_med.saliency.engine.norm_derivatives import arguments, wide
+from ppi_med.saliency.engine.primitives import Relevance, batch_deviation, per_channel
 
 
 def batch_norm(call: Call) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ppi_med.saliency.call import Call
-from ppi_med.saliency.primitives import Relevance
-from ppi_med.saliency.roles import role_of
+from ppi_med.saliency.engine.call import Call
+from ppi_med.saliency.engine.primitives import Relevance
+from ppi_med.saliency.engine.roles import role_of
 
 
 def scaled_dot_product_attention(call: Call) -> Any:

@@ -86,7 +86,7 @@ class _Detour(torch.autograd.Function):
             return (grad, None, None, *nothing)
         if not ctx.part:
             return (None, None, None, *ctx.relevance(grad, *ctx.saved_tensors))
-        # A part of a tensor: None would stand for the whole of it, and the rest has its own way.
+        # Zeros for this part: None would say that no part of the whole tensor gets anything.
         passed = ctx.relevance(grad, *ctx.saved_tensors) if bool(grad.any()) else nothing
         return (torch.zeros_like(grad), None, None, *passed)
 
@@ -159,7 +159,8 @@ def detour(
             value, relevance, switch, *operands
         )
         return view
-    # Nothing is changed: a result that its own operation has saved must not count as changed.
+    # The value stays the same, so its version counter is put back: autograd refuses a tensor that
+    # has changed since an operation saved it.
     version = value._version
     out: Tensor = _Detour.apply(  # type: ignore[no-untyped-call]
         value, relevance, switch, *operands

@@ -12,9 +12,9 @@ from torch.autograd.graph import GradientEdge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ppi_med.saliency.base import Network, Recording, leaf_image, usable
-from ppi_med.saliency.isolation import isolated
-from ppi_med.saliency.norm_derivatives import norm_derivatives, scripted_norm_derivatives
-from ppi_med.saliency.roles import map_tensors
+from ppi_med.saliency.engine.isolation import isolated
+from ppi_med.saliency.engine.norm_derivatives import norm_derivatives, scripted_norm_derivatives
+from ppi_med.saliency.engine.roles import map_tensors
 from ppi_med.saliency.target import Target, target_scores
 
 

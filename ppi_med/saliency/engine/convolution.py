@@ -4,20 +4,21 @@ Autograd's second derivative of a convolution takes the gradient of the weight a
 a kernel as large as the image, about three times as slow as the gradient that training takes. So a
 trained convolution passes relevance back by a function of its own, whose derivatives are the
 ordinary ones. The first one that is trained sees its input detached: a trainer's ``backward`` would
-pass its derivative on to the image, at full resolution, and nobody reads it.
+pass its derivative on to the image, at full resolution, and nothing reads it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ppi_med.saliency.call import Call
-from ppi_med.saliency.image_gradient import image_gradient, suits
-from ppi_med.saliency.primitives import Relevance
-from ppi_med.saliency.roles import Role, is_untouched, role_of
+from ppi_med.saliency.engine.call import Call
+from ppi_med.saliency.engine.primitives import Relevance
+from ppi_med.saliency.engine.roles import Role, is_untouched, role_of
 
 # stride, padding, dilation, transposed, output padding, groups: as aten's operators take them.
 _Settings = tuple[list[int], list[int], list[int], bool, list[int], int]
@@ -94,3 +95,80 @@ def _settings(call: Call, dims: int) -> _Settings | None:
 def _for_each(value: Any, dims: int) -> list[int]:
     values = [value] if isinstance(value, int) else list(value)
     return values * dims if len(values) == 1 else values
+
+
+def first_linear(call: Call) -> Tensor | None:
+    """Run ``linear`` where it is the first layer that is trained; None: it is not."""
+    x, weight = call.argument(0, "input"), call.argument(1, "weight")
+    bias = call.argument(2, "bias")
+    if call.collecting or role_of(x) is not Role.SIGNAL or not is_untouched(x):
+        return None
+    trained = any(isinstance(p, Tensor) and p.requires_grad for p in (weight, bias))
+    if not trained or role_of(weight) is not None or role_of(bias) is not None:
+        return None  # where nothing is trained there is no graph yet, and torch's own serves
+    if not torch.is_grad_enabled():
+        return None
+    out: Tensor = call.with_first(x.detach()).run()
+    return call.detour(out, _linear_rule, x, weight)
+
+
+def _linear_rule(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, None]:
+    return (grad @ weight.to(grad.dtype)).to(x.dtype), None
+
+
+MOST_CHANNELS = 4
+# Patches of a few images at a time stay in the processor's cache.
+_IMAGES_AT_A_TIME = 4
+
+
+def suits(x: Tensor, weight: Tensor, groups: int) -> bool:
+    """Say whether :func:`image_gradient` serves a convolution of ``x``, ``(N, C, H, W)``."""
+    return (
+        x.device.type == "cpu"
+        and x.ndim == weight.ndim == 4
+        and weight.shape[1] <= MOST_CHANNELS
+        and groups == 1
+        and weight.dtype in (torch.float32, torch.float64)
+    )
+
+
+def image_gradient(
+    grad: Tensor,
+    weight: Tensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    """Return W^T g: the transpose of a two-dimensional convolution, applied to ``grad``.
+
+    Args:
+        grad: of the convolution's output, ``(N, K, h, w)``.
+        weight: ``(K, C, kh, kw)``.
+        size: of the convolution's input, ``(N, C, H, W)``.
+        stride: of the convolution, one number an axis.
+        padding: likewise.
+        dilation: likewise.
+
+    Returns:
+        ``(N, C, H, W)``.
+
+    Example:
+        >>> grad, weight = torch.ones(1, 1, 1, 1), torch.ones(1, 1, 2, 2)
+        >>> image_gradient(grad, weight, (1, 1, 2, 2), (1, 1), (0, 0), (1, 1))
+        tensor([[[[1., 1.],
+                  [1., 1.]]]])
+    """
+    transposed = weight.flatten(1).t()
+    some = [
+        F.fold(
+            transposed @ part.flatten(2),
+            output_size=(size[2], size[3]),
+            kernel_size=(weight.shape[2], weight.shape[3]),
+            dilation=tuple(dilation),
+            padding=tuple(padding),
+            stride=tuple(stride),
+        )
+        for part in grad.split(_IMAGES_AT_A_TIME)
+    ]
+    return torch.cat(some)

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ppi_med.saliency.isolation import module_of
-from ppi_med.saliency.primitives import per_channel
+from ppi_med.saliency.engine.isolation import module_of
+from ppi_med.saliency.engine.primitives import per_channel
 
 _OF_MODULES = ("input", "running_mean", "running_var", "weight", "bias", "batch", "momentum", "eps")
 _OF_TORCH = ("input", "weight", "bias", "running_mean", "running_var", "batch", "momentum", "eps")

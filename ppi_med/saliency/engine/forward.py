@@ -1,9 +1,10 @@
 """The recorded forward: an ordinary forward pass in which operations keep a rule for relevance.
 
 A ``TorchFunctionMode`` around the network's own forward lets each operation run as it is, and puts
-a detour (:mod:`ppi_med.saliency.primitives`) behind those with a rule of their own: relevance takes
-it while a map is computed, derivatives never do. Everything else is autograd as it is. No hooks are
-placed, so functional calls, reused modules and in-place ReLU work, and nothing is left behind.
+a detour (:mod:`ppi_med.saliency.engine.primitives`) behind those with a rule of their own:
+relevance takes it while a map is computed, derivatives never do. Everything else is autograd as it
+is. No hooks are placed, so functional calls, reused modules and in-place ReLU work, and nothing is
+left behind.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ppi_med.saliency.base import usable
-from ppi_med.saliency.call import Call
-from ppi_med.saliency.constants import with_constants
-from ppi_med.saliency.isolation import as_written
-from ppi_med.saliency.norm_derivatives import norm_derivatives
-from ppi_med.saliency.operations import (
+from ppi_med.saliency.engine.call import Call, Rule, with_constants
+from ppi_med.saliency.engine.isolation import as_written
+from ppi_med.saliency.engine.norm_derivatives import norm_derivatives
+from ppi_med.saliency.engine.operations import (
     FIRST_ONLY,
     GATE_KEEPING,
     LINEAR,
@@ -29,9 +29,13 @@ from ppi_med.saliency.operations import (
     changes_first_operand,
     operation_name,
 )
-from ppi_med.saliency.outside import Outside
-from ppi_med.saliency.primitives import Relevance, Switch, UnsupportedOperationError, entrance
-from ppi_med.saliency.roles import (
+from ppi_med.saliency.engine.primitives import (
+    Relevance,
+    Switch,
+    UnsupportedOperationError,
+    entrance,
+)
+from ppi_med.saliency.engine.roles import (
     Role,
     assign_role,
     is_classified,
@@ -40,8 +44,7 @@ from ppi_med.saliency.roles import (
     role_of,
     tensors_in,
 )
-
-Rule = Callable[[Call], Any]
+from ppi_med.saliency.engine.unknown import Outside
 
 
 class RecordedForward(TorchFunctionMode):
@@ -58,7 +61,7 @@ class RecordedForward(TorchFunctionMode):
             one torch's own way back through a layer is the quicker.
 
     Examples:
-        >>> from ppi_med.saliency.rules import WBP_RULES
+        >>> from ppi_med.saliency.engine.rules import WBP_RULES
         >>> image = torch.tensor([[[-1.0, 2.0]]], requires_grad=True)
         >>> forward = RecordedForward(WBP_RULES, torch.nn.functional.silu)
         >>> output = forward.run(image)

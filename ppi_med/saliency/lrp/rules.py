@@ -7,13 +7,14 @@ In the formulas v+ = max(v, 0) and v- = min(v, 0), and 0/0 is 0.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ppi_med.saliency.lrp_layers import LinearMap
+from ppi_med.saliency.engine.call import Call
+from ppi_med.saliency.lrp.layers import LinearMap
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ class LRPRule(ABC):
     @abstractmethod
     def relevance(self, r: Tensor, layer: LayerState) -> Tensor:
         """Return the relevance of the layer's inputs from that of its outputs."""
+
+
+# From a call of a layer, its kind and its weight to its rule.
+Choice = Callable[[Call, str, Tensor], LRPRule]
 
 
 def quotient(r: Tensor, z: Tensor, stabiliser: float) -> Tensor:

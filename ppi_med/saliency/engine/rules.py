@@ -1,8 +1,8 @@
 """The rules of Weight Back Propagation (Table 1), one function a family of operations.
 
 ``WBP_RULES`` maps the name of a torch operation to its rule; what is linear in the signal needs
-none. :mod:`ppi_med.saliency.products`, :mod:`ppi_med.saliency.normalisation` and
-:mod:`ppi_med.saliency.attention` hold the longer ones.
+none. :mod:`ppi_med.saliency.engine.products`, :mod:`ppi_med.saliency.engine.normalisation` and
+:mod:`ppi_med.saliency.engine.attention` hold the longer ones.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ppi_med.saliency import activations as act
-from ppi_med.saliency.activations import Activation
-from ppi_med.saliency.attention import multi_head_attention, scaled_dot_product_attention
-from ppi_med.saliency.call import Call
-from ppi_med.saliency.engine import Rule
-from ppi_med.saliency.normalisation import (
+from ppi_med.saliency.engine import activations as act
+from ppi_med.saliency.engine.activations import Activation
+from ppi_med.saliency.engine.attention import multi_head_attention, scaled_dot_product_attention
+from ppi_med.saliency.engine.call import Call, Rule
+from ppi_med.saliency.engine.normalisation import (
     batch_norm,
     group_norm,
     instance_norm,
@@ -25,8 +24,8 @@ from ppi_med.saliency.normalisation import (
     normalize,
     rms_norm,
 )
-from ppi_med.saliency.primitives import Relevance
-from ppi_med.saliency.products import (
+from ppi_med.saliency.engine.primitives import Relevance
+from ppi_med.saliency.engine.products import (
     OPERANDS,
     add_quotient,
     broadcast,
@@ -39,7 +38,7 @@ from ppi_med.saliency.products import (
     product_of_some,
     rescaling,
 )
-from ppi_med.saliency.roles import Role, role_of
+from ppi_med.saliency.engine.roles import Role, role_of
 
 
 def elementwise(formula: Callable[[Call], Activation], *, gating: bool = False) -> Rule:

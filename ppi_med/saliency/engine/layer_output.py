@@ -12,8 +12,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from ppi_med.saliency.base import Network
-from ppi_med.saliency.isolation import as_written, module_of, modules_by_name
-from ppi_med.saliency.operations import changes_first_operand, operation_name
+from ppi_med.saliency.engine.isolation import as_written, module_of, modules_by_name
+from ppi_med.saliency.engine.operations import changes_first_operand, operation_name
 
 CONVOLUTIONS = frozenset(f"conv{kind}{d}d" for kind in ("", "_transpose") for d in (1, 2, 3))
 

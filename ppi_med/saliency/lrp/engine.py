@@ -1,13 +1,4 @@
-"""The recorded forward under which relevance itself, and not a weight, is passed back.
-
-What travels backward while a map is computed is R, one value for each value of the forward pass:
-
-- copies and selections (views, concatenation, max pooling): as they are in autograd;
-- activations, gates and constant factors: R passes unchanged;
-- linear and convolution layers: by an LRP rule, a BatchNorm behind them merged into them;
-- everything else: R_j = x_j c_j with c the weights that WBP's own rule passes back for R / z, so
-  that sums, average pooling, normalisation and attention share R by contribution.
-"""
+"""The recorded forward under LRP's rules: which operations copy relevance, pass or share it."""
 
 from __future__ import annotations
 
@@ -15,21 +6,155 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter as preserved_version
 
 from ppi_med.saliency.base import Network
-from ppi_med.saliency.call import Call
-from ppi_med.saliency.engine import RecordedForward
-from ppi_med.saliency.lrp_composite import Composite
-from ppi_med.saliency.lrp_layers import CONVOLUTION, LAYERS, LinearMap, linear_map
-from ppi_med.saliency.lrp_norm import merged_relevance
-from ppi_med.saliency.lrp_operations import ACTIVATIONS, COPYING, GATING, SCALINGS
-from ppi_med.saliency.lrp_primitives import aliased, rerouted, translated
-from ppi_med.saliency.lrp_rules import LayerState, LRPRule, quotient
-from ppi_med.saliency.norm_derivatives import arguments
-from ppi_med.saliency.primitives import Relevance
-from ppi_med.saliency.roles import Role, assign_role, map_tensors, role_of, tensors_in
-from ppi_med.saliency.rules import FOREIGN_RULES, WBP_RULES
+from ppi_med.saliency.engine.call import Call
+from ppi_med.saliency.engine.forward import RecordedForward
+from ppi_med.saliency.engine.norm_derivatives import arguments
+from ppi_med.saliency.engine.operations import STRUCTURAL, words
+from ppi_med.saliency.engine.primitives import Relevance, Switch
+from ppi_med.saliency.engine.roles import Role, assign_role, map_tensors, role_of, tensors_in
+from ppi_med.saliency.engine.rules import FOREIGN_RULES, WBP_RULES
+from ppi_med.saliency.lrp.layers import (
+    CONVOLUTION,
+    LAYERS,
+    LinearMap,
+    NamedRelevance,
+    linear_map,
+    merged_relevance,
+)
+from ppi_med.saliency.lrp.rules import Choice, LayerState, LRPRule, quotient
+
+# Values are moved, selected or repeated: autograd's derivative is the rule for R too.
+COPYING = (
+    STRUCTURAL
+    - words(
+        """
+        interpolate upsample upsample_nearest upsample_bilinear dropout dropout1d dropout2d
+        dropout3d alpha_dropout feature_alpha_dropout feature_dropout neg negative positive real
+        get:real get:imag imag conj conj_physical view_as_real view_as_complex
+        """
+    )
+) | words(
+    """
+    max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
+    max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+    adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices
+    adaptive_max_pool3d_with_indices fractional_max_pool2d fractional_max_pool3d
+    fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices max_unpool1d
+    max_unpool2d max_unpool3d max min amax amin maximum minimum fmax fmin topk sort median kthvalue
+    where masked_fill im2col setitem copy zero fill masked_scatter scatter index_copy index_fill
+    index_put put fill_diagonal tril triu msort detach
+    """
+)
+# Elementwise functions of one operand: R passes unchanged.
+ACTIVATIONS = words(
+    """
+    relu leaky_relu prelu rrelu hardshrink softshrink tanhshrink silu gelu mish hardswish elu celu
+    selu tanh softsign softplus logsigmoid relu6 hardtanh threshold clamp clamp_min clamp_max
+    sigmoid hardsigmoid abs absolute neg negative positive
+    """
+)
+# Activations whose result is a gate where it multiplies a signal.
+GATING = frozenset({"sigmoid", "hardsigmoid"})
+# A factor that is a gate or a constant: R passes unchanged to what it multiplies.
+SCALINGS = frozenset({"mul", "div"})
+
+
+class _Alias(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> Tensor | None:
+        return grad
+
+
+class _Rerouted(torch.autograd.Function):
+    """Behind a result: derivatives go to what made it, relevance to another tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, source: Tensor, switch: Switch) -> Tensor:
+        ctx.switch, ctx.shape, ctx.dtype = switch, source.shape, source.dtype
+        ctx.part = value._is_view()
+        ctx.set_materialize_grads(False)
+        ctx.mark_dirty(value)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
+        if grad is None or not ctx.switch.on:
+            return grad, None, None
+        passed = grad.sum_to_size(ctx.shape).to(ctx.dtype)
+        # Zeros for this part: None would say that no part of the whole tensor gets anything.
+        return (torch.zeros_like(grad) if ctx.part else None), passed, None
+
+
+class _Translated(torch.autograd.Function):
+    """An alias through which relevance passes in another unit."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, value: Tensor, unit: Callable[..., Tensor], switch: Switch, kept: Tensor
+    ) -> Tensor:
+        ctx.unit, ctx.switch = unit, switch
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(kept)
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None, None]:
+        if grad is None or not ctx.switch.on:
+            return grad, None, None, None
+        return ctx.unit(grad, *ctx.saved_tensors), None, None, None
+
+
+def aliased(value: Tensor) -> Tensor:
+    """Return an alias that stands for ``value`` before an operation in place.
+
+    Only its place in the graph may be used: its value changes with the operation.
+    """
+    out: Tensor = _Alias.apply(value)  # type: ignore[no-untyped-call]
+    return out
+
+
+def rerouted(value: Tensor, source: Tensor, switch: Switch, *, in_place: bool) -> Tensor:
+    """Return ``value`` with its derivative; relevance passes unchanged to ``source``.
+
+    Args:
+        value: the result of an operation, which is returned itself.
+        source: the operand that takes the relevance, summed where it was broadcast.
+        switch: the engine's.
+        in_place: the operation changed its operand, and ``value`` is that operand.
+    """
+    if not value.requires_grad:
+        return value
+    if value._is_view() and not in_place:
+        value = value.clone()
+    # The value stays the same, so its version counter does too: autograd refuses a tensor that has
+    # changed since an operation saved it.
+    with preserved_version(value):
+        out: Tensor = _Rerouted.apply(value, source, switch)  # type: ignore[no-untyped-call]
+    return out
+
+
+def translated(value: Tensor, unit: Callable[..., Tensor], switch: Switch, kept: Tensor) -> Tensor:
+    """Return an alias of ``value``; what passes back while a map is computed is ``unit(r, kept)``.
+
+    Args:
+        value: any tensor of the graph.
+        unit: from what arrives, and ``kept``, to what is passed on.
+        switch: the engine's.
+        kept: a tensor that nothing changes in place.
+    """
+    out: Tensor = _Translated.apply(value, unit, switch, kept)  # type: ignore[no-untyped-call]
+    return out
+
 
 _ATTRIBUTE = "_lrp_layer"
 
@@ -50,14 +175,14 @@ class RelevanceForward(RecordedForward):
     """The mode under which a network's forward is recorded for LRP.
 
     Args:
-        composite: which rule a layer has.
+        choice: which rule a layer has.
         network: the network.
         share_epsilon: epsilon of what is shared by contribution and is no layer.
     """
 
-    def __init__(self, composite: Composite, network: Network, share_epsilon: float) -> None:
+    def __init__(self, choice: Choice, network: Network, share_epsilon: float) -> None:
         super().__init__(WBP_RULES, network, foreign=dict.fromkeys(FOREIGN_RULES, _unchanged))
-        self.choice = composite.choice(network)
+        self.choice = choice
         self.share_epsilon = share_epsilon
 
     def _dispatch(self, call: Call) -> Any:
@@ -197,10 +322,6 @@ def _origin_of(call: Call) -> _Origin | None:
     if origin is None or origin.version != x._version or any(role_of(t) for t in affine):
         return None
     return origin
-
-
-# From R and the named tensors of a layer to the R of its input.
-NamedRelevance = Callable[[Tensor, dict[str, Tensor]], Tensor]
 
 
 def _layer_relevance(layer: LinearMap, rule: LRPRule) -> NamedRelevance:
