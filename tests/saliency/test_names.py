@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ppi_med.experiments.map_comparison.methods import CONTROLS, map_method
-from ppi_med.experiments.map_comparison.methods import METHODS as COMPARED
 from torch import Tensor
 
 from ppi_med import saliency
 from ppi_med.errors import UsageError
+from ppi_med.experiments.map_inputs import CONTROLS, map_method
+from ppi_med.experiments.map_inputs import METHODS as COMPARED
 from ppi_med.handlers.methods import training_method
 from ppi_med.segmentation.methods import METHODS as SEGMENTING
 from ppi_med.segmentation.methods import saliency_methods

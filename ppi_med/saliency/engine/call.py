@@ -35,7 +35,7 @@ class Forward(Protocol):
     def __enter__(self) -> Any:
         """Record again, inside of an operation."""
 
-    def __exit__(self, *exc: object) -> Any:
+    def __exit__(self, kind: Any, error: Any, trace: Any, /) -> Any:
         """Go on without."""
 
 
