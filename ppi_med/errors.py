@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sqlite3
+from collections.abc import Iterable
 
 
 class UsageError(ValueError):
@@ -43,3 +45,21 @@ def plain_words(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return text or "there is not enough memory."
     return text or f"{type(error).__name__}."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence on an unknown name: the nearest known one, or all.
+
+    Args:
+        name: what was given.
+        known: all that could have been meant.
+
+    Examples:
+        >>> nearest("ga_pii", ["ga_ppi", "lidc_ppi"])
+        'did you mean ga_ppi?'
+        >>> nearest("birds", ["ga_ppi", "lidc_ppi"])
+        'expected one of ga_ppi, lidc_ppi.'
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}."

@@ -34,14 +34,11 @@ def count_classes(datalist: str | os.PathLike[str], without: int = 10) -> int:
     return max(labels) + 1 if labels else without
 
 
-def require_photos(
-    datalist: str | os.PathLike[str], workspace: str = ".", phantom: str | None = None
-) -> None:
+def require_photos(datalist: str | os.PathLike[str], phantom: str | None = None) -> None:
     """Refuse to start without a data set, naming the commands that make one.
 
     Args:
         datalist: the data set's ``datalist.json``.
-        workspace: the folder of the repository, where ``data_prep`` lies.
         phantom: folder of the phantom; default that of the datalist.
 
     Raises:
@@ -50,14 +47,11 @@ def require_photos(
     path = Path(datalist)
     if path.is_file():
         return
-    scripts = os.path.normpath(Path(workspace) / "data_prep")
-    if not Path(scripts).is_dir():
-        scripts = "data_prep"
     folder = os.path.normpath(path.parent)
     raise MissingFileError(
         f"There is no data set in {folder} (no {path.name}): make the phantom with "
-        f"`python {scripts}/make_phantom.py birds --output {phantom or folder}`, or convert your "
-        f"own photographs with `python {scripts}/convert_photos.py --source DIR --output DIR` and "
+        f"`ppi-med make-phantom birds --output {phantom or folder}`, or convert your "
+        f"own photographs with `ppi-med convert-photos --source DIR --output DIR` and "
         "name that folder with --dataset_dir."
     )
 

@@ -143,12 +143,11 @@ def require_image_size(image_size: Any) -> None:
         )
 
 
-def require_dataset(datalist: str | os.PathLike[str], workspace: str = ".") -> None:
+def require_dataset(datalist: str | os.PathLike[str]) -> None:
     """Refuse to start without a data set, naming the command that makes one.
 
     Args:
         datalist: the data set's ``datalist.json``.
-        workspace: the folder of the repository, where ``data_prep`` lies.
 
     Raises:
         UsageError: where the file does not exist.
@@ -156,13 +155,10 @@ def require_dataset(datalist: str | os.PathLike[str], workspace: str = ".") -> N
     path = Path(datalist)
     if path.is_file():
         return
-    script = os.path.normpath(Path(workspace) / "data_prep" / "make_phantom.py")
-    if not Path(script).is_file():
-        script = "data_prep/make_phantom.py"
     folder = os.path.normpath(path.parent)
     raise UsageError(
         f"There is no data set in {folder} (no {path.name}): make the phantom with "
-        f"`python {script} oct --output {folder}`, or name the folder of your own converted "
+        f"`ppi-med make-phantom oct --output {folder}`, or name the folder of your own converted "
         "volumes with --dataset_dir."
     )
 

@@ -4,8 +4,8 @@ A function reads its options, imports what does the work (inside, so that `--hel
 calls it and prints. A `UsageError` or `UnreachableError` is printed as one line; anything else is a
 fault of the program and shows its traceback.
 
-- `bundles`: check and pack a bundle.
-- `data`: data sets in and out.
+- `bundles`: list, copy, check and pack bundles; the demonstration.
+- `data`: phantoms, conversion, index and export of data sets.
 - `trainings`: tables of trainings by method, cell by cell.
 - `sweeps`: trainings across sites and folds, from MLflow.
 - `maps`, `segmentation`: saliency methods on photographs, and maps as masks.
@@ -20,13 +20,20 @@ from typing import Annotated
 import typer
 
 from ppi_med import __version__
-from ppi_med.cli.bundles import check, pack
-from ppi_med.cli.data import FORWARD, export_dicom
+from ppi_med.cli.bundles import bundles, check, copy, demo, pack
+from ppi_med.cli.data import (
+    FORWARD,
+    convert_oct,
+    convert_photos,
+    export_dicom,
+    index_dicom,
+    phantom,
+)
 from ppi_med.cli.maps import compare_maps, randomise_maps
 from ppi_med.cli.segmentation import weak_segmentation
 from ppi_med.cli.sweeps import cross_site, cross_validate, tables
 from ppi_med.cli.trainings import compare_methods, lidc_benchmark, shortcut
-from ppi_med.errors import UnreachableError, UsageError
+from ppi_med.errors import SYSTEM_ERRORS, UnreachableError, UsageError, plain_words
 
 app = typer.Typer(
     name="ppi-med",
@@ -38,22 +45,40 @@ app = typer.Typer(
 )
 
 for _command in (
-    *(check, pack),
+    *(demo, bundles, copy, check, pack),
     *(cross_site, cross_validate, tables),
     *(shortcut, compare_methods, lidc_benchmark),
     *(weak_segmentation, compare_maps, randomise_maps),
+    convert_photos,
 ):
     app.command()(_command)
-app.command(context_settings=FORWARD)(export_dicom)
+for _command in (convert_oct, index_dicom, export_dicom):
+    app.command(context_settings=FORWARD)(_command)
+app.add_typer(phantom, name="make-phantom")
 
 
 def main() -> None:
-    """Run the command line; the exit status is 0, 1 (it failed) or 2 (it was called wrongly)."""
+    """Run the command line; see `run`."""
+    run(app, "ppi-med")
+
+
+def run(commands: typer.Typer, name: str) -> None:
+    """Run a command line; what the user or the machine's owner can put right is one line.
+
+    The exit status is 0, 1 (it failed) or 2 (it was called wrongly, or the system refused).
+
+    Args:
+        commands: of the command line.
+        name: stands before the line.
+    """
     try:
-        app()
-    except (UsageError, UnreachableError) as error:
-        typer.echo(f"ppi-med: {error}", err=True)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        commands()
+    except UnreachableError as error:
+        typer.echo(f"{name}: {error}", err=True)
+        sys.exit(1)
+    except (UsageError, *SYSTEM_ERRORS) as error:
+        typer.echo(f"{name}: {plain_words(error)}", err=True)
+        sys.exit(2)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""The sub-commands `check` and `pack`."""
+"""The sub-commands around bundles, and the demonstration."""
 
 from __future__ import annotations
 
@@ -10,6 +10,47 @@ import typer
 from ppi_med.cli.options import Override, overrides
 
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")]
+
+
+def bundles() -> None:
+    """List the bundles that come with the package."""
+    from ppi_med.bundle_tools.installed import installed_bundles
+
+    for found in installed_bundles():
+        typer.echo(f"{found.name:<14} {found.version:<7} {found.title}")
+    typer.echo("One to edit: ppi-med copy NAME DIR")
+
+
+def copy(
+    name: Annotated[str, typer.Argument(help="Of the bundle; `ppi-med bundles` lists them.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="New; or there, and gets DIR/NAME.")
+    ],
+) -> None:
+    """Write a bundle to a folder, to change and run it there."""
+    from ppi_med.bundle_tools.installed import copy_bundle
+
+    made = copy_bundle(name, folder)
+    first = "extract" if (made / "extract.json").is_file() else "train"
+    first = first if (made / f"{first}.json").is_file() else "evaluate"
+    typer.echo(f"{made}: settings in {first}.json, explained in {made / 'docs' / 'README.md'}")
+    typer.echo(f"run: python -m monai.bundle run --config_file {made / f'{first}.json'}")
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--directory", help="Folder for data, bundle and runs.")
+    ] = Path("."),
+    max_epochs: Annotated[
+        int | None, typer.Option(help="Of the training; default as the bundle has it.")
+    ] = None,
+    override: Override = None,
+) -> None:
+    """Make the phantom, train on it with PPI, say where to look: what `make train` does."""
+    from ppi_med.bundle_tools.demo import run_demo
+
+    given = {} if max_epochs is None else {"max_epochs": max_epochs}
+    raise typer.Exit(run_demo(folder, given | overrides(override), say=typer.echo))
 
 
 def check(

@@ -1,4 +1,4 @@
-"""The command line of the export: `python data_prep/export_dicom.py --help`."""
+"""The command line of the export: `ppi-med export-dicom --help`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ppi_med.errors import UsageError
+from ppi_med.errors import SYSTEM_ERRORS, UsageError, plain_words
 from ppi_med.export.arrays import read_map, read_mask
 from ppi_med.export.source import Source, read_source
 from ppi_med.io import atomic_path
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "export_dicom.py") -> in
     try:
         for path in _export(options):
             print(path)
-    except (ValueError, OSError, MemoryError) as error:
-        print(f"{prog}: {_one_line(error)}", file=sys.stderr)
+    except (ValueError, *SYSTEM_ERRORS) as error:
+        print(f"{prog}: {plain_words(error)}", file=sys.stderr)
         return 2
     return 0
 
@@ -146,16 +146,11 @@ def check_output(folder: Path) -> None:
         raise UsageError(f"{parent} cannot be written to, expected a folder for the output.")
 
 
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return "not enough memory for the series and what is exported."
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _asked(
     options: argparse.Namespace, source: Source
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Have the network look at the points."""
+    from ppi_med.bundle_tools.installed import default_bundle
     from ppi_med.export.series import explain_series, read_points
     from ppi_med.segmentation.methods import METHODS, saliency_methods
     from ppi_med.segmentation.network import load_network
@@ -163,7 +158,7 @@ def _asked(
     if options.method not in METHODS:
         raise UsageError(f"method is {options.method!r}, expected one of {', '.join(METHODS)}.")
     points = read_points(options.points, source)
-    found = load_network(options.bundle, options.checkpoint)
+    found = load_network(options.bundle or default_bundle("lidc_ppi"), options.checkpoint)
     method = saliency_methods(options.method, found.grid.size)[options.method]
     answer = explain_series(
         found.network,
@@ -216,7 +211,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     network = parser.add_argument_group("a network")
     network.add_argument("--points", type=Path, help="CSV: row, column, and slice or z_mm")
     network.add_argument(
-        "--bundle", type=Path, default=Path("bundles/lidc_ppi"), help="default bundles/lidc_ppi"
+        "--bundle", type=Path, help="default bundles/lidc_ppi, or the bundle that comes along"
     )
     network.add_argument("--checkpoint", type=Path, help="default the bundle's models/model.pt")
     network.add_argument("--rules", type=Path, help="rules.json of a weak segmentation")

@@ -25,7 +25,9 @@ def test_classes_are_counted_over_all_parts(tmp_path: Path) -> None:
 
 
 def test_a_missing_data_set_is_answered_by_the_commands(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"make_phantom\.py birds --output .*convert_photos"):
+    with pytest.raises(
+        MissingFileError, match=r"ppi-med make-phantom birds --output .*convert-photos"
+    ):
         photos.require_photos(tmp_path / "none" / "datalist.json")
     photos.require_photos(datalist(tmp_path))
 

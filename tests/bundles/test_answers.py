@@ -90,7 +90,7 @@ def test_a_missing_data_set_names_the_command(
     monkeypatch.chdir(ROOT)
     overrides = settings(Path("data/no_such_phantom"), tmp_path)
     (line,) = answer("train.json", overrides, capsys)
-    command = "python data_prep/make_phantom.py oct --output data/no_such_phantom"
+    command = "ppi-med make-phantom oct --output data/no_such_phantom"
     assert f"`{command}`" in line and "--dataset_dir" in line
 
 

@@ -173,7 +173,7 @@ def fault(files: str | list[str], overrides: dict[str, Any]) -> BaseException | 
 
 def test_without_data_the_command_that_makes_it_is_named(tmp_path: Path) -> None:
     error = fault("train.json", settings(tmp_path / "none", tmp_path))
-    assert "make_phantom.py lidc --output" in str(error)
+    assert "ppi-med make-phantom lidc --output" in str(error)
     assert "--count 240 --variant nodule" in str(error)
 
 

@@ -193,7 +193,7 @@ def test_command(tmp_path: Path) -> None:
     assert all(row["artefact"] != row["label"] for row in labels(tmp_path / "p"))
     refused = call(*where, *small, "--visits", "1")
     assert refused.returncode == 2
-    assert refused.stderr.startswith("make_phantom: ") and "Traceback" not in refused.stderr
+    assert refused.stderr.startswith("make_phantom.py: ") and "Traceback" not in refused.stderr
     few = call("--output", str(tmp_path / "q"), "--subjects", "1", "--raw-only")
     assert few.returncode == 2 and "subjects" in few.stderr and "Traceback" not in few.stderr
     odd = call(*where, "--agreement", "often")

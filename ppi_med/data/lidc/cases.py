@@ -119,12 +119,11 @@ def case_hashes(dataset_dir: str | Path, test_fold: int | None = None) -> dict[s
     }
 
 
-def require_cases(dataset_dir: str | Path, workspace: str = ".") -> None:
+def require_cases(dataset_dir: str | Path) -> None:
     """Refuse to start without a data set, naming the command that makes one.
 
     Args:
         dataset_dir: the data set's folder.
-        workspace: the folder of the repository, where `data_prep` lies.
 
     Raises:
         MissingFileError: if it holds neither patches nor nodules.
@@ -132,11 +131,10 @@ def require_cases(dataset_dir: str | Path, workspace: str = ".") -> None:
     folder = Path(dataset_dir)
     if is_npz(folder) or (folder / "datalist.json").is_file():
         return
-    script = Path(workspace) / "data_prep" / "make_phantom.py"
     raise MissingFileError(
         f"There is no data set in {folder} (neither datalist.json nor nodules.csv): make the "
-        f"phantom with `python {script} lidc --output {folder} --count 240 --variant nodule`, or "
-        "name your own with --dataset_dir."
+        f"phantom with `ppi-med make-phantom lidc --output {folder} --count 240 "
+        "--variant nodule`, or name your own with --dataset_dir."
     )
 
 

@@ -29,16 +29,17 @@ example:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "convert_oct.py") -> int:
     """Run the conversion and print its report.
 
     Args:
         argv: arguments; default those of the process.
+        prog: how the command is called, for its messages.
 
     Returns:
         The exit code.
     """
-    parser = _parser()
+    parser = _parser(prog)
     try:
         report = convert_folder(ConvertOptions.of(**vars(parser.parse_args(argv))))
     except (ValueError, *SYSTEM_ERRORS) as error:
@@ -50,12 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return report.exit_code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     formats = "; ".join(
         f"{entry.what} ({' '.join(entry.suffixes)})" for entry in READERS.values() if entry.suffixes
     )
     parser = argparse.ArgumentParser(
-        prog="convert_oct.py",
+        prog=prog,
         description="Convert OCT files of many vendors to NIfTI, with manifest, datalist and "
         "splits.",
         epilog=_EPILOG.format(formats=formats),

@@ -94,9 +94,9 @@ def test_wrong_choices(nodules: Path, part: str, choice: dict, message: str) -> 
 
 
 def test_a_folder_without_data_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"make_phantom\.py lidc --output"):
+    with pytest.raises(MissingFileError, match=r"ppi-med make-phantom lidc --output"):
         require_cases(tmp_path)
-    with pytest.raises(MissingFileError, match=r"make_phantom\.py lidc --output"):
+    with pytest.raises(MissingFileError, match=r"ppi-med make-phantom lidc --output"):
         load_cases(tmp_path, "test")
 
 
