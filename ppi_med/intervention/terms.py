@@ -58,7 +58,7 @@ class PPITerms:
             `SharedPlace`; or `own`, with a `ComplementMask` as `mask_prime`: x' then keeps what the
             map shows, and the class must still be seen in it.
         spare_shared: leave the shared place out of the mask of x* (default False). L_con takes what
-            the map shows for the cause of the class and strengthens it; what all images share is
+            the map shows for what decides the class and strengthens it; what all images share is
             none. Needs the shared place.
         detach_prime: cut the gradient of the masks of x' in the map, so that L_ad can't be lowered
             by moving the maps of other samples away; default False, as printed. The shared place
