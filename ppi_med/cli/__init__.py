@@ -26,6 +26,7 @@ from ppi_med.cli.data import (
     convert_oct,
     convert_photos,
     export_dicom,
+    extract_lidc,
     index_dicom,
     phantom,
 )
@@ -52,7 +53,7 @@ for _command in (
     convert_photos,
 ):
     app.command()(_command)
-for _command in (convert_oct, index_dicom, export_dicom):
+for _command in (convert_oct, index_dicom, extract_lidc, export_dicom):
     app.command(context_settings=FORWARD)(_command)
 app.add_typer(phantom, name="make-phantom")
 

@@ -55,6 +55,13 @@ def export_dicom(context: typer.Context) -> None:
     raise typer.Exit(main(context.args, "ppi-med export-dicom"))
 
 
+def extract_lidc(context: typer.Context) -> None:
+    """Cut patches of lung nodules, with the readers' masks, from LIDC-IDRI as it is on a disk."""
+    from ppi_med.data.lidc.job import main
+
+    raise typer.Exit(main(context.args, "ppi-med extract-lidc"))
+
+
 @photos.command()
 def convert_photos(
     source: Annotated[Path, typer.Option(help="Folder of the photographs.")],

@@ -1,4 +1,4 @@
-"""The command line of the index: `python data_prep/index_dicom.py --help`."""
+"""The command line of the index: `ppi-med index-dicom --help`."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ exit code: 0 all well, 1 a series was refused, a file could not be read, or noth
 130 stopped.
 
 example:
-  python data_prep/index_dicom.py --source /data/ct --output index --mode lenient --workers 4
+  ppi-med index-dicom --source /data/ct --output index --mode lenient --workers 4
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "index_dicom.py") -> int:
     """Index a tree and print the summary.
 
     Args:
         argv: arguments; default those of the process.
+        prog: how messages name the command.
 
     Returns:
         The exit code.
     """
-    parser = _parser()
+    parser = _parser(prog)
     options = parser.parse_args(argv)
     try:
         if options.find:
@@ -76,10 +77,10 @@ def _find(options: argparse.Namespace) -> int:
     return int(name is None)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     codes = "\n".join(f"  {name:<20} {what}" for name, what in CODES.items())
     parser = argparse.ArgumentParser(
-        prog="index_dicom.py",
+        prog=prog,
         description="Index a tree of DICOM files: one row a series, and whether it is a volume.",
         epilog=_EPILOG.format(codes=codes),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -20,7 +20,7 @@ import ppi_med.data.lidc.scan_worker as scan_worker
 from ppi_med.data.lidc.annotations import AnnotationDatabase
 from ppi_med.data.lidc.extract import extract_patches
 from ppi_med.data.lidc.extraction import Extraction
-from ppi_med.data.lidc.job import ExtractionJob
+from ppi_med.data.lidc.job import ExtractionJob, main
 from ppi_med.data.lidc.masks import contour_mask
 from ppi_med.data.lidc.nodules import find_nodules
 from ppi_med.data.lidc.patches import LidcPatches
@@ -439,3 +439,19 @@ def test_the_machine_says_no_in_one_line(
     work.mkdir()
     (work / "headers.sqlite").write_bytes(b"text" * 1000)
     assert "is damaged or no index" in refused()
+
+
+def test_the_command(
+    source: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["--dicom-root", str(source / "dicom"), "--output", str(tmp_path / "out"), "--quiet"]
+    call += ["--database", str(source / "outlines.sqlite"), "--scheduler", "serial"]
+    assert main([*call, "--fractions", "0.5,0.5,0", "--folds", "2"]) == 0
+    assert contents(tmp_path / "out") == contents(done)
+    assert "2 scans (0 kept): 6 patches" in capsys.readouterr().out
+    (tmp_path / "file").write_text("a file")
+    assert main([*call[:3], str(tmp_path / "file"), *call[4:]]) == 2
+    assert capsys.readouterr().err.startswith("ppi-med extract-lidc: File exists")
+    with pytest.raises(SystemExit) as stopped:
+        main([*call, "--variant", "slice"])
+    assert stopped.value.code == 2 and "variant is 'slice'" in capsys.readouterr().err
