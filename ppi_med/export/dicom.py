@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppi_med import __version__
-from ppi_med.data.dicom.quiet import quiet
+from ppi_med.data.dicom.pixels import quiet
 from ppi_med.errors import UsageError
 from ppi_med.export.arrays import as_map, as_mask
 from ppi_med.export.source import MAY_BE_EMPTY, SliceReference, Source

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from ppi_med.data.dicom.header import Header, Place, read_header
-from ppi_med.data.dicom.pixels import PixelError
+from ppi_med.data.dicom.pixels import PixelError, quiet
 from ppi_med.data.dicom.pseudonyms import Pseudonyms, load_key
-from ppi_med.data.dicom.quiet import quiet
 from ppi_med.data.dicom.tree import DicomFile, FileProblem, Opener, tree_root, walk_tree
 from ppi_med.data.dicom.verdict import Policy
 from ppi_med.data.dicom.volume import DicomVolume, GeometryError, read_volume

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ppi_med.data.lidc.items import CropMode, crop_start
+from ppi_med.data.lidc.datasets import CropMode, crop_start
 
 Spacing = tuple[float, float]
 Normalise = Callable[[Tensor], Tensor]

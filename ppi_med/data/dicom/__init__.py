@@ -3,7 +3,9 @@
 - `tree`: the files of a tree, those in zip archives too; `header`: what is read of each.
 - `geometry`: whether a series is a volume, by tolerances in mm; `verdict`: all reasons against it.
 - `index`: the tree's index; `table`: how it is written; `pseudonyms`: what stands for names.
-- `pixels`: decoding; `volume`: a series as one array in Hounsfield units.
+- `pixels`: whether a file's are all there, and decoding; `values`: what a stored value means;
+  `volume`: a series as one array in Hounsfield units.
+- `store`: the headers on disk; `command`: `ppi-med index-dicom`.
 
 Nothing is imported here, so that a worker process pays only for what it runs.
 """

@@ -6,9 +6,13 @@ import hashlib
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, BinaryIO
 
-from ppi_med.data.dicom.deflated import InflatedSizeError, check_inflated_size
-from ppi_med.data.dicom.pixel_element import NO_PIXELS, pixel_problem
-from ppi_med.data.dicom.quiet import quiet
+from ppi_med.data.dicom.pixels import (
+    NO_PIXELS,
+    InflatedSizeError,
+    check_inflated_size,
+    pixel_problem,
+    quiet,
+)
 from ppi_med.data.dicom.tree import HEAD_BYTES, ArchiveError, DicomFile, FileProblem, Opener
 from ppi_med.data.dicom.values import (
     INTERCEPT,

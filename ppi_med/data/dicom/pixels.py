@@ -1,20 +1,26 @@
-"""Decoding the pixels of one file, compressed or not; what cannot be decoded says why."""
+"""The pixels of one file: whether they are all there, told without decoding, and their decoding.
+
+What cannot be decoded says why. A deflated file, which pydicom inflates whole, is measured before.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ppi_med.data.dicom.deflated import InflatedSizeError, check_inflated_size
-from ppi_med.data.dicom.pixel_element import pixel_problem
-from ppi_med.data.dicom.quiet import quiet
 from ppi_med.data.dicom.tree import ArchiveError, DicomFile, Opener
 from ppi_med.data.dicom.values import real_values, stored_values
 
@@ -160,3 +166,179 @@ def _precision(dataset: Any) -> int | None:
             return stream[place + 4]
         place += 2 + int.from_bytes(stream[place + 2 : place + 4], "big")
     return None
+
+
+NO_PIXELS = "no pixel data"
+CUT_OFF = "pixel data cut off: the file ends inside the last frame"
+
+_IMPLICIT, _BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
+_PIXEL_BITS = {0x0008: 32, 0x0009: 64, 0x0010: None}
+_LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"UN", b"OL", b"OV")
+_ITEM, _END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
+_UNDEFINED = 0xFFFFFFFF
+
+
+def pixel_problem(stream: BinaryIO, header: Any, syntax: str, size: int) -> str:
+    """Return why the pixels of a file cannot be complete, or "".
+
+    Args:
+        stream: the file, at the element where reading stopped: that of the pixels, or the end.
+        header: pydicom's data set without the pixels.
+        syntax: transfer syntax.
+        size: bytes of the file.
+
+    Returns:
+        A reason in words, naming bytes; "" if nothing is wrong as far as can be seen.
+    """
+    if syntax == DEFLATED:
+        return _deflated_problem(stream, header)
+    order = ">" if syntax == _BIG else "<"
+    head = stream.read(12)
+    if len(head) < 8:
+        return NO_PIXELS
+    group, element = struct.unpack(order + "HH", head[:4])
+    if group != 0x7FE0 or element not in _PIXEL_BITS:
+        return NO_PIXELS
+    explicit = head[4:6] in _LONG_VRS and syntax != _IMPLICIT
+    start = stream.tell() - (0 if explicit else len(head) - 8)
+    (length,) = struct.unpack(order + "I", head[8:12] if explicit else head[4:8])
+    if length == _UNDEFINED:
+        return _fragments_problem(stream, start, size, header)
+    have = min(length, size - start)
+    return _length_problem(have, header, _PIXEL_BITS[element])
+
+
+def expected_bytes(header: Any, bits: int | None = None) -> int:
+    """Return the bytes of an image that is not compressed.
+
+    Args:
+        header: pydicom's data set.
+        bits: of a sample; default `BitsAllocated`.
+    """
+    samples = int(header.get("SamplesPerPixel") or 1)
+    pixels = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
+    if samples == 3 and str(header.get("PhotometricInterpretation", "")).startswith("YBR_FULL_422"):
+        samples = 2
+    return (pixels * samples * (bits or int(header.get("BitsAllocated") or 8)) + 7) // 8
+
+
+def _length_problem(have: int, header: Any, bits: int | None) -> str:
+    expected = expected_bytes(header, bits)
+    if have < expected:
+        return f"pixel data shorter than rows x columns: {have} of {expected} bytes"
+    return ""
+
+
+def _fragments_problem(stream: BinaryIO, start: int, size: int, header: Any) -> str:
+    """Walk over the fragments of compressed pixels: one short read each."""
+    place, fragments = start, -1  # the first item is the table of offsets
+    while True:
+        if place + 8 > size:
+            return CUT_OFF  # without the mark of the end: pydicom reads nothing of such a file
+        stream.seek(place)
+        group, element, length = struct.unpack("<HHI", stream.read(8))
+        if (group, element) == _END:
+            break
+        if (group, element) != _ITEM or place + 8 + length > size:
+            return CUT_OFF
+        fragments += 1
+        place += 8 + length
+    frames = int(header.get("NumberOfFrames") or 1)
+    if fragments < frames:
+        return f"pixel data cut off: {max(fragments, 0)} of {frames} frames"
+    return ""
+
+
+def _deflated_problem(stream: BinaryIO, header: Any) -> str:
+    """Inflate the whole file: a deflated one cannot be looked into at one place."""
+    import pydicom
+
+    stream.seek(0)
+    full = pydicom.dcmread(stream)
+    if "PixelData" not in full:
+        return NO_PIXELS
+    return _length_problem(len(full.PixelData), full, None)
+
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+"""The transfer syntax."""
+
+MAX_INFLATED_BYTES = 2**29
+"""A file that inflates to more is refused: a kilobyte may stand for a megabyte."""
+
+_INFLATED_STEP = 2**20
+_HEAD = 2048
+_META_SHORT_VRS, _META_LONG_VRS = (b"UI", b"UL", b"SH", b"AE"), (b"OB",)
+"""Of the file meta information, by the size of their length."""
+
+
+class InflatedSizeError(ValueError):
+    """A file that inflates to too much; the message holds nothing of its content."""
+
+
+def check_inflated_size(stream: BinaryIO) -> None:
+    """Refuse a deflated file that inflates to too much; others are not looked into.
+
+    Args:
+        stream: a DICOM file at its beginning; it is put back there.
+
+    Raises:
+        InflatedSizeError: if it inflates to more than `MAX_INFLATED_BYTES`.
+    """
+    head = stream.read(_HEAD)
+    stream.seek(0)
+    if _plainly_another(head):
+        return
+    # The same reader as in pydicom's dcmread: what it takes for deflated is so here.
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+
+    read_preamble(stream, force=True)
+    if str(_read_file_meta_info(stream).get("TransferSyntaxUID", "")) == DEFLATED:
+        _count(stream)
+    stream.seek(0)
+
+
+def _plainly_another(head: bytes) -> bool:
+    """Tell the usual file by its first bytes: pydicom takes a quarter of a header's time for it."""
+    place = 132 if head[128:132] == b"DICM" else 0
+    while place + 12 <= len(head):
+        group, _, vr, length = struct.unpack_from("<HH2sH", head, place)
+        if group != 2:
+            return True
+        if vr in _META_LONG_VRS:
+            (length,) = struct.unpack_from("<I", head, place + 8)
+            place += 4
+        elif vr not in _META_SHORT_VRS:
+            return False
+        if head[place + 8 : place + 8 + length].startswith(DEFLATED.encode()):
+            return False
+        place += 8 + length
+    return False
+
+
+def _count(stream: BinaryIO) -> None:
+    """Inflate piece by piece, keeping none; what is damaged is left to the reader to say."""
+    inflate, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while piece := stream.read(_INFLATED_STEP):
+        while piece and not inflate.eof:
+            try:
+                total += len(inflate.decompress(piece, _INFLATED_STEP))
+            except zlib.error:
+                return
+            if total > MAX_INFLATED_BYTES:
+                raise InflatedSizeError(f"more than {MAX_INFLATED_BYTES} bytes inflated: refused")
+            piece = inflate.unconsumed_tail
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back pydicom's warnings and log lines while a file is read."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

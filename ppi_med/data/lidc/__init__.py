@@ -1,10 +1,11 @@
 """LIDC-IDRI: the readers' outlines, patches cut from CT, and a published set of them.
 
-- `annotations`: the database of outlines; `masks`: from outline to pixels; `nodules`: which
-  outlines are one nodule.
-- `plan`, `cut`, `tasks`, `extract`, `outputs`: from a DICOM tree to patches in Zarr; `extraction`,
-  `report`: what came of it.
-- `patches`, `nodules_npz`: data sets for training.
+- `annotations`: the database of outlines, and from outline to pixels; `nodules`: which outlines are
+  one nodule.
+- `plan`, `cut`, `scan_worker`, `extract`, `outputs`: from a DICOM tree to patches in Zarr
+  (`zarr_store`); `report`: what came of it; `job`: as a bundle's component and as a command.
+- `nodules_npz`: nodules in arrays with a table; `datasets`: both as data sets of torch.
+- `cases`, `transforms`: both in the bundles.
 
 Nothing is imported here, so that a worker process pays only for what it runs.
 """

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ppi_med.data.datalist import UNASSIGNED, load_parts
+from ppi_med.data.lidc.datasets import LidcNodules
 from ppi_med.data.lidc.nodules_npz import (
     FILES,
-    LidcNodules,
     NodulesNpz,
     nodule_splits,
     read_nodules_npz,

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from ppi_med.data.dicom.pixels import Slice
 from ppi_med.data.dicom.values import PADDING
-from ppi_med.data.lidc.annotations import Annotation
-from ppi_med.data.lidc.masks import contour_box, contour_mask
+from ppi_med.data.lidc.annotations import Annotation, contour_box, contour_mask, majority_of
 from ppi_med.data.lidc.nodules import MAX_READERS
-from ppi_med.data.lidc.options import PatchOptions
-from ppi_med.data.lidc.plan import Wanted
+from ppi_med.data.lidc.plan import PatchOptions, Wanted
 
 NO_READER, NOT_MARKED, MARKED = 0, 1, 2
 """State of a slot: no such reader; a reader without an outline on this slice; with one."""
@@ -85,7 +83,7 @@ def cut_patch(
     nearest = [np.floor(place + 0.5).astype(int) for place in places]
     members = {id(m): _reader(m, wanted.z_mm, nearest) for m in wanted.nodule.members}
     marked = [mask for mask in members.values() if mask is not None]
-    votes = np.sum(marked, axis=0) if marked else np.zeros(missing.shape, int)
+    drawn = np.array(marked, np.uint8).reshape(len(marked), *missing.shape)
     readers = np.zeros((MAX_READERS, *missing.shape), np.uint8)
     state = np.zeros(MAX_READERS, np.int8)
     for slot, annotation in enumerate(wanted.nodule.readers):
@@ -93,13 +91,12 @@ def cut_patch(
         state[slot] = NOT_MARKED if mask is None else MARKED
         if mask is not None:
             readers[slot] = mask
-    enough = max(1.0, options.majority * len(marked) - 1e-9)
     return Patch(
         values,
         readers,
         state,
-        (votes > 0).astype(np.uint8),
-        (votes >= enough).astype(np.uint8),
+        drawn.any(axis=0).astype(np.uint8),
+        majority_of(drawn, len(marked), options.majority),
         (float(places[0][0]), float(places[1][0])),
         int(missing.sum()),
     )

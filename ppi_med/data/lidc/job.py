@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ppi_med.data.lidc.extract import extract_patches
-from ppi_med.data.lidc.extraction import Extraction
-from ppi_med.data.lidc.options import PatchOptions
+from ppi_med.data.lidc.plan import PatchOptions
+from ppi_med.data.lidc.report import Extraction
 from ppi_med.errors import SYSTEM_ERRORS, plain_words
 
 _EPILOG = """\

@@ -19,13 +19,12 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
-from ppi_med.data.lidc.items import CropMode, majority_of, make_item
+from ppi_med.data.lidc.annotations import majority_of
 from ppi_med.data.manifest import ManifestRow, real_number, truth, whole_number
 from ppi_med.data.splits import PARTS, Splits, make_splits, read_splits, write_splits
 from ppi_med.errors import MissingFileError, UsageError
@@ -37,7 +36,7 @@ FILES = ("images.npz", "masks.npz", "nodules.csv", "annotations.csv")
 MAX_BYTES = 2**33
 """Arrays that unpack to more are refused before memory is taken."""
 
-_KEPT = ("z_mm", "model", "contrast", "series_instance_uid", "malignancy_mean")
+KEPT = ("z_mm", "model", "contrast", "series_instance_uid", "malignancy_mean")
 
 
 def _text(cell: str) -> str:
@@ -224,115 +223,6 @@ def nodule_splits(
     if path is not None:
         write_splits(path, splits)
     return splits
-
-
-class LidcNodules(Dataset[dict[str, Any]]):
-    """Nodules of a folder as items: image in HU, label, masks, site, patient.
-
-    Args:
-        folder: see the module; or the arrays themselves, so that several parts share them.
-        part: "training", "validation", "test", several of them, or "all".
-        splits: where each patient belongs, or the path of the file that keeps it; needed for all
-            parts but "all".
-        fold: validation is this fold, training the others.
-        min_readers: the label is 1 where at least so many readers drew the nodule.
-        majority: share of the slice's readers that makes the majority mask.
-        over_four: "drop" leaves out nodules of clusters with more than four annotations, whose
-            number of readers is a choice and not a fact; "keep" keeps them.
-        sites: keep only these manufacturers.
-        crop: rows and columns of the crop; `None` for the whole patch.
-        crop_mode: "centred", or "shifted": the lesion anywhere in the crop.
-        seed: of the shifts.
-        transform: applied to each item.
-
-    Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: for files that do not fit each other, or a part without nodules.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path | NodulesNpz,
-        part: str | Sequence[str] = "all",
-        *,
-        splits: Splits | str | Path | None = None,
-        fold: int | None = None,
-        min_readers: int = 3,
-        majority: float = 0.5,
-        over_four: Literal["drop", "keep"] = "drop",
-        sites: Sequence[str] | None = None,
-        crop: int | None = None,
-        crop_mode: CropMode = "centred",
-        seed: int = 0,
-        transform: Callable[[dict[str, Any]], Any] | None = None,
-    ) -> None:
-        if not 1 <= min_readers <= SLOTS:
-            raise ValueError(f"min_readers is {min_readers}, expected 1 to {SLOTS}.")
-        if over_four not in ("drop", "keep"):
-            raise ValueError(f"over_four is {over_four!r}, expected drop or keep.")
-        self.nodules = folder if isinstance(folder, NodulesNpz) else read_nodules_npz(folder)
-        self.min_readers, self.majority = min_readers, majority
-        self.crop = None if crop is None else (crop, crop_mode, seed)
-        self.transform = transform
-        wanted = [part] if isinstance(part, str) else list(part)
-        if isinstance(splits, str | Path):
-            splits = nodule_splits(self.nodules, min_readers=min_readers, path=splits)
-        if splits is None and wanted != ["all"]:
-            raise ValueError(f"part {'+'.join(wanted)} needs splits, expected a file or Splits.")
-        for name in wanted:
-            if name not in (*PARTS, "all"):
-                raise ValueError(f"part is {name!r}, expected one of {[*PARTS, 'all']}.")
-        place: dict[str, str | None] = {}
-        if splits is not None and "all" not in wanted:
-            patients = {row["patient_id"] for row in self.nodules.rows}
-            place = {patient: splits.part_of(patient, fold) for patient in patients}
-        self.indices = [
-            index
-            for index, row in enumerate(self.nodules.rows)
-            if (not place or place[row["patient_id"]] in wanted)
-            and (sites is None or row["manufacturer"] in sites)
-            and (over_four == "keep" or row.get("cluster_over_four", "0") == "0")
-        ]
-        if not self.indices:
-            raise ValueError(f"no nodule is left in {'+'.join(wanted)}, fold {fold}, {sites}.")
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Any:
-        item = make_item(*self._parts(self.indices[index]), self.crop)
-        return item if self.transform is None else self.transform(item)
-
-    @property
-    def label_rule(self) -> str:
-        """The label's rule in words."""
-        return f"1 if at least {self.min_readers} of {SLOTS} readers drew the nodule"
-
-    @property
-    def labels(self) -> list[int]:
-        """The labels of the items, without loading them."""
-        return [self.nodules.label(index, self.min_readers) for index in self.indices]
-
-    def facts(self, row: int) -> dict[str, Any]:
-        """Return what the table tells of a nodule.
-
-        Args:
-            row: in the table.
-        """
-        found = self.nodules.rows[row]
-        facts: dict[str, Any] = {
-            "label": self.nodules.label(row, self.min_readers),
-            "volume_id": found["id"],
-            "nodule_id": found["id"],
-            "subject": found["patient_id"],
-            "site": found["manufacturer"],
-            "spacing_mm": float(found["pixel_spacing_mm"]),
-            "votes": int(found["n_readers"]),
-        }
-        return facts | {name: found[name] for name in _KEPT if name in found}
-
-    def _parts(self, index: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        return self.nodules.arrays(index, self.majority), self.facts(index)
 
 
 def _table(path: Path, columns: Mapping[str, _Column]) -> list[dict[str, str]]:

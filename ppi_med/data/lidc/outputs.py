@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ppi_med.data.datalist import UNASSIGNED
-from ppi_med.data.lidc.options import PatchOptions
+from ppi_med.data.lidc.plan import PatchOptions
 from ppi_med.data.lidc.scan_worker import ScanRecord, load_record, mean_ratings
 from ppi_med.data.lidc.zarr_store import is_url
 from ppi_med.data.manifest import ManifestRow

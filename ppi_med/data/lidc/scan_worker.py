@@ -18,8 +18,7 @@ from ppi_med.data.dicom.values import PADDING
 from ppi_med.data.lidc.annotations import RATINGS, Scan, open_database
 from ppi_med.data.lidc.cut import Patch, cut_patch, slice_hu
 from ppi_med.data.lidc.nodules import Nodule, find_nodules
-from ppi_med.data.lidc.options import PatchOptions
-from ppi_med.data.lidc.plan import NOT_HERE, Plan, SliceFile, Wanted, make_plan
+from ppi_med.data.lidc.plan import NOT_HERE, PatchOptions, Plan, SliceFile, Wanted, make_plan
 from ppi_med.data.lidc.zarr_store import group_sizes, remove_group, write_patches
 from ppi_med.io import write_json
 

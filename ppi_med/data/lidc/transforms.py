@@ -8,7 +8,6 @@ zoom, so that what turns into the image is real CT and not padding.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from torch import Tensor
 
 from ppi_med.data.dicom.values import PADDING
 from ppi_med.data.lidc.cases import is_npz, nodules_of
-from ppi_med.data.lidc.items import CropMode, crop_start
+from ppi_med.data.lidc.datasets import CropMode, crop_start
+from ppi_med.data.lidc.zarr_store import load_patch
 
 MASKS = {"lesion": "union", "majority": "majority", "readers": "readers", "state": "state"}
 """Names of masks in an item, and in the arrays."""
@@ -58,7 +58,9 @@ class LoadPatchd(Transform):
             arrays = nodules_of(Path(place)).arrays(row)
             spacing = (item["spacing_mm"],) * 2
         else:
-            arrays, spacing = _from_zarr(str(place), str(item.pop("group")), row, self.masks)
+            names = {"hu"} | {MASKS[name] for name in self.masks}
+            arrays, facts = load_patch(str(place), str(item.pop("group")), row, names, keep=True)
+            spacing = facts["spacing_row_mm"], facts["spacing_column_mm"]
         item["spacing_mm"] = torch.tensor(spacing, dtype=torch.float32)
         item["image"] = torch.from_numpy(arrays["hu"][None].astype(np.float32))
         for name in self.masks:
@@ -219,22 +221,3 @@ def _drawn(values: Tensor, grid: Tensor) -> Tensor:
         return F.grid_sample(values[None], grid, align_corners=False)[0]
     nearest = F.grid_sample(values[None].float(), grid, mode="nearest", align_corners=False)
     return nearest[0].to(values.dtype)
-
-
-def _from_zarr(
-    place: str, group: str, row: int, masks: Sequence[str]
-) -> tuple[dict[str, NDArray[Any]], tuple[float, float]]:
-    source, facts = _opened(place, group)
-    names = {"hu"} | {MASKS[name] for name in masks}
-    arrays = {name: np.asarray(source[name][row]) for name in names}
-    return arrays, (facts[row]["spacing_row_mm"], facts[row]["spacing_column_mm"])
-
-
-@lru_cache(maxsize=64)
-def _opened(place: str, group: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    import zarr
-
-    from ppi_med.data.lidc.zarr_store import open_store
-
-    source = zarr.open_group(open_store(place), path=group, mode="r")
-    return dict(source.arrays()), list(source.attrs["rows"])  # type: ignore[arg-type]

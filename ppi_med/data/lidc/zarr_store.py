@@ -6,7 +6,8 @@ a scan share a file (a shard), so that there are few files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,37 @@ def read_patch(store: str, group: str, row: int) -> dict[str, NDArray[Any]]:
         KeyError: if there is no such group.
         IndexError: if it has no such row.
     """
+    return load_patch(store, group, row)[0]
+
+
+def load_patch(
+    store: str, group: str, row: int, names: Collection[str] | None = None, *, keep: bool = False
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return arrays of one patch by name, and what is known of it.
+
+    Args:
+        store: path or URL.
+        group: the scan's name.
+        row: of the patch in it.
+        names: of the arrays; None: all.
+        keep: keep groups open for the next patch, where none of them is written any more.
+
+    Raises:
+        as `read_patch`.
+    """
+    arrays, rows = (_kept_open if keep else _opened)(store, group)
+    wanted = arrays if names is None else names
+    return {name: np.asarray(arrays[name][row]) for name in wanted}, rows[row]
+
+
+def _opened(store: str, group: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     import zarr
 
-    source = zarr.open_group(open_store(store), path=group, mode="r")
-    return {name: np.asarray(array[row]) for name, array in source.arrays()}
+    source: Any = zarr.open_group(open_store(store), path=group, mode="r")
+    return dict(source.arrays()), list(source.attrs["rows"])
+
+
+_kept_open = lru_cache(maxsize=64)(_opened)
 
 
 def remove_group(store: str, group: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ppi_med.data.dicom.deflated import InflatedSizeError, check_inflated_size
+from ppi_med.data.dicom.pixels import InflatedSizeError, check_inflated_size
 from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.prepare import to_unsigned
 from ppi_med.data.oct.registry import Source

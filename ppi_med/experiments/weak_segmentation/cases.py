@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ppi_med.data.lidc.items import CropMode
+from ppi_med.data.lidc.datasets import CropMode
 from ppi_med.segmentation.grid import NetworkGrid, Spacing, Window
 
 MASKS = ("lesion", "majority", "readers", "state")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ppi_med.data.lidc.items import CropMode
+from ppi_med.data.lidc.datasets import CropMode
 from ppi_med.errors import UsageError
 from ppi_med.experiments.weak_segmentation.cases import Case, View, views_of
 from ppi_med.experiments.weak_segmentation.choice import REFERENCES, Chosen, RuleChoice, rule_grid

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ppi_med.data.lidc.annotations import AnnotationDatabase, Scan
 from ppi_med.data.lidc.extract import extract_patches
-from ppi_med.data.lidc.extraction import Extraction
 from ppi_med.data.lidc.nodules import Nodule
 from ppi_med.data.lidc.plan import union_size
+from ppi_med.data.lidc.report import Extraction
 from ppi_med.data.splits import FILE_NAME as SPLITS_FILE
 from ppi_med.data.splits import write_splits
 from ppi_med.errors import MissingFileError, UsageError

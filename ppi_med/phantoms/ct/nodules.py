@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ppi_med.data.lidc.annotations import Annotation
-from ppi_med.data.lidc.masks import contour_box, contour_mask
+from ppi_med.data.lidc.annotations import Annotation, contour_box, contour_mask
 from ppi_med.phantoms.ct.chest import Floats, Grid
 
 _ROOM_MM = 9.0

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ppi_med.data.lidc.annotations import AnnotationDatabase, Scan
 from ppi_med.data.lidc.nodules import Nodule, find_nodules
-from ppi_med.data.lidc.options import PatchOptions
+from ppi_med.data.lidc.plan import PatchOptions
 from ppi_med.data.manifest import ManifestRow
 from ppi_med.data.splits import Splits, make_splits
 from ppi_med.errors import UsageError

@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-import ppi_med.data.dicom.deflated as deflated
+import ppi_med.data.dicom.pixels as deflated
 from ppi_med.data.dicom.header import Header, read_header
 from ppi_med.data.dicom.pixels import PixelError, read_pixels
 from ppi_med.data.dicom.tree import DicomFile, FileProblem, Opener

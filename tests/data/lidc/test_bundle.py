@@ -40,7 +40,7 @@ def test_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_option_is_a_key() -> None:
     from dataclasses import fields
 
-    from ppi_med.data.lidc.options import PatchOptions
+    from ppi_med.data.lidc.plan import PatchOptions
 
     config = json.loads((ROOT / "bundles/lidc_patches/extract.json").read_text())
     for field in fields(PatchOptions):

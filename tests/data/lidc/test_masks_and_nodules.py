@@ -8,12 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppi_med.data.dicom.tree import DicomFile
-from ppi_med.data.lidc.annotations import Annotation, AnnotationDatabase, Contour, Scan
-from ppi_med.data.lidc.items import crop_start
-from ppi_med.data.lidc.masks import contour_mask
+from ppi_med.data.lidc.annotations import (
+    Annotation,
+    AnnotationDatabase,
+    Contour,
+    Scan,
+    contour_mask,
+)
+from ppi_med.data.lidc.datasets import crop_start
 from ppi_med.data.lidc.nodules import find_nodules
-from ppi_med.data.lidc.options import PatchOptions
-from ppi_med.data.lidc.plan import SliceFile, make_plan
+from ppi_med.data.lidc.plan import PatchOptions, SliceFile, make_plan
 
 from .database import circle, make_database, ring
 
@@ -101,7 +105,11 @@ def test_what_cannot_be_parted_is_said_so() -> None:
 
 
 def slices(heights: list[float]) -> list[SliceFile]:
-    return [SliceFile(DicomFile(f"{z}.dcm"), z, i, f"uid{i}") for i, z in enumerate(heights)]
+    mm = scan().pixel_spacing
+    return [
+        SliceFile(DicomFile(f"{z}.dcm"), z, i, f"uid{i}", (512, 512), (mm, mm))
+        for i, z in enumerate(heights)
+    ]
 
 
 def test_plan_opens_each_slice_once_and_lists_the_missing() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppi_med.data.lidc.nodules_npz import LidcNodules, nodule_splits, read_nodules_npz
+from ppi_med.data.lidc.datasets import LidcNodules
+from ppi_med.data.lidc.nodules_npz import nodule_splits, read_nodules_npz
 from ppi_med.errors import UsageError
 
 

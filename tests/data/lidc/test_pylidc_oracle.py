@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ppi_med.data.lidc.annotations import AnnotationDatabase, database_path
-from ppi_med.data.lidc.masks import contour_mask
+from ppi_med.data.lidc.annotations import AnnotationDatabase, contour_mask, database_path
 from ppi_med.data.lidc.nodules import find_nodules
 
 pytestmark = [
