@@ -45,7 +45,7 @@ def index_dicom(context: typer.Context) -> None:
     """Index a tree of DICOM files, one row a series, and say which are volumes."""
     from ppi_med.data.dicom.command import main
 
-    raise typer.Exit(main(context.args))
+    raise typer.Exit(main(context.args, "ppi-med index-dicom"))
 
 
 def export_dicom(context: typer.Context) -> None:
