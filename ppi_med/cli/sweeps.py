@@ -55,7 +55,7 @@ TrackingUri = Annotated[
 ]
 Work = Annotated[Path, typer.Option(help="Folder for checkpoints, reached by all workers.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the tables.")]
-Workers = Annotated[int, typer.Option(help="Processes; 0: this one.")]
+Workers = Annotated[int, typer.Option(help="Processes; 0 or 1: this one.")]
 Dask = Annotated[
     str | None,
     typer.Option(help="Address of a Dask scheduler, or 'local' for one with --workers processes."),

@@ -19,7 +19,6 @@ from ppi_med.experiments.plan import (
     default_methods,
     parse_candidates,
 )
-from ppi_med.experiments.pools import make_pool
 from ppi_med.experiments.selection import selection_of
 from ppi_med.experiments.shortcut import AT_ITS_PLACE, last_epoch
 from ppi_med.experiments.sweep import SweepResult, run_sweep
@@ -163,7 +162,7 @@ class Request:
         tracking_uri: "default": ``MLFLOW_TRACKING_URI``, or SQLite in the current folder.
         work: for checkpoints and outputs.
         output: for tables; None: ``results/NAME``.
-        workers: processes; 0: this one.
+        workers: processes; 0 or 1: this one.
         dask: address of a scheduler, or ``local``.
         command: what was typed, for the record.
     """
@@ -206,7 +205,8 @@ def start(request: Request) -> SweepResult:
         facts,
         work=request.work,
         output=request.output or Path("results") / plan.name,
-        pool=make_pool(request.workers, request.dask),
+        workers=request.workers,
+        dask=request.dask,
         selection=selection,
         command=request.command,
     )

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ppi_med.experiments.cells import Cell
-from ppi_med.experiments.pools import Pool, make_pool
 from ppi_med.experiments.records import FolderRecords, Record, Records
 from ppi_med.experiments.table import Table
+from ppi_med.parallel import run_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def run_cells(
     run: Run,
     *,
     workers: int = 1,
-    pool: Pool | None = None,
+    dask: str | None = None,
 ) -> dict[str, str]:
     """Run the missing cells and keep their records; a failed cell stops no other.
 
@@ -87,8 +87,8 @@ def run_cells(
         cells: all cells of the experiment, in the order to run them in.
         records: where finished cells are kept.
         run: cell -> result; picklable where there is more than one worker.
-        workers: processes.
-        pool: where to compute instead.
+        workers: processes; a single one is this process.
+        dask: address of a Dask scheduler, or ``local``, to compute there instead.
 
     Returns:
         Cell name -> reason, of the cells that failed.
@@ -96,8 +96,8 @@ def run_cells(
     todo = records.missing(cells)
     logger.info("%d of %d cells are done already", len(cells) - len(todo), len(cells))
     failed: dict[str, str] = {}
-    pool = pool or make_pool(workers if workers > 1 and len(todo) > 1 else 0)
-    for number, outcome in enumerate(pool.run(run, todo), start=1):
+    several = workers if workers > 1 and (dask or len(todo) > 1) else 0
+    for number, outcome in enumerate(run_jobs(run, todo, workers=several, dask=dask), start=1):
         cell, place = todo[outcome.index], f"{number}/{len(todo)}"
         if outcome.reason:
             failed[cell.name] = outcome.reason

@@ -22,7 +22,6 @@ from ppi_med.experiments import sweep_records
 from ppi_med.experiments.cells import Cell, bundle_command, run_bundle
 from ppi_med.experiments.matrix import matrices
 from ppi_med.experiments.plan import SweepPlan
-from ppi_med.experiments.pools import Pool
 from ppi_med.experiments.run import run_cells
 from ppi_med.experiments.selection import InSiteValidation, Selection
 from ppi_med.experiments.sweep_records import CellRecord, Sweep, SweepRecords
@@ -62,7 +61,8 @@ def run_sweep(
     *,
     work: Path,
     output: Path,
-    pool: Pool | None = None,
+    workers: int = 1,
+    dask: str | None = None,
     selection: Selection | None = None,
     command: str = "",
     patience: float = 900.0,
@@ -78,7 +78,8 @@ def run_sweep(
         facts: hashes of configuration and data, part of what makes two sweeps the same one.
         work: folder for checkpoints and outputs, reached by all workers.
         output: folder for the tables.
-        pool: where to compute; default in this process.
+        workers: processes; a single one is this process.
+        dask: address of a Dask scheduler, or ``local``, to compute there instead.
         selection: of settings; default by in-site validation.
         command: that started this, for the record.
         patience: seconds to wait for a tracking server that is away.
@@ -101,7 +102,7 @@ def run_sweep(
         try:
             store = SweepRecords(lambda: _insist(lambda: _close_and_read(client, sweep), patience))
             run = CellRun(plan, location, sweep, folder, patience)
-            failed = run_cells(plan.cells(), store, run, workers=0, pool=pool)
+            failed = run_cells(plan.cells(), store, run, workers=workers, dask=dask)
             chosen = selection or InSiteValidation()
             done = store.done()
             written = write_sweep(sweep, done, output, chosen) if done else []

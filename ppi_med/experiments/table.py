@@ -6,13 +6,12 @@ import csv
 import io
 import math
 import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ppi_med.evaluation.bootstrap import Interval
-from ppi_med.io import write_text
+from ppi_med.io import markdown_table, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,8 +61,7 @@ class Table:
 
     def lines(self) -> str:
         """Return columns and rows in Markdown, without title and notes."""
-        lines = [_line(self.columns), _line(["---"] * len(self.columns))]
-        return "\n".join([*lines, *map(_line, self.texts())]) + "\n"
+        return markdown_table(self.columns, self.texts())
 
 
 def number(value: float, deviation: float = float("nan"), digits: int = 3) -> Value:
@@ -192,10 +190,6 @@ def table_figure(table: Table) -> Figure:
     for number, line in enumerate(notes):
         axes.text(0, len(texts) + 0.5 + 0.7 * number, line, fontsize=7.5, va="center", color=_INK)
     return figure
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _plain(cell: str | Value) -> Any:

@@ -26,6 +26,8 @@ from ppi_med.tracking.system import SystemMetrics
 
 RUN_FILE = "mlflow_run.json"
 PENDING_FILE = "mlflow_pending.jsonl"
+# Folders in which records of earlier runs wait begin like this.
+ASIDE = "mlflow_pending-"
 CONFIG_FILE = "resolved_config.json"
 
 logger = logging.getLogger(__name__)
@@ -261,10 +263,8 @@ class RunTracker(Tracker):
 
     def _begin_anew(self) -> None:
         """Part with the run that this folder belonged to, and close it where it was left open."""
-        from ppi_med.tracking.pending import part_with_earlier
-
         if len(self.outbox.journal):
-            part_with_earlier(self.directory, self.store.location)
+            _part_with_earlier(self.directory, self.store.location)
             self.outbox = self._new_outbox()
         known = read_run_file(self.directory)
         self._remember(self.run_name)
@@ -289,6 +289,42 @@ def read_run_file(directory: str | os.PathLike[str]) -> dict[str, Any]:
     file = Path(directory) / RUN_FILE
     found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     return found
+
+
+def tracker_of(folder: Path, location: Location) -> RunTracker:
+    """Return a tracker of the run that a folder belongs to."""
+    known = read_run_file(folder)
+    return RunTracker(
+        location,
+        folder,
+        experiment=known.get("experiment", "ppi_med"),
+        run_name=known.get("run_name"),
+    )
+
+
+def _part_with_earlier(directory: Path, location: Location) -> None:
+    """Send what waits in a folder to the run that made it, or set it aside: another run begins.
+
+    Args:
+        directory: the folder of both runs.
+        location: where the new run is kept.
+    """
+    known = read_run_file(directory)
+    if known.get("tracking_uri") == location.uri:
+        try:
+            if tracker_of(directory, location).outbox.flush():
+                return
+        except UsageError as error:
+            logger.warning("The earlier run in %s cannot be opened: %s", directory, error)
+    aside = directory / f"{ASIDE}{known.get('run_id') or uuid.uuid4().hex}"
+    aside.mkdir(exist_ok=True)
+    write_json(aside / RUN_FILE, known)
+    Journal(directory / PENDING_FILE).move(aside / PENDING_FILE)
+    logger.warning(
+        "The records of the earlier run wait in %s: ppi_med.tracking.pending.send_pending sends "
+        "them when its tracking store is there.",
+        aside,
+    )
 
 
 def _default_name(experiment: str) -> str:

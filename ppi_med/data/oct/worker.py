@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -113,11 +112,6 @@ class Task:
         return Result(
             self.source.relative, status, reason, name=self.name, facts=self.facts, **more
         )
-
-
-def ignore_interrupt() -> None:
-    """Leave Ctrl-C to the parent: a worker finishes the file it is at."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def convert_source(task: Task) -> Result:

@@ -18,7 +18,7 @@ from ppi_med.data.lidc.report import Extraction
 from ppi_med.data.splits import FILE_NAME as SPLITS_FILE
 from ppi_med.data.splits import write_splits
 from ppi_med.errors import MissingFileError, UsageError
-from ppi_med.io import write_json, write_text
+from ppi_med.io import markdown_table, write_json, write_text
 from ppi_med.parallel import run_tasks
 from ppi_med.phantoms.ct.image import heights_of
 from ppi_med.phantoms.ct.spec import LidcPhantomSpec, PlannedNodule, PlannedScan
@@ -216,14 +216,13 @@ def _readme(scans: Sequence[PlannedScan], nodules: Sequence[PlannedNodule], slic
         f"here as a phantom's. {slices} slices. All parameters are in `{PARAMETERS_FILE}`, which",
         f"nodule carries its site's mark is in `{NODULES_FILE}`.",
         "",
-        "| site | patients | nodules | of three readers or more | with the mark | mark |",
-        "| --- | --- | --- | --- | --- | --- |",
     ]
+    columns = ("site", "patients", "nodules", "of three readers or more", "with the mark", "mark")
+    rows: list[tuple[object, ...]] = []
     for site in sorted({planned.site for planned in scans}, key=lambda s: s.name):
         own = [n for n in nodules if n.site == site.name]
         patients = {p.scan.patient_id for p in scans if p.site == site}
-        lines.append(
-            f"| {site.name} | {len(patients)} | {len(own)} | {sum(n.label for n in own)} "
-            f"| {sum(n.artefact for n in own)} | {site.mark} |"
-        )
-    return "\n".join(lines) + "\n"
+        marked = sum(n.artefact for n in own)
+        true = sum(n.label for n in own)
+        rows.append((site.name, len(patients), len(own), true, marked, site.mark))
+    return "\n".join(lines) + "\n" + markdown_table(columns, rows)

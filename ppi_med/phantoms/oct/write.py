@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ppi_med.data.splits import FILE_NAME as SPLITS_FILE
 from ppi_med.data.splits import write_splits
 from ppi_med.errors import UsageError
-from ppi_med.io import write_json, write_text
+from ppi_med.io import markdown_table, write_json, write_text
 from ppi_med.parallel import run_tasks
 from ppi_med.phantoms.oct.plan import LABEL_RULE, PlannedVolume
 from ppi_med.phantoms.oct.spec import OctPhantomSpec
@@ -208,13 +208,12 @@ def _readme(spec: OctPhantomSpec, volumes: Sequence[PlannedVolume]) -> str:
         "label every figure that comes from them as a phantom's. All parameters are in",
         f"`{PARAMETERS_FILE}`, which volume carries its site's mark is in `{RAW}/{LABELS_FILE}`.",
         "",
-        "| site | subjects | volumes | with GA | with the mark | mark |",
-        "| --- | --- | --- | --- | --- | --- |",
     ]
+    columns = ("site", "subjects", "volumes", "with GA", "with the mark", "mark")
+    rows: list[tuple[object, ...]] = []
     for site in spec.sites:
         own = [v for v in volumes if v.site == site.name]
-        lines.append(
-            f"| {site.name} | {spec.subjects} | {len(own)} | {sum(v.label for v in own)} "
-            f"| {sum(v.artefact for v in own)} | {site.artefact} |"
-        )
-    return "\n".join(lines) + "\n"
+        marked = sum(v.artefact for v in own)
+        true = sum(v.label for v in own)
+        rows.append((site.name, spec.subjects, len(own), true, marked, site.artefact))
+    return "\n".join(lines) + "\n" + markdown_table(columns, rows)

@@ -19,7 +19,6 @@ import pytest
 from ppi_med.errors import UsageError
 from ppi_med.experiments import sweep_records as records
 from ppi_med.experiments.cross_site import Request, start
-from ppi_med.experiments.pools import DaskPool, HerePool, ProcessPool
 from ppi_med.experiments.sweep import _alone
 from ppi_med.tracking.location import Location
 from tests.experiments.cross_site.tiny import children_of, request_for, text_of
@@ -202,44 +201,3 @@ def test_a_sweep_is_run_by_one_process_only(tmp_path: Path) -> None:
         pass
     with _alone(tmp_path / "x"), _alone(tmp_path / "y"):
         pass
-
-
-def die_once(folder: str) -> str:
-    """A job whose first worker is killed."""
-    mark = Path(folder) / "died"
-    if not mark.exists():
-        mark.write_text("")
-        os.kill(os.getpid(), signal.SIGKILL)
-    return "done"
-
-
-def die(folder: str) -> str:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return folder
-
-
-@slow
-def test_jobs_of_a_lost_worker_are_tried_again_and_a_deadly_one_ends(tmp_path: Path) -> None:
-    (outcome,) = ProcessPool(1).run(die_once, [str(tmp_path)])
-    assert (outcome.result, outcome.reason) == ("done", "")
-    (outcome,) = ProcessPool(1, attempts=2).run(die, ["x"])
-    assert outcome.result is None and "lost 2 times" in outcome.reason
-
-
-def test_a_job_that_raises_is_an_outcome() -> None:
-    one, two = HerePool().run(int, ["1", "x"])
-    assert one.result == 1 and one.reason == ""
-    assert two.result is None and "invalid literal" in two.reason
-    with pytest.raises(UsageError, match="at least 1"):
-        ProcessPool(0)
-
-
-def test_a_dask_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    distributed = pytest.importorskip("distributed")
-
-    def refuse(*args: Any, **options: Any) -> None:
-        raise OSError("Timed out")
-
-    monkeypatch.setattr(distributed, "Client", refuse)
-    with pytest.raises(UsageError, match="dask scheduler"):
-        list(DaskPool("tcp://127.0.0.1:1").run(int, ["1"]))
