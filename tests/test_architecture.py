@@ -15,9 +15,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ppi_med"
 # From the ground up: a package may use those of the floors below it, and no other.
 FLOORS: tuple[set[str], ...] = (
     {"evaluation", "intervention", "networks", "saliency", "tracking"},
-    {"bundle_tools", "data", "training"},
+    {"data", "training"},
     {"baselines", "inference", "phantoms", "places"},
-    {"handlers"},
+    {"bundle_tools", "handlers"},
     {"segmentation"},
     {"audit", "experiments", "export"},
     {"cli"},
