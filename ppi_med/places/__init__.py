@@ -9,10 +9,11 @@ from ppi_med.places.judge import Verdict, constancy, judge_place
 from ppi_med.places.probe import exchange_effect
 from ppi_med.places.search import Place, Search, SearchSettings, search
 from ppi_med.places.stack import ImageStack, Partners, exchanged
-from ppi_med.places.texture import Texture, smoothed, texture
+from ppi_med.places.texture import Neutral, Texture, texture
 
 __all__ = [
     "ImageStack",
+    "Neutral",
     "Partners",
     "Place",
     "Search",
@@ -25,7 +26,6 @@ __all__ = [
     "exchanged",
     "judge_place",
     "search",
-    "smoothed",
     "texture",
     "top_place",
 ]

@@ -1,21 +1,24 @@
-"""Does the texture of the whole image tell the class? A shortcut without a place, and its cutoff.
+"""Does the texture of the whole image tell the class? A shortcut without a place, and its cure.
 
-A device writes its sharpness and its noise into every part of an image. A disease has its place.
-So the label is predicted from the fine detail of one cell of a grid at a time: where most cells
-predict it, the fine detail is the device's. Smoothing takes it away, in training and afterwards.
+A device writes its sharpness, its noise and its grey curve into every part of an image. A disease
+has its place. So the label is predicted from the fine detail of one cell of a grid at a time: where
+most cells predict it, the detail is the device's. Grey levels that are made alike, or smoothing,
+take it away, in training and afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from ppi_med.errors import UsageError
 from ppi_med.evaluation.metrics import AUC
 from ppi_med.intervention.smoothing import gaussian_smooth
 from ppi_med.places.judge import discriminant, unit_means
@@ -32,22 +35,86 @@ _BANDS = (1.0, 2.0, 4.0)
 _SIDE = 128.0
 _FOLDS = 4
 _MOST_UNITS = 600
+_LEVELS = 33
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Neutral:
+    """Takes a device's texture out of images.
+
+    Attributes:
+        sigma: of a smoothing along the last two axes, in pixels; 0: no smoothing.
+        levels: quantiles ``(C, 33)`` that each image's grey values are moved to first, piecewise
+            linearly; None: they stay.
+
+    Examples:
+        >>> Neutral(2.0).name
+        'smoothed by 2 pixels'
+        >>> even = torch.linspace(0, 1, 33)
+        >>> curved = even.square().view(1, 1, 1, 33)
+        >>> Neutral(levels=even[None])(curved).flatten()[::16].tolist()
+        [0.0, 0.5, 1.0]
+    """
+
+    sigma: float = 0.0
+    levels: Tensor | None = None
+
+    @property
+    def name(self) -> str:
+        """What is done, in words."""
+        done = ["grey levels made alike"] if self.levels is not None else []
+        done += [f"smoothed by {self.sigma:g} pixels"] if self.sigma > 0 else []
+        return ", ".join(done) or "as they are"
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return images ``(N, C, *spatial)`` without the texture."""
+        if self.levels is not None:
+            image = torch.stack([_levelled(one, self.levels) for one in image])
+        return gaussian_smooth(image, self.sigma, 2).to(image.dtype) if self.sigma > 0 else image
+
+    def hook(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Be a network's forward pre-hook: it sees images without the texture."""
+        return (self(inputs[0]), *inputs[1:])
+
+    def facts(self) -> dict[str, Any]:
+        """Return JSON values that :meth:`of` reads."""
+        levels = None if self.levels is None else self.levels.tolist()
+        return {"sigma": self.sigma, "levels": levels}
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Neutral:
+        """Return what :meth:`facts` described.
+
+        Raises:
+            UsageError: where it is something else.
+        """
+        try:
+            sigma, levels = float(facts["sigma"]), facts["levels"]
+            found = None if levels is None else torch.tensor(levels, dtype=torch.float32)
+            if not 0 <= sigma < 1e4 or (found is not None and found.ndim != 2):
+                raise ValueError(f"sigma {sigma}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"what takes the texture away cannot be read beside the weights ({error}): copy "
+                "both files again."
+            ) from error
+        return cls(sigma, found)
+
+
+@dataclass(frozen=True, eq=False)
 class Texture:
     """How well the fine detail of each cell tells the class, in folds of patients.
 
     Attributes:
         cells: AUC of each cell of the grid, ``(8, 8)``.
-        left: sigma of the smoothing in pixels -> median AUC of the cells after it; 0: as they are.
-        sigma: the least smoothing in pixels after which the texture is silent; None where it is not
-            the device's, or where no smoothing silences it.
+        left: what is done to the images -> median AUC of the cells after it, in the order tried.
+        neutral: the mildest of these after which the texture is silent; None where the texture is
+            not the device's, or nothing silences it.
     """
 
     cells: NDArray[np.float64]
-    left: dict[float, float]
-    sigma: float | None
+    left: dict[str, float]
+    neutral: Neutral | None
 
     @property
     def median(self) -> float:
@@ -61,45 +128,84 @@ class Texture:
 
 
 def texture(stack: ImageStack, *, seed: int = 0) -> Texture:
-    """Measure how well each cell's fine detail tells the class, and what smoothing silences it.
+    """Measure how well each cell's fine detail tells the class, and what silences it.
 
     The detail of a cell is the logarithm of its mean energy in three bands: of the differences
     between the image smoothed with sigma 0, 1, 2 and 4 (in pixels of an image 128 pixels high).
     A linear discriminant predicts the class from the three numbers, patients in four folds. With
-    more than two classes the AUC is the mean of each class against the rest.
+    more than two classes the AUC is the mean of each class against the rest. What is tried against
+    it, mildest first: grey levels made alike; smoothing with sigma 1, 2, 4, 8; both.
 
     Args:
         stack: of the training part; of more than 600 units as many are drawn.
         seed: of the folds and of that draw.
 
     Returns:
-        The AUC of each cell, and the smoothing that silences them.
+        The AUC of each cell, and what silences them.
 
     Examples:
         >>> label = torch.arange(60) % 2
         >>> noise = torch.randn(60, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-        >>> image = noise * (1 + label).view(-1, 1, 1, 1)
         >>> index = torch.arange(60)
-        >>> texture(ImageStack(image, label, index, torch.zeros_like(index))).shortcut
-        True
+        >>> found = texture(
+        ...     ImageStack(noise * (1 + label).view(-1, 1, 1, 1), label, index, 0 * index)
+        ... )
+        >>> found.shortcut, found.neutral.name
+        (True, 'grey levels made alike')
     """
     chosen = _drawn(stack, seed)
     side = min(stack.image.shape[-2:]) / _SIDE
     folds = _folds(chosen, seed)
-    cells = _cells(chosen, 0.0, side, folds)
-    left, sigma = {0.0: float(np.median(cells))}, None
-    if left[0.0] >= THRESHOLD:
-        for step in _LADDER:
-            left[step * side] = float(np.median(_cells(chosen, step * side, side, folds)))
-            if left[step * side] < SILENT:
-                sigma = step * side
-                break
-    return Texture(cells, left, sigma)
+    cells = _cells(chosen, side, folds)
+    left = {Neutral().name: float(np.median(cells))}
+    if np.median(cells) >= THRESHOLD:
+        for neutral in _tries(chosen, side):
+            after = float(np.median(_cells(_without(chosen, neutral), side, folds)))
+            left[neutral.name] = after
+            if after < SILENT:
+                return Texture(cells, left, neutral)
+    return Texture(cells, left, None)
 
 
-def smoothed(image: Tensor, sigma: float) -> Tensor:
-    """Return images ``(N, C, *spatial)`` smoothed along their last two axes; sigma in pixels."""
-    return gaussian_smooth(image, sigma, 2).to(image.dtype) if sigma > 0 else image
+def common_levels(stack: ImageStack) -> Tensor:
+    """Return the mean over units of 33 quantiles of each channel's values, ``(C, 33)``."""
+    units = [stack.image[stack.unit_index == k] for k in range(len(stack.unit_label))]
+    return torch.stack([_quantiles(unit.transpose(0, 1).float()) for unit in units]).mean(0)
+
+
+def _tries(stack: ImageStack, side: float) -> Iterator[Neutral]:
+    levels = Neutral(levels=common_levels(stack))
+    yield levels
+    yield from (Neutral(sigma * side) for sigma in _LADDER)
+    yield from (replace(levels, sigma=sigma * side) for sigma in _LADDER)
+
+
+def _without(stack: ImageStack, neutral: Neutral) -> ImageStack:
+    """Return the stack without the texture; grey levels are those of whole units."""
+    image = stack.image.float().cpu()
+    if neutral.levels is not None:
+        image = image.clone()
+        for k in range(len(stack.unit_label)):
+            own = stack.unit_index == k
+            image[own] = _levelled(image[own].transpose(0, 1), neutral.levels).transpose(0, 1)
+    return replace(stack, image=replace(neutral, levels=None)(image))
+
+
+def _quantiles(image: Tensor) -> Tensor:
+    """Return 33 quantiles of each channel of an image ``(C, *spatial)``, ``(C, 33)``."""
+    values = image.flatten(1).sort(1).values
+    return values[:, torch.linspace(0, values.shape[1] - 1, _LEVELS).round().long()]
+
+
+def _levelled(image: Tensor, levels: Tensor) -> Tensor:
+    """Move the quantiles of each channel of an image ``(C, *spatial)``, linearly between them."""
+    own, other = _quantiles(image.float()), levels.to(image.device, torch.float32)
+    values = image.float().flatten(1).contiguous()
+    index = torch.searchsorted(own, values).clamp(1, _LEVELS - 1)
+    low, high = own.gather(1, index - 1), own.gather(1, index)
+    part = ((values - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
+    start, end = other.gather(1, index - 1), other.gather(1, index)
+    return (start + part * (end - start)).reshape(image.shape).to(image.dtype)
 
 
 def _drawn(stack: ImageStack, seed: int) -> ImageStack:
@@ -115,14 +221,13 @@ def _folds(stack: ImageStack, seed: int) -> NDArray[np.int64]:
     patient = stack.unit if stack.patient is None else stack.patient
     index = patient.unique(return_inverse=True)[1].numpy()
     order = np.random.default_rng(seed).permutation(index.max() + 1)
-    return (order % _FOLDS)[index].astype(np.int64)
+    fold: NDArray[np.int64] = (order % _FOLDS)[index]
+    return fold
 
 
-def _cells(
-    stack: ImageStack, sigma: float, side: float, folds: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return the AUC of each cell after a smoothing with sigma."""
-    detail = torch.cat(list(_detail(stack, sigma, side)))
+def _cells(stack: ImageStack, side: float, folds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the AUC of each cell."""
+    detail = torch.cat(list(_detail(stack, side)))
     scores = np.zeros((len(detail), detail.shape[2], 1 if stack.classes == 2 else stack.classes))
     for fold in range(_FOLDS):
         test = torch.from_numpy(folds == fold)
@@ -137,12 +242,12 @@ def _cells(
     return np.asarray(found).reshape(CELLS, CELLS)
 
 
-def _detail(stack: ImageStack, sigma: float, side: float) -> Iterator[Tensor]:
+def _detail(stack: ImageStack, side: float) -> Iterator[Tensor]:
     """Yield the logarithms of the bands' energy in each cell, float64 ``(N, 3 C, 64)``."""
     for part in stack.batches(128):
-        finer, energies = smoothed(stack.image[part].float().cpu(), sigma), []
+        finer, energies = stack.image[part].float().cpu(), []
         for band in _BANDS:
-            coarser = smoothed(finer, band * side)
+            coarser = gaussian_smooth(finer, band * side, 2)
             energies.append(adaptive_avg_pool2d((finer - coarser).square(), CELLS).flatten(2))
             finer = coarser
         yield torch.cat(energies, 1).double().add(1e-6).log()

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ppi_med.places import ImageStack, smoothed, texture
-from ppi_med.places.texture import SILENT, THRESHOLD
+from ppi_med.errors import UsageError
+from ppi_med.places import ImageStack, Neutral, texture
+from ppi_med.places.texture import SILENT, THRESHOLD, common_levels
 
 
 def stack_of(image: Tensor, label: Tensor, patient: Tensor | None = None) -> ImageStack:
@@ -19,7 +20,7 @@ def stack_of(image: Tensor, label: Tensor, patient: Tensor | None = None) -> Ima
 def scenes(count: int, side: int = 64, seed: int = 0) -> Tensor:
     """Smooth scenes under fine noise, one device for all."""
     generator = torch.Generator().manual_seed(seed)
-    coarse = smoothed(torch.randn(count, 1, side, side, generator=generator), 6.0) * 20
+    coarse = Neutral(6.0)(torch.randn(count, 1, side, side, generator=generator)) * 20
     return coarse + 0.3 * torch.randn(count, 1, side, side, generator=generator)
 
 
@@ -28,21 +29,32 @@ LABEL = torch.arange(120) % 2
 
 def test_a_sharper_device_for_one_class_is_found_and_its_smoothing() -> None:
     image = scenes(120)
-    image[LABEL == 1] = smoothed(image[LABEL == 1], 0.7)
+    image[LABEL == 1] = Neutral(0.7)(image[LABEL == 1])
     found = texture(stack_of(image, LABEL))
     assert found.shortcut
     assert found.median > 0.95
-    assert found.sigma is not None
-    assert found.left[found.sigma] < SILENT
-    weaker = [sigma for sigma in found.left if 0 < sigma < found.sigma]
-    assert all(found.left[sigma] >= SILENT for sigma in weaker)
+    assert found.neutral is not None
+    assert found.neutral.sigma > 0
+    *others, last = found.left.items()
+    assert last[0] == found.neutral.name and last[1] < SILENT
+    assert all(after >= SILENT for _, after in others)
+
+
+def test_a_grey_curve_of_one_class_is_found_and_levelled() -> None:
+    image = scenes(120)
+    image[LABEL == 1] = image[LABEL == 1].sinh() * 0.5
+    found = texture(stack_of(image, LABEL))
+    assert found.shortcut
+    assert found.neutral is not None
+    assert found.neutral.levels is not None
+    assert found.neutral.sigma == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_alarm_without_a_device(seed: int) -> None:
     found = texture(stack_of(scenes(120, seed=seed), LABEL))
     assert not found.shortcut
-    assert found.sigma is None
+    assert found.neutral is None
     assert found.median < 0.65
 
 
@@ -77,12 +89,51 @@ def test_volumes_are_judged_by_their_means() -> None:
     unit = torch.arange(30).repeat_interleave(4)
     label, position = unit % 2, torch.arange(120) % 4
     image = scenes(120, 32)
-    image[label == 1] = smoothed(image[label == 1], 0.7)
+    image[label == 1] = Neutral(0.7)(image[label == 1])
     found = texture(ImageStack(image, label, unit, position))
     assert found.median > 0.95
 
 
 def test_smoothing_keeps_a_constant_image_and_nothing_is_done_for_zero() -> None:
     image = torch.full((2, 3, 9, 7), 4.0)
-    np.testing.assert_allclose(smoothed(image, 2.0), image, rtol=1e-6)
-    assert smoothed(image, 0.0) is image
+    np.testing.assert_allclose(Neutral(2.0)(image), image, rtol=1e-6)
+    assert Neutral()(image) is image
+
+
+def test_levels_are_those_of_the_units_and_a_monotone_curve_is_undone() -> None:
+    image = scenes(8, 32)
+    index = torch.arange(8)
+    levels = common_levels(ImageStack(image, index % 2, index, 0 * index))
+    oracle = np.mean(
+        [np.quantile(one, np.linspace(0, 1, 33), method="nearest") for one in image], 0
+    )
+    np.testing.assert_allclose(levels[0], oracle, rtol=1e-5, atol=1e-5)
+    plain, curved = Neutral(levels=levels)(image), Neutral(levels=levels)(image.sinh())
+    left = float((plain - curved).abs().mean())
+    assert left < 0.05 * float(plain.std())
+    assert left < 0.1 * float((image - image.sinh()).abs().mean())
+
+
+def test_what_is_written_beside_the_weights_is_read_back() -> None:
+    image = torch.rand(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    neutral = Neutral(1.5, torch.linspace(-1, 1, 33)[None])
+    again = Neutral.of(neutral.facts())
+    torch.testing.assert_close(again(image), neutral(image))
+    (seen,) = again.hook(torch.nn.Identity(), (image,))
+    torch.testing.assert_close(seen, neutral(image))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"sigma": "wide", "levels": None},
+        {"sigma": -1, "levels": None},
+        {"sigma": float("nan"), "levels": None},
+        {"sigma": 1, "levels": [1.0]},
+        {"sigma": 1, "levels": "x"},
+    ],
+)
+def test_damaged_facts_are_refused(facts: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="copy both files again"):
+        Neutral.of(facts)
