@@ -81,19 +81,25 @@ def exclusive(folder: str | os.PathLike[str], what: str = "run") -> Iterator[Non
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    handle = os.open(place / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    lock = place / ".lock"
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             import fcntl
 
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not (lock.exists() and os.path.samestat(os.fstat(handle), lock.stat())):
+                raise BlockingIOError  # its last holder removed it just now
         except BlockingIOError:
             raise UsageError(
                 f"Another {what} writes to {place}: wait until it ends, or name another folder."
             ) from None
         except (ImportError, OSError):  # a system or a disk without such locks: as without one
             pass
-        yield
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)  # while it is held: nobody can hold it at this moment
     finally:
         os.close(handle)
 

@@ -31,6 +31,8 @@ SAME_SITE: Final = "test/auc_same_site"
 OTHER_SITES: Final = "test/auc_other_sites"
 # On the validation cases, of the weights that were tested.
 SELECTED: Final = "val/auc_selected"
+TEST_UNLIKE: Final = "test/unlike"
+"""Share of the test cases that are unlike those of the training."""
 
 LOSS_CLS: Final = "loss/cls"
 LOSS_CON: Final = "loss/con"
@@ -89,4 +91,4 @@ def direction(name: str) -> Literal[1, -1]:
     """
     parts = name.split("/")
     distance = any(part.startswith("hd95") for part in parts)
-    return -1 if distance or {"loss", "brier", "ece"} & set(parts) else 1
+    return -1 if distance or {"loss", "brier", "ece", "unlike"} & set(parts) else 1

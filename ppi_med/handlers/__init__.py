@@ -19,6 +19,7 @@ _WHERE = {
     "ClassSummary": "class_summary",
     "EarlyStop": "early_stop",
     "EpochLines": "epoch_lines",
+    "Familiarity": "familiarity",
     "LoadWeights": "checkpoint",
     "MapCurves": "map_curves",
     "PPIHandler": "ppi",

@@ -99,9 +99,9 @@ class BestCheckpoint:
             return
         self.value, self.epoch = value, int(engine.state.epoch)
         if getattr(engine.state, "rank", 0) == 0:
-            self._write()
+            self._write(getattr(engine.state, "known_inputs", None))
 
-    def _write(self) -> None:
+    def _write(self, known_inputs: Any = None) -> None:
         # By way of memory: torch.save would put the temporary file's random name into the file.
         buffer = io.BytesIO()
         torch.save(plain(unwrapped(self.network).state_dict()), buffer)
@@ -110,6 +110,8 @@ class BestCheckpoint:
         found: dict[str, Any] = {"metric": self.metric, "value": self.value, "epoch": self.epoch}
         if self.facts:
             found["trained"] = self.facts
+        if known_inputs is not None:
+            found["inputs"] = known_inputs.facts()
         write_json(self.path.with_suffix(".json"), found)
         logger.info("Best %s so far: %.4f (epoch %s).", self.metric, self.value, self.epoch)
 

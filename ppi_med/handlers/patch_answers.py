@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,16 @@ from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 
+from ppi_med.evaluation.familiarity import (
+    KnownInputs,
+    features_of_items,
+    likeness,
+    recorded_features,
+)
 from ppi_med.evaluation.scores import positive_logit
 from ppi_med.io import atomic_path
+
+logger = logging.getLogger(__name__)
 
 _FACTS = ("volume_id", "subject", "site")
 
@@ -23,8 +33,8 @@ _FACTS = ("volume_id", "subject", "site")
 class PatchAnswers:
     """Writes `answers.csv` and `maps.npz` after an inference; one of the evaluator's handlers.
 
-    The table has volume_id, subject, site and probability; the arrays are `volume_id` and, float32
-    `(n, H, W)`, `image` as the network saw it and `map`, which sums over its channels.
+    The table has volume_id, subject, site, probability and warning; the arrays are `volume_id` and,
+    float32 `(n, H, W)`, `image` as the network saw it and `map`, which sums over its channels.
 
     Args:
         network: whose maps to make.
@@ -32,6 +42,8 @@ class PatchAnswers:
         output_dir: where to write.
         maps: make maps too.
         positive: class whose probability and map are wanted, where there are two logits or more.
+        known: `inputs` of the JSON file beside the weights: what patches known from the training
+            are like. One that is unlike them gets a warning in the table.
     """
 
     def __init__(
@@ -41,7 +53,11 @@ class PatchAnswers:
         output_dir: str | os.PathLike[str],
         maps: bool = True,
         positive: int = 1,
+        known: Mapping[str, Any] | None = None,
     ) -> None:
+        self.known = KnownInputs.read(known)
+        self._recording = ExitStack()
+        self._found: list[Tensor] = []
         self.network = network
         self.method = method
         self.output_dir = Path(output_dir)
@@ -59,21 +75,39 @@ class PatchAnswers:
         if engine.has_event_handler(self._collect, Events.ITERATION_COMPLETED):
             raise RuntimeError("A PatchAnswers is attached once: name it once in handlers.")
         engine.add_event_handler(Events.STARTED, self._clear)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._record)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _clear(self) -> None:
         self._rows, self._arrays = [], []
 
+    def _record(self) -> None:
+        self._recording.close()
+        self._found = self._recording.enter_context(recorded_features(self.network))
+
+    def _warnings(self, images: Tensor) -> list[str]:
+        """Return for each patch why the answer means nothing, "" where that is unknown."""
+        self._recording.close()
+        features = features_of_items(self._found, len(images), sliced=False)
+        found = []
+        for index, image in enumerate(images):
+            own = None if features is None else features[index]
+            found.append(likeness(np.asarray(image.cpu()), own, self.known).warning)
+        return found
+
     def _collect(self, engine: Engine) -> None:
         batch: Any = engine.state.batch
         output: Any = engine.state.output
         scores = torch.sigmoid(positive_logit(output[CommonKeys.PRED], self.positive)).tolist()
         facts = [[str(value) for value in batch[name]] for name in _FACTS]
-        for *known, score in zip(*facts, scores, strict=True):
-            self._rows.append((*known, repr(score)))
+        image = output[CommonKeys.IMAGE]
+        warnings = self._warnings(image)
+        for *known, score, warning in zip(*facts, scores, warnings, strict=True):
+            self._rows.append((*known, repr(score), warning))
+            if warning:
+                logger.warning("%s: %s", known[0], warning)
         if self.maps and self.method is not None:
-            image = output[CommonKeys.IMAGE]
             saliency = self.method(self.network, image, self.positive)
             self._arrays.append((image.sum(1).cpu(), saliency.detach().sum(1).cpu()))
 
@@ -83,7 +117,7 @@ class PatchAnswers:
             temporary.open("w", newline="", encoding="utf-8") as stream,
         ):
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow((*_FACTS, "probability"))
+            writer.writerow((*_FACTS, "probability", "warning"))
             writer.writerows(self._rows)
         if not self._arrays:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from monai.inferers import Inferer
 from torch import nn
 
 from ppi_med.data.oct.volume import fault_of
+from ppi_med.evaluation.familiarity import KnownInputs
 from ppi_med.inference.dataset import SourceItem, VolumeItem
 from ppi_med.inference.explain import VolumeExplanation, explain_volume
 from ppi_med.inference.ga import GaResult, NetworkInfo, make_result, method_name
@@ -28,10 +29,18 @@ class GaInferer(Inferer):
     Args:
         method: for the map, or `None` for no map.
         chunk_size: slices at a time in the map.
+        known: `inputs` of the JSON file beside the weights: what inputs known from the training
+            are like.
     """
 
-    def __init__(self, method: SaliencyMethod | None = None, chunk_size: int = 16) -> None:
+    def __init__(
+        self,
+        method: SaliencyMethod | None = None,
+        chunk_size: int = 16,
+        known: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
+        self.known = KnownInputs.read(known)
         self.method = method
         self.chunk_size = chunk_size
 
@@ -110,5 +119,6 @@ def _infer(engine: SupervisedEvaluator, item: VolumeItem) -> GaResult:
         network_hash(engine.network),
         method_name(getattr(engine.inferer, "method", None)),
     )
-    size = item.image.shape[-2:]
-    return make_result(item.volume, explanation, info, item.positions, size)
+    seen = {"image": item.image, "positions": item.positions}
+    known = getattr(engine.inferer, "known", None)
+    return make_result(item.volume, explanation, info, seen, known)

@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from ppi_med.evaluation.familiarity import Floats, features_of_items, recorded_features
 from ppi_med.saliency.base import SaliencyMethod
 
 _PRESENT = 1
@@ -37,12 +38,14 @@ class VolumeExplanation:
         slice_logits: z, `(N, S)`.
         slice_weights: w, summing to 1 over the slices, `(N, S)`.
         saliency: `(N, 1, S, H, W)`, or `None` where no map was asked for.
+        features: mean over the slices of what the last layer is given, `(N, features)`, or `None`.
     """
 
     logit: Tensor
     slice_logits: Tensor
     slice_weights: Tensor
     saliency: Tensor | None
+    features: Floats | None = None
 
 
 def explain_volume(
@@ -83,14 +86,17 @@ def explain_volume(
     _check(network, chunk_size)
     explainable = cast(ExplainableNetwork, network)
     with _evaluating(network):
-        with torch.no_grad():
+        with torch.no_grad(), recorded_features(network) as found:
             output = explainable.explain(image, positions)
         saliency = None
         if method is not None:
             maps = _slice_maps(explainable.slice_classifier(), image, method, chunk_size)
             weights = output.slice_weights[:, None, :, None, None]
             saliency = maps.mul_(weights.to(maps.dtype))
-    return VolumeExplanation(output.logit, output.slice_logits, output.slice_weights, saliency)
+    features = features_of_items(found, len(image), sliced=True)
+    return VolumeExplanation(
+        output.logit, output.slice_logits, output.slice_weights, saliency, features
+    )
 
 
 def _slice_maps(

@@ -17,6 +17,7 @@ from torch import nn
 from ppi_med.data.oct.fit import spread_map
 from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.volume import OctReadError, OctVolume
+from ppi_med.evaluation.familiarity import KnownInputs, Likeness, likeness
 from ppi_med.inference.explain import VolumeExplanation, explain_volume
 from ppi_med.inference.identity import network_hash
 from ppi_med.inference.volumes import LoadedVolume, find_inputs, load_volume, read_volumes
@@ -54,6 +55,7 @@ class GaResult:
         positions: id of each B-scan's place, int64 `(S,)`.
         saliency: float32 `(S, H, W)` on the volume's own grid, or `None`.
         network_size: (depth, width) of the B-scans as the network saw them.
+        likeness: how like the data of the training the volume is.
     """
 
     volume: LoadedVolume
@@ -65,6 +67,13 @@ class GaResult:
     positions: NDArray[np.int64]
     saliency: NDArray[np.float32] | None
     network_size: tuple[int, int]
+    likeness: Likeness = Likeness()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to warn of: that the volume is unlike the training's first, then its own."""
+        own = self.likeness.warning
+        return (*([own] if own else []), *self.volume.warnings)
 
     @property
     def slice_probabilities(self) -> NDArray[np.float64]:
@@ -82,6 +91,7 @@ def infer_volume(
     options: ReadOptions | None = None,
     device: torch.device | str | None = None,
     chunk_size: int = 16,
+    known: KnownInputs | None = None,
 ) -> GaResult:
     """Ask a network about one volume.
 
@@ -96,6 +106,8 @@ def infer_volume(
         options: what the user knows of the volume and its file does not tell.
         device: where to compute; default where the network is.
         chunk_size: slices at a time in the map.
+        known: what inputs known from the training are like, from the JSON file beside the weights:
+            `KnownInputs.read(weights_facts(path).get("inputs"))`.
 
     Returns:
         The result, its map on the volume's own grid.
@@ -126,7 +138,7 @@ def infer_volume(
         chunk_size=chunk_size,
     )
     info = NetworkInfo(type(network).__name__, network_hash(network), method_name(method))
-    return make_result(loaded, explanation, info, item["positions"], item["image"].shape[-2:])
+    return make_result(loaded, explanation, info, item, known)
 
 
 def standard_preprocessing(
@@ -168,8 +180,8 @@ def make_result(
     volume: LoadedVolume,
     explanation: VolumeExplanation,
     network: NetworkInfo,
-    positions: torch.Tensor,
-    network_size: Sequence[int],
+    item: Mapping[str, Any],
+    known: KnownInputs | None = None,
 ) -> GaResult:
     """Join what is known of a volume with what the network says of it.
 
@@ -177,8 +189,8 @@ def make_result(
         volume: of S B-scans.
         explanation: of a batch of this one volume.
         network: which network it was.
-        positions: ids of the B-scans, `(S,)`.
-        network_size: (depth, width) of the B-scans as the network saw them.
+        item: what the network was given: `image`, `(1, S, h, w)`, and `positions`, `(S,)`.
+        known: what inputs known from the training are like.
 
     Raises:
         ValueError: if the network's numbers are not finite.
@@ -191,6 +203,8 @@ def make_result(
     saliency = None
     if explanation.saliency is not None:
         saliency = spread_map(explanation.saliency[0, 0].cpu(), volume.shape[1:]).numpy()
+    features = None if explanation.features is None else explanation.features[0]
+    image = item["image"]
     return GaResult(
         volume=volume,
         network=network,
@@ -198,9 +212,10 @@ def make_result(
         logit=logit,
         slice_logits=explanation.slice_logits[0].float().cpu().numpy(),
         slice_weights=explanation.slice_weights[0].float().cpu().numpy(),
-        positions=positions.reshape(-1).cpu().numpy().astype(np.int64),
+        positions=item["positions"].reshape(-1).cpu().numpy().astype(np.int64),
         saliency=saliency,
-        network_size=(int(network_size[0]), int(network_size[1])),
+        network_size=(int(image.shape[-2]), int(image.shape[-1])),
+        likeness=likeness(image.cpu().numpy(), features, known, volume.pixels),
     )
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -13,10 +14,11 @@ from typing import cast
 from ignite.engine import Engine, Events
 
 from ppi_med.data.oct.volume import fault_of
+from ppi_med.errors import UsageError, plain_words
 from ppi_med.inference.evaluator import SourceOutput
 from ppi_med.inference.ga import GaResult
 from ppi_med.inference.outputs import write_outputs
-from ppi_med.io import write_text
+from ppi_med.io import exclusive, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class SummaryRow:
         logit: before the sigmoid, "" where it failed.
         n_slices: number of B-scans, "" where it failed.
         reason: why it failed.
+        warning: that it is unlike the data of the training, "" where it is like it.
     """
 
     source: str
@@ -44,6 +47,7 @@ class SummaryRow:
     logit: float | str = ""
     n_slices: int | str = ""
     reason: str = ""
+    warning: str = ""
 
 
 class GaOutputs:
@@ -76,6 +80,7 @@ class GaOutputs:
         self.checkpoint = Path(checkpoint).name
         self.rows: list[SummaryRow] = []
         self._bug: Exception | None = None
+        self._held = ExitStack()
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator whose iteration is `infer_iteration`.
@@ -85,7 +90,7 @@ class GaOutputs:
         """
         if engine.has_event_handler(self._write, Events.ITERATION_COMPLETED):
             raise RuntimeError("A GaOutputs is attached once: name it once in handlers.")
-        engine.add_event_handler(Events.STARTED, self.rows.clear)
+        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
@@ -105,6 +110,15 @@ class GaOutputs:
             f"{_counted(len(failed), 'file')} failed, {done} First failure: "
             f"{first.source}: {first.reason}"
         )
+
+    def _start(self) -> None:
+        self.rows.clear()
+        self._bug = None
+        self._held.close()  # of a run that an error ended
+        try:
+            self._held.enter_context(exclusive(self.output_dir, "inference"))
+        except OSError as error:
+            raise UsageError(f"no output in {self.output_dir}: {plain_words(error)}") from error
 
     def _write(self, engine: Engine) -> None:
         output = cast(SourceOutput, engine.state.output)
@@ -135,10 +149,11 @@ class GaOutputs:
                 probability=result.probability,
                 logit=result.logit,
                 n_slices=volume.shape[0],
+                warning=result.likeness.warning,
             )
         )
         logger.info("ok      %s: probability %.3f, see %s", source, result.probability, folder)
-        for warning in volume.warnings:
+        for warning in result.warnings:
             logger.info("        %s: %s", source, warning)
 
     def _fail(self, source: str, why: str) -> None:
@@ -151,7 +166,11 @@ class GaOutputs:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(fields)
         writer.writerows([getattr(row, name) for name in fields] for row in self.rows)
-        write_text(self.output_dir / SUMMARY, stream.getvalue())
+        self._held.close()
+        try:
+            write_text(self.output_dir / SUMMARY, stream.getvalue())
+        except OSError as error:
+            raise UsageError(f"{SUMMARY} cannot be written: {plain_words(error)}") from error
         logger.info(self.verdict())
         if self._bug is not None:
             raise self._bug

@@ -33,7 +33,7 @@ def report_content(result: GaResult, facts: Mapping[str, Any]) -> ReportContent:
         saliency=result.saliency,
         spacing_mm=volume.spacing,
         facts=_table(result, facts),
-        warnings=volume.warnings,
+        warnings=result.warnings,
         notes=tuple(facts["notes"]),
         map_grid=result.network_size,
         map_caption=_map_caption(result),

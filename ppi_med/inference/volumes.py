@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ppi_med.data.manifest import ManifestRow, iter_manifest
 from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.prepare import prepare_volume
 from ppi_med.data.oct.registry import (
@@ -29,7 +31,14 @@ from ppi_med.data.oct.sources import (
     unique_names,
     volume_name,
 )
-from ppi_med.data.oct.volume import Laterality, OctReadError, OctVolume, Spacing
+from ppi_med.data.oct.volume import (
+    Laterality,
+    OctReadError,
+    OctVolume,
+    Spacing,
+    normal_laterality,
+)
+from ppi_med.errors import plain_words
 
 _NO_VOLUMES = "masks"
 
@@ -132,6 +141,8 @@ def read_volumes(
     if not source.reader or source.fault:
         raise OctReadError(source.path, _why_no_reader(source))
     read = read_source(source, options)
+    if source.reader == NIFTI:
+        _add_manifest(read[0])
     name = name or _name(source)
     sha256 = source.sha256() if source.files and all(f.is_file() for f in source.files) else ""
     volumes = [load_volume(volume, options, volume_id=name) for volume in read]
@@ -144,6 +155,36 @@ def read_volumes(
         )
         for number, volume in enumerate(volumes)
     ]
+
+
+def _add_manifest(volume: OctVolume) -> None:
+    """Take what the manifest beside a converted volume knows and NIfTI has no place for."""
+    path = volume.source
+    manifest = path.parent.parent / "manifest.csv"
+    if path.parent.name != "volumes" or not manifest.is_file():
+        return
+    volume_id = path.name[: -len(".nii.gz")] if path.suffix == ".gz" else path.stem
+    try:
+        row = _rows(manifest, manifest.stat().st_mtime_ns).get(volume_id)
+    except (ValueError, OSError) as error:
+        volume.warnings.append(f"{manifest.name} beside it is not read: {plain_words(error)}")
+        return
+    if row is None or (row.n_slices, row.rows_px, row.columns_px) != volume.shape:
+        return
+    eye = normal_laterality(row.extra.get("eye"))
+    if eye is not None:
+        volume.laterality = eye
+        volume.provenance["eye"] = f"{manifest.name} beside it"
+    known = (row.spacing_columns_mm, row.spacing_rows_mm, row.spacing_slices_mm)
+    for name, own, value in zip(Spacing._fields, volume.spacing, known, strict=True):
+        if own is None and value is not None:
+            volume.spacing = volume.spacing._replace(**{name: value})
+            volume.provenance[f"spacing_{name}_mm"] = f"{manifest.name} beside it"
+
+
+@lru_cache(maxsize=4)
+def _rows(manifest: Path, _: int) -> dict[str, ManifestRow]:
+    return {row.volume_id: row for row in iter_manifest(manifest)}
 
 
 def load_volume(
