@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
+from typing import cast
 
 from ppi_med.data.datalist import make_datalist, write_datalist
 from ppi_med.data.manifest import ManifestRow, read_manifest, write_manifest
 from ppi_med.data.oct.assemble import assemble
 from ppi_med.data.oct.labels import Labels, compile_pattern, facts_for_sources
 from ppi_med.data.oct.options import ConvertOptions
-from ppi_med.data.oct.pool import run_all
 from ppi_med.data.oct.registry import Source
 from ppi_med.data.oct.report import FILE_NAME as REPORT_NAME
 from ppi_med.data.oct.report import ConversionReport, Outcome
 from ppi_med.data.oct.sources import Found, find_sources, unique_names, volume_name
-from ppi_med.data.oct.worker import RECORDS, Task
+from ppi_med.data.oct.worker import RECORDS, Result, Task, convert_source
 from ppi_med.data.splits import FILE_NAME as SPLITS_NAME
 from ppi_med.data.splits import Splits, check_stratify, make_splits, read_splits, write_splits
 from ppi_med.errors import UsageError
 from ppi_med.io import exclusive, remove_left_overs
+from ppi_med.parallel import run_tasks
 
 MANIFEST_NAME = "manifest.csv"
 DATALIST_NAME = "datalist.json"
@@ -88,14 +91,41 @@ def _convert(run: _Run, extra: tuple[str, ...]) -> ConversionReport:
     _check_output(run)
     for folder in ("volumes", "masks", RECORDS, "."):  # what a run that was killed left
         remove_left_overs(options.output / folder)
-    workers = options.workers or os.cpu_count() or 1
-    results, interrupted = run_all(run.tasks, workers, options.progress)
+    results, interrupted = _run_all(run)
     rows, outcomes = assemble(results, options, extra)
     if not interrupted:
         _finish(run, rows)
     report = ConversionReport(tuple(outcomes), tuple(run.notes), interrupted, options.output)
     report.write(options.output / REPORT_NAME)
     return report
+
+
+def _run_all(run: _Run) -> tuple[list[Result], bool]:
+    """Run the tasks; return their results in order, and whether the user stopped them."""
+    from tqdm import tqdm
+
+    shown = run.options.progress and bool(run.tasks)
+    workers = min(run.options.workers or os.cpu_count() or 1, max(len(run.tasks), 1))
+    results: list[Result] = []
+    found = run_tasks(convert_source, run.tasks, workers=workers, on_death=_died)
+    done = cast(Generator[Result, None, None], found)
+    bar = tqdm(total=len(run.tasks), unit="file", disable=not shown, desc="OCT")
+    with bar, closing(done):
+        try:
+            for result in done:
+                results.append(result)
+                bar.update()
+                if result.status == "failed" and shown:
+                    bar.write(f"failed  {result.relative}: {result.reason}")
+        except KeyboardInterrupt:
+            return results, True
+    return results, False
+
+
+def _died(task: Task) -> Result:
+    return task.result(
+        "failed", "the process that read it died (out of memory, or a damaged file)."
+    )
 
 
 def _plain_name(source: Source) -> str:

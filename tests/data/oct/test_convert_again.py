@@ -113,7 +113,7 @@ def test_killed_and_run_again(tmp_path: Path) -> None:
 def test_interrupt_leaves_a_data_set_that_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ppi_med.data.oct.pool as module
+    import ppi_med.data.oct.convert as module
 
     raw, out = make_sites(tmp_path / "raw", subjects=6), tmp_path / "out"
     real, calls = module.convert_source, []
