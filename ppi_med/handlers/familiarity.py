@@ -51,7 +51,7 @@ class Familiarity:
         self.tracker = tracker
         self._recording = ExitStack()
         self._found: list[Tensor] = []
-        self._images: list[Any] = []
+        self._images: Any = ()
         self._grey: list[dict[str, float]] = []
         self._features: list[Floats | None] = []
 
@@ -76,13 +76,14 @@ class Familiarity:
         self._known = KnownInputs.read(known)
         self._unlike: list[str] = []
 
-    def _record(self) -> None:
+    def _record(self, engine: Engine) -> None:
+        batch: Any = engine.state.batch  # later it may be decollated
+        self._images = batch[CommonKeys.IMAGE]
         self._recording.close()
         self._found = self._recording.enter_context(recorded_features(self.network))
 
-    def _collect(self, engine: Engine) -> None:
-        batch: Any = engine.state.batch
-        images = batch[CommonKeys.IMAGE]
+    def _collect(self) -> None:
+        images = self._images
         sliced = hasattr(self.network, "slice_classifier")
         features = features_of_items(self._found, len(images), sliced)
         self._recording.close()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ppi_med.data.oct.sources import volume_name
 from ppi_med.evaluation.familiarity import (
     KnownInputs,
     features_of_items,
@@ -23,6 +26,7 @@ from ppi_med.evaluation.familiarity import (
     recorded_features,
 )
 from ppi_med.evaluation.scores import positive_logit
+from ppi_med.inference.report import Point, ReportContent, write_report
 from ppi_med.io import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -34,7 +38,9 @@ class PatchAnswers:
     """Writes `answers.csv` and `maps.npz` after an inference; one of the evaluator's handlers.
 
     The table has volume_id, subject, site, probability and warning; the arrays are `volume_id` and,
-    float32 `(n, H, W)`, `image` as the network saw it and `map`, which sums over its channels.
+    float32 `(n, H, W)`, `image` as the network saw it and `map`, which sums over its channels. With
+    `report` each subject has a page `reports/<subject>.html`: its patches to scroll through, the
+    map laid over them, the place of its greatest value marked, distances in millimetres.
 
     Args:
         network: whose maps to make.
@@ -44,6 +50,9 @@ class PatchAnswers:
         positive: class whose probability and map are wanted, where there are two logits or more.
         known: `inputs` of the JSON file beside the weights: what patches known from the training
             are like. One that is unlike them gets a warning in the table.
+        report: write the pages.
+        pixel_mm: side of a pixel of the patches in mm, `None` where unknown.
+        notes: sentences for the reader of the pages.
     """
 
     def __init__(
@@ -54,7 +63,13 @@ class PatchAnswers:
         maps: bool = True,
         positive: int = 1,
         known: Mapping[str, Any] | None = None,
+        report: bool = False,
+        pixel_mm: float | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
+        self.report = report
+        self.pixel_mm = pixel_mm
+        self.notes = tuple(notes)
         self.known = KnownInputs.read(known)
         self._recording = ExitStack()
         self._found: list[Tensor] = []
@@ -107,9 +122,11 @@ class PatchAnswers:
             self._rows.append((*known, repr(score), warning))
             if warning:
                 logger.warning("%s: %s", known[0], warning)
-        if self.maps and self.method is not None:
+        if (self.maps or self.report) and self.method is not None:
             saliency = self.method(self.network, image, self.positive)
             self._arrays.append((image.sum(1).cpu(), saliency.detach().sum(1).cpu()))
+        elif self.report:
+            self._arrays.append((image.sum(1).cpu(), torch.zeros(0)))
 
     def _write(self) -> None:
         with (
@@ -119,9 +136,62 @@ class PatchAnswers:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow((*_FACTS, "probability", "warning"))
             writer.writerows(self._rows)
-        if not self._arrays:
+        if self.report:
+            self._write_reports()
+        if not self._arrays or not self.maps:
             return
         images, maps = (torch.cat(part).numpy() for part in zip(*self._arrays, strict=True))
         names = np.array([row[0] for row in self._rows])
         with atomic_path(self.output_dir / "maps.npz") as temporary:
             np.savez_compressed(temporary, volume_id=names, image=images, map=maps)
+
+    def _write_reports(self) -> None:
+        """Write one page a subject; what the names hold is text there, and a file name is made."""
+        images = torch.cat([own for own, _ in self._arrays]).numpy()
+        mapped = self.method is not None
+        maps = torch.cat([own for _, own in self._arrays]).numpy() if mapped else None
+        low, high = float(images.min()), float(images.max())
+        grey = np.clip((images - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
+        subjects: dict[str, list[int]] = {}
+        for index, row in enumerate(self._rows):
+            subjects.setdefault(row[1] or row[0], []).append(index)
+        for subject, own in subjects.items():
+            rows = [self._rows[index] for index in own]
+            content = _content(subject, rows, grey[own], None if maps is None else maps[own])
+            content = replace(
+                content, spacing_mm=(self.pixel_mm, self.pixel_mm, None), notes=self.notes
+            )
+            name = volume_name(subject, folder=True)
+            write_report(self.output_dir / "reports" / f"{name}.html", content)
+
+
+def _content(
+    subject: str,
+    rows: Sequence[tuple[str, ...]],
+    pixels: NDArray[np.uint8],
+    maps: NDArray[np.float32] | None,
+) -> ReportContent:
+    """Put a subject's patches into words."""
+    probabilities = np.array([float(row[3]) for row in rows])
+    points = []
+    for number, own in enumerate([] if maps is None else maps):
+        row, column = np.unravel_index(int(own.argmax()), own.shape)
+        points.append(Point(number, float(row), float(column), "the map's greatest value"))
+    warnings = [f"{row[0]}: {row[4]}" for row in rows if row[4]]
+    return ReportContent(
+        finding="a nodule drawn by at least 3 of 4 readers",
+        source=subject,
+        probability=float(probabilities.max()),
+        pixels=pixels,
+        weights=None,
+        slice_probabilities=probabilities,
+        saliency=maps,
+        facts=(("Patches", str(len(rows))), ("Site", ", ".join(sorted({row[2] for row in rows})))),
+        warnings=tuple(warnings),
+        modality="CT",
+        slice_name="patch",
+        slice_titles=tuple(row[0] for row in rows),
+        points=tuple(points),
+        front=False,
+        about="a neural network’s estimate for the patch with the highest of all.",
+    )

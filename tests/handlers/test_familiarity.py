@@ -36,7 +36,9 @@ def network() -> nn.Module:
 
 def evaluator(network: nn.Module) -> Engine:
     def step(engine: Engine, batch: dict[str, torch.Tensor]) -> Any:
-        return network(batch["image"])
+        output = network(batch["image"])
+        engine.state.batch = [{"image": image} for image in batch["image"]]  # as MONAI decollates
+        return output
 
     return Engine(step)
 

@@ -4,7 +4,7 @@
 - ``template.html``, ``report.css``, ``report.js``: its form.
 """
 
-from ppi_med.inference.report.content import ReportContent
+from ppi_med.inference.report.content import Point, ReportContent
 from ppi_med.inference.report.page import build_report, write_report
 
-__all__ = ["ReportContent", "build_report", "write_report"]
+__all__ = ["Point", "ReportContent", "build_report", "write_report"]

@@ -31,9 +31,17 @@ _MAP_CONTROLS = """<label class="check"><input type="checkbox" id="overlay-on" c
       <label class="check"><input type="radio" name="scale" id="scale-volume" checked>
       common</label>
       <label class="check"><input type="radio" name="scale" id="scale-slice">
-      per B-scan</label></fieldset>
+      {word}</label></fieldset>
       <div><div class="scale"></div>
       <div class="ends"><span>speaks against it</span><span>speaks for it</span></div></div>"""
+
+
+_READING_WEIGHTED = (
+    "The network looks at each B-scan by itself and gives it a probability of its own. It also "
+    "gives each B-scan a weight; the weights add up to 100 %. The probability of the volume is the "
+    "weighted mean."
+)
+_READING_SINGLE = "The network looks at each by itself and gives it a probability of its own."
 
 
 def write_report(path: str | Path, content: ReportContent, max_bytes: int = MAX_BYTES) -> Path:
@@ -83,11 +91,13 @@ def build_report(content: ReportContent, max_bytes: int = MAX_BYTES) -> str:
 
 def _texts(content: ReportContent) -> dict[str, str]:
     source, finding = html.escape(content.source), html.escape(content.finding)
-    between, lateral = content.spacing_mm[2], content.spacing_mm[0]
-    scaled = between is not None and lateral is not None and len(content.pixels) > 1
     return {
         "title": f"{source}: {finding}",
-        "heading": f"OCT report: {finding}",
+        "heading": f"{html.escape(content.modality)} report: {finding}",
+        "slice": html.escape(content.slice_name),
+        "about": html.escape(content.about),
+        "reading": _READING_WEIGHTED if content.weights is not None else _READING_SINGLE,
+        "front_section": _front(content),
         "source": source,
         "finding": finding,
         "probability": percent(content.probability),
@@ -97,35 +107,66 @@ def _texts(content: ReportContent) -> dict[str, str]:
         "warnings": _warnings(content.warnings),
         "notes": "".join(f'<p class="note">{html.escape(note)}</p>' for note in content.notes),
         "map_caption": html.escape(content.map_caption),
-        "map_controls": _MAP_CONTROLS if content.saliency is not None else "",
-        "front_caption": "" if scaled else "; proportions unknown",
+        "map_controls": _map_controls(content),
     }
+
+
+def _map_controls(content: ReportContent) -> str:
+    if content.saliency is None:
+        return ""
+    return _MAP_CONTROLS.replace("{word}", f"per {html.escape(content.slice_name)}")
 
 
 def _plots(content: ReportContent) -> dict[str, str]:
-    count = len(content.weights)
-    top = max(float(content.weights.max()), 1e-12)
-    weights = bars(
-        content.weights,
-        top=top,
-        height=_WEIGHTS_HEIGHT,
-        kind="weights",
-        label=f"Weights of {count} B-scans",
-        unit="weight",
+    count, word = len(content.pixels), content.slice_name
+    own = bars(
+        content.slice_probabilities,
+        top=1.0,
+        height=_PROBABILITIES_HEIGHT,
+        kind="probabilities",
+        label=f"Own probabilities of {count} {word}s",
+        unit="own probability",
+        word=word,
     )
-    equal = level(1 / count, top, _WEIGHTS_HEIGHT)
-    return {
-        "weights_plot": with_inside(weights, [equal]),
-        "weight_top": f"{100 * top:.3g} %",
-        "probabilities_plot": bars(
-            content.slice_probabilities,
-            top=1.0,
-            height=_PROBABILITIES_HEIGHT,
-            kind="probabilities",
-            label=f"Own probabilities of {count} B-scans",
-            unit="own probability",
-        ),
-    }
+    rows, dashed = _plot_row("Own probability", "0 to 100 %", own), ""
+    if content.weights is not None:
+        top = max(float(content.weights.max()), 1e-12)
+        weights = bars(
+            content.weights,
+            top=top,
+            height=_WEIGHTS_HEIGHT,
+            kind="weights",
+            label=f"Weights of {count} {word}s",
+            unit="weight",
+            word=word,
+        )
+        plot = with_inside(weights, [level(1 / count, top, _WEIGHTS_HEIGHT)])
+        rows = _plot_row("Weight", f"up to {100 * top:.3g} %", plot) + rows
+        dashed = " Dashed: the weight that all would have if they counted alike."
+    return {"plot_rows": rows, "dashed": dashed}
+
+
+def _plot_row(name: str, extent: str, plot: str) -> str:
+    axis = f'<p class="axis"><b>{name}</b><span>{extent}</span></p>'
+    return f'<div class="plot-row">{axis}{plot}</div>'
+
+
+def _front(content: ReportContent) -> str:
+    if not content.front:
+        return ""
+    between, lateral = content.spacing_mm[2], content.spacing_mm[0]
+    scaled = between is not None and lateral is not None and len(content.pixels) > 1
+    word = html.escape(content.slice_name)
+    caption = "" if scaled else "; proportions unknown"
+    return (
+        '<section class="card enface" aria-labelledby="enface-title">'
+        '<h2 id="enface-title">Seen from the front</h2><div class="front" id="front">'
+        f'<img id="front-image" alt="Mean over depth of all {word}s, {word} 1 at the top">'
+        '<canvas id="front-overlay" aria-hidden="true"></canvas>'
+        '<div class="front-here" id="front-here"></div></div>'
+        f'<p class="hint">Mean over depth, {word} 1 at the top{caption}. Click to go to a {word}.'
+        "</p></section>"
+    )
 
 
 def _data(content: ReportContent, slices: list[str], maps: Maps | None) -> dict[str, Any]:
@@ -136,10 +177,13 @@ def _data(content: ReportContent, slices: list[str], maps: Maps | None) -> dict[
         "spacing": content.spacing_mm,
         "maps": [] if maps is None else maps.data,
         "peaks": [] if maps is None else [float(f"{peak:.6g}") for peak in maps.peaks],
-        "weights": [float(value) for value in content.weights],
+        "word": content.slice_name,
+        "titles": list(content.slice_titles),
+        "points": [[p.slice, p.row, p.column, p.text] for p in content.points],
+        "weights": None if content.weights is None else [float(v) for v in content.weights],
         "probabilities": [float(value) for value in content.slice_probabilities],
-        "front": en_face(content.pixels),
-        "frontMap": None if saliency is None else en_face_map(saliency),
+        "front": en_face(content.pixels) if content.front else None,
+        "frontMap": en_face_map(saliency) if saliency is not None and content.front else None,
     }
 
 

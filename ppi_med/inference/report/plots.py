@@ -12,7 +12,14 @@ _GAP = 0.15
 
 
 def bars(
-    values: NDArray[np.floating], *, top: float, height: int, kind: str, label: str, unit: str
+    values: NDArray[np.floating],
+    *,
+    top: float,
+    height: int,
+    kind: str,
+    label: str,
+    unit: str,
+    word: str = "B-scan",
 ) -> str:
     """Return bars that fill a box of any proportions.
 
@@ -23,6 +30,7 @@ def bars(
         kind: class of the picture, for its colour.
         label: what is drawn, read out to who cannot see it.
         unit: what a value is called in the bar's own text.
+        word: what a slice is called.
 
     Returns:
         The `svg` element. Each bar is a `rect.bar` with the number of its B-scan, from 0, in
@@ -30,7 +38,8 @@ def bars(
     """
     step = WIDTH / len(values)
     parts = [
-        _bar(number, float(value), step, height, top, unit) for number, value in enumerate(values)
+        _bar(number, float(value), step, height, top, f"{word} {number + 1}: {unit}")
+        for number, value in enumerate(values)
     ]
     return (
         f'<svg class="plot {kind}" viewBox="0 0 {WIDTH} {height}" preserveAspectRatio="none" '
@@ -64,10 +73,10 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _bar(number: int, value: float, step: float, height: int, top: float, unit: str) -> str:
+def _bar(number: int, value: float, step: float, height: int, top: float, text: str) -> str:
     tall = height * min(max(value / top, 0.0), 1.0) if top > 0 else 0.0
     return (
         f'<rect class="bar" data-slice="{number}" x="{(number + _GAP / 2) * step:.2f}" '
         f'y="{height - tall:.2f}" width="{step * (1 - _GAP):.2f}" height="{tall:.2f}">'
-        f"<title>B-scan {number + 1}: {unit} {100 * value:.2g} %</title></rect>"
+        f"<title>{text} {100 * value:.2g} %</title></rect>"
     )

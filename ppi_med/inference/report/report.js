@@ -16,6 +16,8 @@
   const plots = [...document.querySelectorAll(".plot")];
   const bars = plots.map((plot) => [...plot.querySelectorAll(".bar")]);
 
+  const front = find("front");
+  const clicked = [];
   let current = -1;
   let drawing = 0;
 
@@ -67,15 +69,20 @@
     const before = current;
     current = number;
     slice.src = picture("jpeg", data.slices[number]);
-    slice.alt = "B-scan " + (number + 1) + " of " + count;
+    slice.alt = data.word + " " + (number + 1) + " of " + count;
     slider.value = String(number + 1);
     find("number").textContent = number + 1 + " / " + count;
     const status = find("status");
     const own = document.createElement("b");
-    const weight = document.createElement("b");
-    weight.textContent = percent(data.weights[number]);
     own.textContent = percent(data.probabilities[number]);
-    status.replaceChildren("Weight ", weight, ", own probability ", own);
+    if (data.weights) {
+      const weight = document.createElement("b");
+      weight.textContent = percent(data.weights[number]);
+      status.replaceChildren("Weight ", weight, ", own probability ", own);
+    } else status.replaceChildren("Own probability ", own);
+    if (data.titles.length) status.append(", " + data.titles[number]);
+    clicked.length = 0;
+    setPoints();
     for (const own of bars) {
       if (before >= 0) own[before].classList.remove("current");
       own[number].classList.add("current");
@@ -85,16 +92,18 @@
       line.setAttribute("x1", x);
       line.setAttribute("x2", x);
     }
-    const here = find("front-here");
-    here.style.top = (100 * number) / count + "%";
-    here.style.height = Math.max(100 / count, 0.8) + "%";
+    if (front) {
+      const here = find("front-here");
+      here.style.top = (100 * number) / count + "%";
+      here.style.height = Math.max(100 / count, 0.8) + "%";
+    }
     drawMap();
   };
 
   const setOverlay = () => {
     if (!hasMap) return;
     const strength = toggle.checked ? Number(opacity.value) / 100 : 0;
-    for (const canvas of [overlay, find("front-overlay")]) {
+    for (const canvas of front ? [overlay, find("front-overlay")] : [overlay]) {
       canvas.style.opacity = String(strength);
       canvas.style.visibility = toggle.checked ? "visible" : "hidden";
     }
@@ -128,6 +137,7 @@
     bar("bar-y", axial, depth, "height");
   };
   const setFront = () => {
+    if (!front) return;
     const width = data.size[1];
     const ratio = known(lateral) && known(between) && count > 1 ? (width * lateral) / (count * between) : 1.4;
     find("front").style.setProperty("--front-ratio", String(Math.max(0.5, Math.min(4, ratio))));
@@ -135,7 +145,48 @@
     if (data.frontMap) paint(find("front-overlay"), data.frontMap, 1, () => true);
   };
 
-  const heaviest = data.weights.indexOf(Math.max(...data.weights));
+  const setPoints = () => {
+    const [depth, width] = data.size;
+    const marks = data.points.filter((point) => point[0] === current).map((point) => [...point.slice(1), "point"]);
+    for (const [row, column] of clicked) marks.push([row, column, "", "point own"]);
+    find("points").replaceChildren(
+      ...marks.map(([row, column, text, kind]) => {
+        const mark = document.createElement("div");
+        mark.className = kind;
+        mark.style.left = (100 * (column + 0.5)) / width + "%";
+        mark.style.top = (100 * (row + 0.5)) / depth + "%";
+        mark.title = [text, words(row, column)].filter(Boolean).join(": ");
+        return mark;
+      }),
+    );
+    const shown = data.points.filter((point) => point[0] === current && point[3]);
+    const texts = shown.map((point) => point[3] + ": " + words(point[1], point[2]));
+    if (clicked.length) texts.push("marked: " + clicked.map((place) => words(...place)).join(" and "));
+    if (clicked.length === 2) texts.push("distance " + distance(...clicked));
+    find("place").textContent = texts.join("; ");
+    find("place").hidden = !texts.length;
+  };
+  const words = (row, column) =>
+    flat
+      ? (lateral * (column + 0.5)).toFixed(2) + " mm from the left, " + (axial * (row + 0.5)).toFixed(2) + " mm from the top"
+      : "column " + Math.round(column + 1) + ", row " + Math.round(row + 1);
+  const distance = (one, other) => {
+    const across = other[1] - one[1];
+    const down = other[0] - one[0];
+    if (flat) return Math.hypot(across * lateral, down * axial).toFixed(2) + " mm";
+    return Math.hypot(across, down).toFixed(0) + " pixels";
+  };
+  find("frame").addEventListener("click", (event) => {
+    const box = find("frame").getBoundingClientRect();
+    const row = ((event.clientY - box.top) / box.height) * data.size[0] - 0.5;
+    const column = ((event.clientX - box.left) / box.width) * data.size[1] - 0.5;
+    if (clicked.length === 2) clicked.length = 0;
+    clicked.push([row, column]);
+    setPoints();
+  });
+
+  const counts = data.weights || data.probabilities;
+  const heaviest = counts.indexOf(Math.max(...counts));
   const flip = (box) => {
     if (!box || box.disabled) return;
     box.checked = !box.checked;
@@ -191,7 +242,7 @@
     show(Math.floor(part * count));
   };
   for (const plot of plots) plot.addEventListener("click", (event) => place(event, "x"));
-  find("front").addEventListener("click", (event) => place(event, "y"));
+  if (front) front.addEventListener("click", (event) => place(event, "y"));
   slider.addEventListener("input", () => show(Number(slider.value) - 1));
   proportions.addEventListener("change", setProportions);
   if (!flat) {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ppi_med.inference.report import write_report
+from ppi_med.inference.report import Point, write_report
 from tests.inference.report.conftest import DEPTH, NASTY, SLICES, WIDTH, grey_of, make_content
 from tests.inference.report.opened import opened
 
@@ -234,3 +235,71 @@ def test_every_control_has_a_name(browser: Any, report: Path) -> None:
             view.page.keyboard.press("Tab")
             reached.add(view.page.evaluate("document.activeElement.id"))
         assert {"slider", "overlay-on", "opacity", "proportions"} <= reached
+
+
+def test_on_a_phone(browser: Any, report: Path) -> None:
+    """At 360 pixels the scale bars' words are apart, and the probability is before the table."""
+    with opened(browser, report, (360, 740)) as view:
+        boxes = [view.page.locator(f"#bar-{axis} span").bounding_box() for axis in "xy"]
+        (left, right) = sorted(boxes, key=lambda box: box["x"])
+        apart = left["x"] + left["width"] <= right["x"]
+        above = min(b["y"] + b["height"] for b in boxes) <= max(b["y"] for b in boxes)
+        assert apart or above, boxes
+        top = {
+            name: view.page.locator(name).bounding_box()["y"]
+            for name in ("#probability", "#frame", ".warnings", "#facts")
+        }
+        assert top["#frame"] < top["#probability"] < top[".warnings"] < top["#facts"]
+        assert view.page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def ct(**changes: Any) -> Any:
+    content = make_content(
+        modality="CT",
+        slice_name="slice",
+        weights=None,
+        front=False,
+        points=(Point(2, 9.5, 29.5, "the map's greatest value"),),
+        slice_titles=tuple(f"z = {n} mm" for n in range(SLICES)),
+        spacing_mm=(0.5, 0.5, 1.0),
+        slice_probabilities=np.linspace(1, 0, SLICES),
+    )
+    return replace(content, **changes)
+
+
+def test_ct_scrolls_and_marks_points_in_millimetres(browser: Any, tmp_path: Path) -> None:
+    with opened(browser, write_report(tmp_path / "ct.html", ct())) as view:
+        page = view.page
+        assert view.number() == 0 and page.inner_text("h1").startswith("CT report")
+        assert "z = 0 mm" in page.inner_text("#status") and "Weight" not in page.inner_text("body")
+        assert page.locator(".point").count() == 0 and page.locator("#front").count() == 0
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        assert view.number() == 2 and page.locator(".point").count() == 1
+        words = "the map's greatest value: 15.00 mm from the left, 5.00 mm from the top"
+        assert page.inner_text("#place") == words
+        frame, point = (page.locator(name).bounding_box() for name in ("#frame", ".point"))
+        assert point["x"] + point["width"] / 2 == pytest.approx(
+            frame["x"] + frame["width"] / 2, abs=1
+        )
+        assert view.colour() > 1
+        page.keyboard.press("o")
+        assert page.locator("#overlay").evaluate("e => e.style.visibility") == "hidden"
+
+
+def test_a_distance_in_millimetres(browser: Any, tmp_path: Path) -> None:
+    with opened(browser, write_report(tmp_path / "ct.html", ct(points=()))) as view:
+        box = view.page.locator("#frame").bounding_box()
+        for part in (0.25, 0.75):
+            view.page.mouse.click(box["x"] + part * box["width"], box["y"] + box["height"] / 2)
+        text = view.page.inner_text("#place")
+        millimetres = float(text.split("distance ")[1].removesuffix(" mm"))
+        assert millimetres == pytest.approx(WIDTH * 0.5 / 2, abs=0.2)
+        view.page.keyboard.press("ArrowRight")
+        assert view.page.locator("#place").is_hidden()
+
+
+def test_pixels_where_the_spacing_is_unknown(browser: Any, tmp_path: Path) -> None:
+    content = ct(spacing_mm=(None, None, None), points=(Point(0, 4, 6),))
+    with opened(browser, write_report(tmp_path / "ct.html", content)) as view:
+        assert view.page.get_attribute(".point", "title") == "column 7, row 5"
