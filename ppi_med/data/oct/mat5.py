@@ -1,8 +1,9 @@
-"""MATLAB's Level 5 MAT-file, numeric arrays only, for files that nobody vouches for.
+"""MATLAB's Level 5 MAT-file, numeric arrays only, for files that are not to be trusted.
 
-scipy's reader can crash the process on a damaged file; this one takes no size on trust. It reads
+SciPy's reader can crash the process on a damaged file, and inference reads in its own process;
+this one takes no size on trust. It reads
 what `save` writes by default (v5, and v7 with its Deflate): a header of 128 bytes, then elements
-of a tag (type, length) and data. Cells, structs, objects, text and sparse arrays are passed over.
+of a tag (type, length) and data. Cells, structs, objects, text and sparse arrays are skipped.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def load_variable(path: Path, variable: Variable) -> NDArray[Any]:
     with path.open("rb") as stream:
         stream.seek(variable.place)
         if variable.compressed:
-            data = _inflate(path, stream.read(variable.length), variable.offset + variable.nbytes)
+            packed = stream.read(variable.length)
+            data = _inflate(path, packed, variable.offset + variable.nbytes, to_the_end=True)
         else:
             data = stream.read(variable.offset + variable.nbytes)
     values = data[variable.offset :]
@@ -184,9 +186,15 @@ def _element(data: bytes, place: int, order: Order) -> tuple[int, int, int, int]
     return kind, place + 8, length, place + 8 + -(-length // 8) * 8
 
 
-def _inflate(path: Path, packed: bytes, most: int) -> bytes:
-    """Unpack at most `most` bytes."""
+def _inflate(path: Path, packed: bytes, most: int, to_the_end: bool = False) -> bytes:
+    """Unpack at most `most` bytes; at the end of the data zlib compares its checksum."""
+    unpack = zlib.decompressobj()
     try:
-        return zlib.decompressobj().decompress(packed, most)
+        content = unpack.decompress(packed, most)
+        if to_the_end and not unpack.eof:
+            unpack.decompress(unpack.unconsumed_tail, _HEAD_BYTES)
+            if not unpack.eof:
+                raise OctReadError(path, "truncated or damaged: its data have no end.")
+        return content
     except zlib.error as error:
         raise OctReadError(path, f"truncated or damaged ({error}).") from error

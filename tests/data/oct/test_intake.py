@@ -313,6 +313,16 @@ def test_a_flipped_bit_in_a_gzip(tmp_path: Path, place: int) -> None:
         read_nifti(path)
 
 
+def test_the_checksum_of_a_matlab_array(tmp_path: Path) -> None:
+    path = writers.write_mat(tmp_path / "a.mat", writers.volume(), do_compression=True)
+    content = bytearray(path.read_bytes())
+    np.testing.assert_array_equal(read_oct(path).pixels, writers.volume())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(OctReadError, match="damaged"):
+        read_oct(path)
+
+
 def test_a_flipped_bit_in_a_png(tmp_path: Path) -> None:
     path = tmp_path / "1.png"
     Image.fromarray(writers.volume((1, 40, 50))[0]).save(path)
