@@ -242,9 +242,7 @@ class _Judge:
         low, high = np.nanpercentile(np.mean(draws, axis=0), (2.5, 97.5))
         return float(np.mean(values)), float(low), float(high)
 
-    def measure(
-        self, name: str, group: str, scores: Floats, top: float | None = None
-    ) -> Measure:
+    def measure(self, name: str, group: str, scores: Floats, top: float | None = None) -> Measure:
         """Return a measure; `top` is the AUC that all of the image gives."""
         value, low, high = self.interval(scores)
         share = (value - 0.5) / (top - 0.5) if top is not None and top > 0.52 else None

@@ -74,6 +74,7 @@ def ask_network(
     *,
     factory: Factory | None = None,
     given: nn.Module | None = None,
+    settings: SearchSettings | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Network:
@@ -86,17 +87,15 @@ def ask_network(
         factory: makes another network than the default.
         given: a trained network of single images whose maps are clustered and whose places are
             exchanged, in place of the short training's own.
+        settings: of the search.
         seed: of the training.
         progress: called with a line.
     """
-    found = search(
-        train, validation, SearchSettings(), network=factory, seed=seed, progress=progress
-    )
+    found = search(train, validation, settings, network=factory, seed=seed, progress=progress)
     network = given if given is not None else found.network
     assert network is not None
     effects = tuple(
-        exchange_effect(network, validation, torch.from_numpy(place.mask))
-        for place in found.places
+        exchange_effect(network, validation, torch.from_numpy(place.mask)) for place in found.places
     )
     if progress is not None:
         progress("clusters of maps")
@@ -172,13 +171,13 @@ def _one_a_unit(stack: ImageStack) -> Tensor:
 
 
 def _maps(network: nn.Module, stack: ImageStack, index: Tensor) -> Tensor:
-    """Return |WBP| of the true class, smoothed over an image's 32nd part, ``(n, H, W)``."""
+    """Return |WBP| of the true class, smoothed so that a person sees things, ``(n, H, W)``."""
     from ppi_med.intervention.smoothing import gaussian_smooth
 
     network.eval()
     method, found = WBP(), []
     device = next(network.parameters()).device
-    sigma = max(1.0, min(stack.image.shape[-2:]) / 64)
+    sigma = max(1.0, min(stack.image.shape[-2:]) / 32)
     for part in index.split(64):
         image = stack.image[part].to(device)
         s = method(network, image, stack.label[part].to(device)).abs().sum(1, keepdim=True)
@@ -192,7 +191,7 @@ def _grouped(values: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
     from sklearn.neighbors import kneighbors_graph
 
     near = kneighbors_graph(np.sqrt(values), min(10, len(values) - 1), include_self=True)
-    affinity = 0.5 * (near + near.T).toarray()
+    affinity = 0.5 * (near + near.T).toarray() + 1e-6  # one piece, so that it can be parted
     degree = affinity.sum(1)
     laplacian = np.eye(len(values)) - affinity / np.sqrt(np.outer(degree, degree))
     levels = np.linalg.eigvalsh(laplacian)[: _MOST_CLUSTERS + 1]
@@ -229,18 +228,17 @@ def bundle_network(
         path = Path(bundle) / "configs" / "train.json"
     if not path.is_file():
         raise MissingFileError(f"{bundle} has no train.json, expected a bundle's folder.")
-    parser = ConfigParser(meta=[])  # a bundle's metadata say nothing of its network
-    parser.read_config(str(path))
-    for key, value in (("num_classes", classes), ("device", "$torch.device('cpu')")):
-        if parser.get(key) is not None:
-            parser[key] = value
-    if isinstance(parser.get("network_def"), dict) and "in_channels" in parser["network_def"]:
-        parser["network_def"]["in_channels"] = channels
 
     def factory() -> nn.Module:
-        made = parser.get_parsed_content("network_def", instantiate=True, eval_expr=True)
-        parser.parse(reset=True)
-        return made  # type: ignore[no-any-return]
+        parser = ConfigParser()
+        parser.read_config(str(path))
+        for key, value in (("num_classes", classes), ("device", "$torch.device('cpu')")):
+            if parser.get(key) is not None:
+                parser[key] = value
+        if "in_channels" in (parser.get("network_def") or {}):
+            parser["network_def"]["in_channels"] = channels
+        parser.get_parsed_content("imports", default=None)
+        return parser.get_parsed_content("network_def")  # type: ignore[no-any-return]
 
     _tried(factory, path, channels)
     return factory, None if checkpoint is None else _restored(factory(), Path(checkpoint))

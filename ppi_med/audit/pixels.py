@@ -32,7 +32,7 @@ _DICOM = {
     "BodyPartExamined": "body_part",
 }
 _SAMPLED = 48
-_TARGET_2D, _TARGET_3D = 128, 96
+_TARGET_2D, _TARGET_3D = 96, 96
 _BUDGET = 96_000_000
 """Values of all images that a network is shown: 384 MB."""
 _POSITIONS = (6, 24)
@@ -127,12 +127,12 @@ def _frame(picture: Any) -> Floats:
 def _member(case: Case) -> Loaded:
     path, _, member = case.image.partition(_MEMBER)
     if path.lower().endswith(".zip"):
-        from ppi_med.data.natural.pixels import archive
+        from ppi_med.data.photos.pixels import archive
 
         if archive(path).getinfo(member).file_size > MAX_VALUES:
             raise UsageError(f"{case.name} is too large.")
         return _picture(archive(path).read(member))
-    from ppi_med.data.natural.pixels import read_pixels
+    from ppi_med.data.photos.pixels import read_pixels
 
     return Loaded(read_pixels(case.image).astype(np.float32)[None])
 

@@ -30,8 +30,10 @@ _VALIDATION_PATIENTS = 10
 _PATIENT_KEYS = ("subject", "patient", "patient_id", "subject_id")
 # Values of a manifest that a device or the conversion wrote.
 _MANIFEST_FACTS = (
-    *("n_slices", "depth_px", "width_px", "spacing_lateral_mm", "spacing_axial_mm"),
-    *("spacing_between_mm", "reader", "model", "kernel", "contrast", "slice_thickness_mm"),
+    *("n_slices", "rows_px", "columns_px", "depth_px", "width_px"),
+    *("spacing_columns_mm", "spacing_rows_mm", "spacing_slices_mm"),
+    *("spacing_lateral_mm", "spacing_axial_mm", "spacing_between_mm"),
+    *("reader", "model", "kernel", "contrast", "slice_thickness_mm"),
 )
 _NODULE_FACTS = {
     "pixel_spacing_mm": "spacing_mm",
@@ -134,7 +136,7 @@ def read_source(dataset: str | Path, label: str = "") -> Source:
 
 
 def _layout(path: Path) -> str | None:
-    from ppi_med.data.natural.layouts import find_layout
+    from ppi_med.data.photos.layouts import find_layout
 
     try:
         return find_layout(path)
@@ -162,7 +164,7 @@ def _from_table(path: Path, table: ImageTable, form: str) -> Source:
 
 
 def _from_photos(path: Path) -> Source:
-    from ppi_med.data.natural.layouts import read_photos
+    from ppi_med.data.photos.layouts import read_photos
 
     photos = read_photos(path)
     names = {photo.label: photo.class_name or str(photo.label) for photo in photos}
@@ -258,7 +260,9 @@ def _class_text(path: Path, label: Any) -> str:
         label = int(label)
     if isinstance(label, (int, str)) and not str(label).lower().endswith((".nii.gz", ".nii")):
         return str(label)
-    raise UsageError(f"{path.name}: the label {label!r} is no class; an audit is of classification.")
+    raise UsageError(
+        f"{path.name}: the label {label!r} is no class; an audit is of classification."
+    )
 
 
 def _manifest_facts(folder: Path) -> dict[str, dict[str, str]]:
@@ -315,7 +319,9 @@ def _checked(source: Source) -> Source:
     ]
     counts = Counter(case.label for case in source.cases)
     there = [k for k, n in enumerate(patients) if n]
-    if len(there) > max(_MAX_CLASSES, 1) or (len(there) > 20 and len(there) > len(source.cases) / 5):
+    if len(there) > max(_MAX_CLASSES, 1) or (
+        len(there) > 20 and len(there) > len(source.cases) / 5
+    ):
         raise UsageError(
             f"{source.name} has {len(there)} different labels in {len(source.cases)} images, "
             "expected classes: choose a column of classes with --label."

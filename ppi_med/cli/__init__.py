@@ -4,6 +4,7 @@ A function reads its options, imports what does the work (inside, so that `--hel
 calls it and prints. A `UsageError` or `UnreachableError` is printed as one line; anything else is a
 fault of the program and shows its traceback.
 
+- `audit`: does a data set hold a shortcut, and where.
 - `bundles`: list, copy, check and pack bundles; the demonstration.
 - `data`: phantoms, conversion, index and export of data sets.
 - `trainings`: tables of trainings by method, cell by cell.
@@ -20,6 +21,7 @@ from typing import Annotated
 import typer
 
 from ppi_med import __version__
+from ppi_med.cli.audit import audit
 from ppi_med.cli.bundles import bundles, check, copy, demo, pack
 from ppi_med.cli.data import (
     FORWARD,
@@ -47,6 +49,7 @@ app = typer.Typer(
 
 for _command in (
     *(demo, bundles, copy, check, pack),
+    audit,
     *(cross_site, cross_validate, tables),
     *(shortcut, compare_methods, lidc_benchmark),
     *(weak_segmentation, compare_maps, randomise_maps),

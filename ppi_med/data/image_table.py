@@ -131,9 +131,7 @@ def read_image_table(path: str | Path, label: str = "") -> ImageTable:
     labels, notes, own = _labels(path, header, rows, label)
     patient, site = _column(header, _PATIENT), _column(header, _SITE)
     part = _column(header, _PART)
-    facts = [
-        h for h in header if _FACT.fullmatch(h) and h not in (image, patient, site, part, own)
-    ]
+    facts = [h for h in header if _FACT.fullmatch(h) and h not in (image, patient, site, part, own)]
     finder = _Finder(path.parent)
     found, missing, seen = [], [], set()
     for row, text in zip(rows, labels, strict=True):
