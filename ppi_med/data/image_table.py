@@ -100,7 +100,7 @@ def find_image_table(folder: str | Path) -> Path | None:
             f"{folder} has {len(found)} tables of images ({', '.join(p.name for p in found)}): "
             "name the one to read."
         )
-    return (training or found or [None])[0]
+    return next(iter(training or found), None)
 
 
 def read_image_table(path: str | Path, label: str = "") -> ImageTable:

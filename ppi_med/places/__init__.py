@@ -5,6 +5,7 @@ it looks, and judges from the training and validation parts whether that is an a
 """
 
 from ppi_med.places.ask import difference_map, top_place
+from ppi_med.places.decision import accepted_place, write_decision
 from ppi_med.places.judge import Verdict, constancy, judge_place
 from ppi_med.places.probe import exchange_effect
 from ppi_med.places.search import Place, Search, SearchSettings, search
@@ -20,6 +21,7 @@ __all__ = [
     "SearchSettings",
     "Texture",
     "Verdict",
+    "accepted_place",
     "constancy",
     "difference_map",
     "exchange_effect",
@@ -28,4 +30,5 @@ __all__ = [
     "search",
     "texture",
     "top_place",
+    "write_decision",
 ]
