@@ -31,7 +31,9 @@ GRID = 8
 RING = 0.12
 _FOLDS = 5
 _RIDGE = 0.1
-_REPEATS, _CELL_REPEATS = 500, 60
+_REPEATS, _CELL_REPEATS = 500, 40
+_WEIGHTS = 3_000_000
+"""Of all resamples together: more cases have fewer resamples."""
 _BINS = 8
 _RINGS = 16
 _MOST_CLASSES = 10
@@ -205,6 +207,8 @@ class _Judge:
         self.fold = folds(label, self.patient, _FOLDS)
         one_hot = np.eye(self.classes)[label]
         self.target = one_hot[:, 1:] if self.classes == 2 else one_hot
+        repeats = max(100, min(_REPEATS, _WEIGHTS // len(label)))
+        self.weights = np.concatenate(list(subject_weights(self.patient, repeats, seed=0)))
 
     def parts(self, small: Small) -> tuple[dict[str, Floats], list[Floats]]:
         """Return the scores of each part and of each cell of the grid."""
@@ -237,8 +241,7 @@ class _Judge:
             own = (self.label == k).astype(np.int64)
             score = scores[:, k if scores.shape[1] > 1 else 0]
             values.append(float(auc(own, score)))
-            weights = subject_weights(self.patient, repeats, seed=0)
-            draws.append(np.concatenate([auc(own, score, w) for w in weights]))
+            draws.append(auc(own, score, self.weights[:repeats]))
         low, high = np.nanpercentile(np.mean(draws, axis=0), (2.5, 97.5))
         return float(np.mean(values)), float(low), float(high)
 

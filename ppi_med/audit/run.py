@@ -417,19 +417,25 @@ def _command(result: Audit, dataset: Path, output: Path, bundle: str | Path | No
         chosen = "bundles/cxr_ppi" if result.scale.channels == 1 else "bundles/cub_ppi"
     words = ["python", "-m", "monai.bundle", "run", "--config_file", f"{chosen}/train.json"]
     if (output / DATALIST).is_file() and result.source.form not in ("datalist", "nodules"):
-        words += ["--datalist", str((output / DATALIST).resolve())]
+        words += ["--datalist", _here(output / DATALIST)]
     else:
         folder = dataset if dataset.is_dir() else dataset.parent
-        words += ["--dataset_dir", str(folder.resolve())]
+        words += ["--dataset_dir", _here(folder)]
     words += ["--method", result.verdict.recommended_method]
     if result.verdict.recommended_method == _PLACE:
-        place = str((output / DECISION).resolve())
+        place = _here(output / DECISION)
         options = f"{{'place': '{place}'}}"
         plain = not set(place) & set("'\"$`\\!")
         return f"{shlex.join(words)} --method_options " + (
             f'"{options}"' if plain else shlex.quote(options)
         )
     return f'{shlex.join(words)} --method_options "{{}}"'
+
+
+def _here(path: Path) -> str:
+    """Return a path as the command names it: relative where it is below the current folder."""
+    whole, here = path.resolve(), Path.cwd()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
 
 
 def _write_places(result: Audit, output: Path) -> list[Path]:
