@@ -1,16 +1,21 @@
-"""MONAI's datalist, made from manifest and splits, and read back for one part, site or fold."""
+"""MONAI's datalist, made from manifest and splits, and read back for one part, site or fold.
+
+Also what the record of a run says of it: hashes of the data, and a choice of sites as a word.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ppi_med.data.manifest import ManifestRow
+from ppi_med.data.manifest import ManifestRow, data_hash, iter_manifest
 from ppi_med.data.splits import FILE_NAME, PARTS, Splits, crossed_parts, read_splits
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.io import write_json
+from ppi_med.naming import TAG_DATA_HASH, TAG_SPLIT_HASH
 
 UNASSIGNED = "unassigned"
 """Key of the volumes without subject, label or place in the splits: for inference only."""
@@ -208,3 +213,46 @@ def _names(value: Sequence[str] | str | None) -> list[str] | None:
 def _resolved(item: dict[str, Any], folder: Path) -> dict[str, Any]:
     root = folder.resolve()
     return item | {name: str(root / item[name]) for name in _PATHS if name in item}
+
+
+MANIFESTS = ("manifest.csv", "manifest.parquet")
+
+
+def dataset_hashes(folder: str | os.PathLike[str]) -> dict[str, str | None]:
+    """Return the hashes of a converted data set's manifest and splits, as tags of a run.
+
+    Args:
+        folder: with ``manifest.csv`` (or ``.parquet``) and ``splits.json``.
+
+    Returns:
+        ``data_hash`` and ``split_hash``; None where the file is not there.
+
+    Raises:
+        ValueError: where a file is there and cannot be read.
+
+    Example:
+        >>> dataset_hashes("no/such/folder")
+        {'data_hash': None, 'split_hash': None}
+    """
+    manifests = [path for name in MANIFESTS if (path := Path(folder) / name).is_file()]
+    splits = Path(folder) / FILE_NAME
+    return {
+        TAG_DATA_HASH: data_hash(iter_manifest(manifests[0])) if manifests else None,
+        TAG_SPLIT_HASH: read_splits(splits).hash if splits.is_file() else None,
+    }
+
+
+def sites_tag(
+    sites: Sequence[str] | str | None, exclude_sites: Sequence[str] | str | None = None
+) -> str:
+    """Return a choice of sites as one word.
+
+    Args:
+        sites: those kept; None, or none: all.
+        exclude_sites: those left out.
+
+    Examples:
+        >>> sites_tag(None), sites_tag("a"), sites_tag(["a", "b"]), sites_tag([], ["c"])
+        ('all', 'a', 'a+b', 'all-c')
+    """
+    return "-".join(["+".join(_names(sites) or []) or "all", *(_names(exclude_sites) or [])])

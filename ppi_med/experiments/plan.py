@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ppi_med.data.tags import sites_tag
+from ppi_med.data.datalist import sites_tag
 from ppi_med.errors import UsageError
 from ppi_med.experiments.cells import Cell
 from ppi_med.experiments.compare import PLAIN

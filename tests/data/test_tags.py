@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ppi_med.data.datalist import dataset_hashes, sites_tag
 from ppi_med.data.manifest import ManifestRow, data_hash, write_manifest
 from ppi_med.data.splits import make_splits, write_splits
-from ppi_med.data.tags import dataset_hashes, sites_tag
 
 ROWS = [ManifestRow(f"v{n}", subject=f"s{n}", label=n % 2, site="a") for n in range(10)]
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ppi_med.data.datalist import UNASSIGNED, load_parts
+from ppi_med.data.datalist import UNASSIGNED, dataset_hashes, load_parts
 from ppi_med.data.lidc.datasets import LidcNodules
 from ppi_med.data.lidc.nodules_npz import (
     FILES,
@@ -21,7 +21,6 @@ from ppi_med.data.lidc.nodules_npz import (
     read_nodules_npz,
 )
 from ppi_med.data.splits import FILE_NAME, PARTS, Splits, crossed_parts, read_splits
-from ppi_med.data.tags import dataset_hashes
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.naming import TAG_DATA_HASH, TAG_SPLIT_HASH
 

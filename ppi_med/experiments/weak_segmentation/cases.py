@@ -161,8 +161,8 @@ def require_unseen_cases(
         MissingFileError: if the folder is no data set.
         UsageError: where the folds are not those of the training.
     """
+    from ppi_med.bundle_tools.preflight import require_folds_of_training
     from ppi_med.data.lidc.cases import case_hashes, require_cases
-    from ppi_med.data.trained_folds import require_folds_of_training
 
     require_cases(dataset_dir)
     hashes = case_hashes(dataset_dir, test_fold)

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
 from ppi_med.data.dicom.header import Header, read_header
 from ppi_med.data.dicom.tree import DicomFile, Opener
-from ppi_med.data.dicom.verdict import Policy
+from ppi_med.data.dicom.verdict import Policy, judge
 from ppi_med.data.dicom.volume import DicomVolume, read_volume
 
 from .files import FLAT, slice_dataset
@@ -104,3 +105,54 @@ def test_a_single_frame_that_is_allowed_is_a_volume_of_one(tmp_path: Path) -> No
     file = write_frames(tmp_path / "a.dcm", [(1, -1024)])
     volume = volume_of(tmp_path, file, "single_slice")
     assert volume.values.shape == (1, 8, 6) and volume.values[0, 7, 5] == 47 - 1024
+
+
+def write_parts(folder: Path, parts: list[list[float]]) -> list[DicomFile]:
+    """Files of the frames at the given heights; all pixels of a frame are its height in HU."""
+    files = []
+    for number, heights in enumerate(parts):
+        file = write_frames(folder / f"{number}.dcm", [None] * len(heights), (1, -1024))
+        dataset = pydicom.dcmread(folder / file.path)
+        dataset.SOPInstanceUID = f"1.2.3.{number + 1}"
+        for group_, z in zip(dataset.PerFrameFunctionalGroupsSequence, heights, strict=True):
+            group_.PlanePositionSequence[0].ImagePositionPatient = [0.0, 0.0, z]
+        plain = np.array(heights, "<i2")[:, None] + 1024
+        dataset.PixelData = np.repeat(plain, 48, axis=1).tobytes()
+        dataset.save_as(folder / file.path)
+        files.append(DicomFile(file.path, "", (folder / file.path).stat().st_size))
+    return files
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[[0, 2], [4, 6]], [[6, 4], [2, 0]], [[0, 4], [2, 6]], [[2, 6, 0], [4]], [[6], [0, 2, 4]]],
+)
+def test_several_files_are_one_volume(tmp_path: Path, parts: list[list[float]]) -> None:
+    files = write_parts(tmp_path, parts)
+    headers = [header_of(tmp_path, file) for file in files]
+    assert judge(headers).status == "volume"
+    volume = read_volume(tmp_path, files, headers)
+    assert volume.values[:, 0, 0].tolist() == [0, 2, 4, 6]
+    assert (volume.values == volume.values[:, :1, :1]).all()
+    assert np.allclose(volume.affine[:3, 2], [0, 0, 2]) and set(volume.files) == set(files)
+
+
+def test_groups_that_do_not_fit_the_frames_are_refused(tmp_path: Path) -> None:
+    (file,) = write_parts(tmp_path, [[0, 2, 4]])
+    dataset = pydicom.dcmread(tmp_path / file.path)
+    del dataset.PerFrameFunctionalGroupsSequence[2]
+    dataset.save_as(tmp_path / file.path)
+    verdict = judge([header_of(tmp_path, file)])
+    assert "3 frames, functional groups of 2" in verdict.reasons[0].text
+
+
+@pytest.mark.data
+def test_the_shared_case_of_two_files(data_root: Path) -> None:
+    tree = data_root.parent / "cases" / "ct" / "several_multiframe_files" / "input"
+    if not tree.is_dir():
+        pytest.skip(f"no {tree}")
+    paths = sorted(tree.glob("*.dcm"))
+    files = [DicomFile(path.name, "", path.stat().st_size) for path in paths]
+    volume = read_volume(tree, files, [header_of(tree, file) for file in files])
+    stored = np.concatenate([pydicom.dcmread(path).pixel_array for path in paths])
+    assert (volume.values == stored.astype(int) - 1024).all() and len(stored) == 4

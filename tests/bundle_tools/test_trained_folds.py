@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ppi_med.data.trained_folds import require_folds_of_training
+from ppi_med.bundle_tools.preflight import require_folds_of_training
 from ppi_med.errors import UsageError
 
 HERE = {"data_hash": "data", "split_hash": "splits"}
