@@ -28,7 +28,8 @@ class Tolerances:
         spacing_mm: difference between the slices' pixel spacings.
         direction: difference between direction cosines.
         harmless_step_mm: deviations of the steps up to this are kept with a warning in lenient
-            mode (scanners that write one decimal).
+            mode. Where all positions are written with one decimal, it is the deviation of a
+            position from a regular stack, in each coordinate.
     """
 
     shared_mm: float = 0.005
@@ -181,8 +182,22 @@ def _examine_positions(
         return
     steps = np.diff(depths[unique])
     stack.step_mm = round(float(np.sort(steps)[(len(steps) - 1) // 2]), 6)
-    _examine_tilt(stack, positions[unique], steps, tolerances)
-    _examine_steps(stack, positions, unique, steps, names, tolerances)
+    rounded = _is_rounded(positions[unique], tolerances)
+    if rounded:
+        # The usual step is a rounded one too: the whole stack knows better.
+        stack.step_mm = round(float(steps.sum()) / len(steps), 6)
+    _examine_tilt(stack, positions[unique], steps, rounded, tolerances)
+    _examine_steps(stack, positions, unique, steps, names, rounded, tolerances)
+
+
+def _is_rounded(positions: NDArray[np.float64], tolerances: Tolerances) -> bool:
+    """Tell a regular stack whose positions were rounded to one decimal, in mm."""
+    if np.abs(positions * 10 - np.rint(positions * 10)).max() > 1e-3:
+        return False
+    number = np.arange(len(positions)) - (len(positions) - 1) / 2
+    step = number @ positions / (number @ number)
+    regular = positions.mean(axis=0) + number[:, None] * step
+    return bool(np.abs(positions - regular).max() <= tolerances.harmless_step_mm)
 
 
 def _examine_shared(
@@ -211,6 +226,7 @@ def _examine_tilt(
     stack: Stack,
     positions: NDArray[np.float64],
     steps: NDArray[np.float64],
+    rounded: bool,
     tolerances: Tolerances,
 ) -> None:
     normal = np.array(stack.normal)
@@ -223,8 +239,11 @@ def _examine_tilt(
     worst = float(np.linalg.norm(across, axis=1).max())
     drift = float(np.linalg.norm(whole))
     if worst > tolerances.lateral_mm or drift > tolerances.drift_mm:
+        harmless = rounded and drift <= tolerances.drift_mm
         text = f"gantry tilt {stack.tilt_deg:.1f} deg: {worst:.4g} mm across the normal a slice"
-        stack.reasons.append(Reason("tilt", text))
+        if harmless:
+            text = f"{worst:.4g} mm across the normal a slice (positions with one decimal)"
+        stack.reasons.append(Reason("tilt", text, harmless=harmless))
 
 
 def _examine_steps(
@@ -233,6 +252,7 @@ def _examine_steps(
     unique: Sequence[int],
     steps: NDArray[np.float64],
     names: Sequence[str],
+    rounded: bool,
     tolerances: Tolerances,
 ) -> None:
     base = float(np.sort(steps)[(len(steps) - 1) // 2])
@@ -254,8 +274,9 @@ def _examine_steps(
         shown = ", ".join(f"{step:.4f}" for step in steps[:4])
         more = " ..." if len(steps) > 4 else ""
         most = float(np.abs(steps - base).max())
-        small = most <= tolerances.harmless_step_mm + 1e-6
+        small = rounded or most <= tolerances.harmless_step_mm + 1e-6
         text = f"unequal steps along the normal: {shown}{more} mm"
+        text += " (positions with one decimal)" if rounded else ""
         stack.reasons.append(Reason("irregular", text, harmless=small))
 
 

@@ -132,6 +132,15 @@ class HeaderStore:
         files = [DicomFile(*row[:4]) for row in rows]
         return SeriesFiles(key, files, [Header.from_body(json.loads(row[4])) for row in rows])
 
+    def modality(self, key: tuple[str, str, str]) -> str:
+        """Return the modality of a series, "" if its first file says none."""
+        (found,) = self._base.execute(
+            "SELECT json_extract(header, '$.modality') FROM files WHERE kind = '' AND "
+            "patient = ? AND study = ? AND series = ? ORDER BY path, entry LIMIT 1",
+            key,
+        ).fetchone()
+        return str(found or "")
+
     def problems(self) -> Iterator[FileProblem]:
         """Yield what gave no header, sorted by path."""
         for *file, kind, reason in self._base.execute(

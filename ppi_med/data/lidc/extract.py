@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -268,10 +269,10 @@ class TaskMaker:
     ) -> Iterator[ScanTask]:
         """Yield a task for each series of LIDC; say what is left out."""
         claims: dict[str, list[tuple[str, str, str]]] = {}
-        others = 0
+        others: Counter[str] = Counter()
         for key in headers.series_keys():
             if self.database.scan(key[2]) is None:
-                others += 1
+                others[known_or_token(headers.modality(key)) or "unknown"] += 1
             else:
                 claims.setdefault(key[2], []).append(key)
         for uid, keys in sorted(claims.items()):
@@ -298,7 +299,10 @@ class TaskMaker:
                 overwrite,
             )
         if others:
-            result.notes.append(f"{others} series are not in LIDC's annotations: left out.")
+            kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(others.items()))
+            result.notes.append(
+                f"{others.total()} series are not in LIDC's annotations ({kinds}): left out."
+            )
         if not claims:
             result.notes.append("no series of LIDC-IDRI was found in the tree.")
 

@@ -117,6 +117,34 @@ def test_lenient_keeps_rounding_and_copies_only() -> None:
     assert judge(others, Policy("lenient")).status == "refused"
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    angles=st.tuples(*[st.floats(-3, 3)] * 3),
+    step=st.floats(0.45, 8),
+    start=st.tuples(*[st.floats(-300, 300)] * 3),
+    count=st.integers(3, 120),
+)
+def test_positions_with_one_decimal_are_kept_in_lenient_mode(
+    angles: Any, step: float, start: Any, count: int
+) -> None:
+    turn = rotation(angles)
+    orientation = tuple(np.concatenate([turn[:, 0], turn[:, 1]]))
+    normal = np.cross(turn[:, 0], turn[:, 1])
+    exact = np.array(start) + np.arange(count)[:, None] * step * normal
+    rounded = [Place(tuple(np.round(p, 1)), orientation, (1.0, 1.0)) for p in exact]
+    stack = examine_stack(rounded, [f"{k:03}" for k in range(count)])
+    assert stack.order == list(range(count)) and all(r.harmless for r in stack.reasons)
+    assert abs((stack.step_mm or 0) - step) <= 0.2 / (count - 1) + 1e-6
+    # One slice that is missing, or one that is moved, is no rounding.
+    without = rounded[:1] + rounded[2:]
+    found = examine_stack(without, [str(k) for k in range(count - 1)])
+    assert count == 3 or any(not reason.harmless for reason in found.reasons)
+    moved = [*rounded[:-1], Place(tuple(np.round(exact[-1] + 0.7 * turn[:, 0], 1)), orientation,
+                                  (1.0, 1.0))]  # fmt: skip
+    found = examine_stack(moved, [f"{k:03}" for k in range(count)])
+    assert any(not reason.harmless for reason in found.reasons)
+
+
 def test_allowed_reasons_are_warnings() -> None:
     verdict = judge(headers([0, 5, 10, 20]), Policy(allow=("gap",)))
     assert verdict.status == "volume" and "gap between" in verdict.warnings[0]
