@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in _missing().items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Write the fifteen slowest tests into the file that PPI_MED_SLOWEST names, if it names one."""
+    target = os.environ.get("PPI_MED_SLOWEST")
+    if not target:
+        return
+    seconds: dict[str, float] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration") and hasattr(report, "nodeid"):
+                seconds[report.nodeid] = seconds.get(report.nodeid, 0.0) + report.duration
+    slowest = sorted(seconds, key=lambda name: -seconds[name])[:15]
+    lines = [f"{seconds[name]:8.1f} s  {name}" for name in slowest]
+    lines += [f"{sum(seconds.values()):8.1f} s  all {len(seconds)} tests"]
+    Path(target).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _missing() -> dict[str, str]:
