@@ -5,6 +5,7 @@
 - ``gradient``, ``integrated_gradients``, ``smoothgrad``, ``gradcam``, ``occlusion``, ``lrp``:
   methods to compare with; ``symmetry``: any method averaged over flips and turns.
 - ``names``: every method by its name; ``target``: which score a map explains.
+- ``adapters``: the call forms of Captum, Zennit, Quantus, MONAI and torch-cam.
 - ``engine``: the recorded forward under the rules, and what leaves no trace.
 """
 

@@ -113,16 +113,37 @@ class LRPRecording(RuleRecording):
     ) -> Tensor:
         """Return the relevance of every pixel, starting from R = the score of ``target``."""
         scores = self.scores(target)
+        start = scores if create_graph else scores.detach()
+        return self.relevance(
+            scores, start, create_graph=create_graph, retain_graph=retain_graph or create_graph
+        )
+
+    def relevance(
+        self,
+        output: Tensor,
+        start: Tensor,
+        *,
+        create_graph: bool = False,
+        retain_graph: bool = True,
+    ) -> Tensor:
+        """Return the relevance of every pixel, from a start of one's own.
+
+        Args:
+            output: a tensor of the recorded output.
+            start: relevance of each of its values, of its shape.
+            create_graph: record the map itself.
+            retain_graph: keep the recording for a later ``backward``.
+        """
         nothing = torch.zeros_like(self.image)
-        if not scores.requires_grad:
+        if not output.requires_grad:
             return nothing
         with torch.inference_mode(False), torch.enable_grad(), self.forward.switch:
             (found,) = torch.autograd.grad(
-                scores,
+                output,
                 self.image,
-                scores if create_graph else scores.detach(),
+                start,
                 create_graph=create_graph,
-                retain_graph=retain_graph or create_graph,
+                retain_graph=retain_graph,
                 allow_unused=True,
             )
         return nothing if found is None else found
