@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "ppi_med"
 MOST_ARGUMENTS = 10
 BOUNDS = {
-    "files": 365,
-    "lines": 52000,
+    "files": 355,
+    "lines": 54600,
     "circles": 0,
     "packages without a guard": 0,
-    "functions over ten arguments": 2,
+    "functions over ten arguments": 1,
     "intervals by resampling": 1,
     "table writers": 1,
     "pools": 1,
@@ -99,7 +99,8 @@ def long_signatures() -> list[str]:
 
     A constructor or a factory (``_target_``) is filled by a JSON file, a command by a shell.
     """
-    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "bundles").rglob("*.json")]
+    shown = [*(ROOT / "bundles").rglob("*.json"), *(ROOT / "docs").rglob("*.md")]
+    texts = [path.read_text(encoding="utf-8") for path in shown]
     found = []
     for module, source in sources().items():
         if module.startswith("ppi_med.cli."):
@@ -109,7 +110,7 @@ def long_signatures() -> list[str]:
                 continue
             every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             named = [argument for argument in every if argument.arg not in ("self", "cls")]
-            called = re.compile(rf"\b{node.name}\b")
+            called = re.compile(rf"ppi_med[\w.]*\.{node.name}\b|\$@?{node.name}\(")
             if len(named) > MOST_ARGUMENTS and not any(called.search(text) for text in texts):
                 found.append(f"{module}.{node.name} ({len(named)})")
     return found

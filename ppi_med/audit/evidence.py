@@ -22,8 +22,8 @@ from scipy.linalg import cho_factor, cho_solve
 from ppi_med.audit.pixels import Floats as Small
 from ppi_med.audit.pixels import Loaded, Scale, resized
 from ppi_med.audit.sources import folds
-from ppi_med.evaluation.bootstrap import subject_weights
-from ppi_med.evaluation.roc import auc
+from ppi_med.evaluation.bootstrap import interval, of_metric
+from ppi_med.evaluation.metrics import AUC
 
 Floats = NDArray[np.float64]
 Level = Literal["none", "look", "shortcut"]
@@ -207,8 +207,7 @@ class _Judge:
         self.fold = folds(label, self.patient, _FOLDS)
         one_hot = np.eye(self.classes)[label]
         self.target = one_hot[:, 1:] if self.classes == 2 else one_hot
-        repeats = max(100, min(_REPEATS, _WEIGHTS // len(label)))
-        self.weights = np.concatenate(list(subject_weights(self.patient, repeats, seed=0)))
+        self.repeats = max(100, min(_REPEATS, _WEIGHTS // len(label)))
 
     def parts(self, small: Small) -> tuple[dict[str, Floats], list[Floats]]:
         """Return the scores of each part and of each cell of the grid."""
@@ -236,14 +235,13 @@ class _Judge:
         """Return AUC and interval; of more than two classes the mean of one against the rest."""
         columns = range(self.classes) if scores.shape[1] > 1 else [1]
         most = sorted(columns, key=lambda k: -int((self.label == k).sum()))[:_MOST_CLASSES]
-        values, draws = [], []
+        parts = []
         for k in most:
             own = (self.label == k).astype(np.int64)
             score = scores[:, k if scores.shape[1] > 1 else 0]
-            values.append(float(auc(own, score)))
-            draws.append(auc(own, score, self.weights[:repeats]))
-        low, high = np.nanpercentile(np.mean(draws, axis=0), (2.5, 97.5))
-        return float(np.mean(values)), float(low), float(high)
+            parts.append(of_metric(AUC, own, score, self.patient))
+        found = interval(parts, repeats=min(repeats, self.repeats))
+        return found.value, found.low, found.high
 
     def measure(self, name: str, group: str, scores: Floats, top: float | None = None) -> Measure:
         """Return a measure; `top` is the AUC that all of the image gives."""

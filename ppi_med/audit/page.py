@@ -21,9 +21,10 @@ from ppi_med.io import write_text
 
 if TYPE_CHECKING:
     from ppi_med.audit.network import Cluster, Network
-    from ppi_med.audit.run import Audit
 
 Grey = NDArray[Any]
+# An `Audit` of ppi_med.audit.run, which writes this page: no two files import each other.
+Audit = Any
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _GROUPS = {
     "around": "Around: where no disease is expected",

@@ -153,7 +153,8 @@ def thresholded(values: Values, rule: MaskRule) -> Mask:
 
         # Every value is a bin of its own: no threshold hangs on a histogram's bins.
         found, counts = np.unique(values, return_counts=True)
-        level = threshold_otsu(hist=(counts, found))
+        otsu: Any = threshold_otsu
+        level = otsu(hist=(counts, found))
     elif rule.threshold == "std":
         level = values.mean() + rule.level * values.std()
     else:
