@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "ppi_med"
 MOST_ARGUMENTS = 10
 BOUNDS = {
-    "files": 355,
-    "lines": 54600,
+    "files": 360,
+    "lines": 56000,
     "circles": 0,
     "packages without a guard": 0,
     "functions over ten arguments": 1,
