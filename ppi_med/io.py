@@ -58,17 +58,21 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def exclusive(folder: str | os.PathLike[str], what: str = "run") -> Iterator[None]:
+def exclusive(
+    folder: str | os.PathLike[str], what: str = "run", *, name: str = ".lock", wait: bool = False
+) -> Iterator[None]:
     """Hold a folder, so that nothing else of ours writes to it until the block ends.
 
-    The lock (a file `.lock` in it) goes with the process, however that ends.
+    The lock (a file in it) goes with the process, however that ends.
 
     Args:
         folder: made if it is not there.
         what: what the message calls the holder, such as "conversion".
+        name: of the file; holders of different names do not meet.
+        wait: wait for the other process instead of refusing.
 
     Raises:
-        UsageError: if another process holds it.
+        UsageError: if another process holds it, and `wait` is false.
         OSError: if the folder cannot be written to.
 
     Examples:
@@ -79,29 +83,57 @@ def exclusive(folder: str | os.PathLike[str], what: str = "run") -> Iterator[Non
         Traceback (most recent call last):
         ppi_med.errors.UsageError: Another index writes to ...
     """
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    lock = place / ".lock"
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    lock = Path(folder) / name
+    handle = _lock(lock, what, wait)
     try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)  # while it is held: nobody can hold it at this moment
+        os.close(handle)
+
+
+def _lock(lock: Path, what: str, wait: bool) -> int:
+    """Lock a file, made with its folder; return its handle, whose end is the lock's."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             import fcntl
 
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not (lock.exists() and os.path.samestat(os.fstat(handle), lock.stat())):
-                raise BlockingIOError  # its last holder removed it just now
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
+                return handle
+            # Its last holder removed it just now: only the file of that name counts.
+            os.close(handle)
         except BlockingIOError:
+            os.close(handle)
             raise UsageError(
-                f"Another {what} writes to {place}: wait until it ends, or name another folder."
+                f"Another {what} writes to {lock.parent}: wait until it ends, or name another "
+                "folder."
             ) from None
         except (ImportError, OSError):  # a system or a disk without such locks: as without one
-            pass
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)  # while it is held: nobody can hold it at this moment
-    finally:
-        os.close(handle)
+            return handle
+
+
+_HELD: dict[Path, int] = {}
+
+
+def hold(folder: str | os.PathLike[str], what: str = "run") -> None:
+    """Hold a folder as `exclusive` does, until this process ends.
+
+    A second call in the same process does nothing: a process does not stand in its own way.
+
+    Args:
+        folder: made if it is not there.
+        what: what the message calls the holder.
+
+    Raises:
+        UsageError: if another process holds it.
+        OSError: if the folder cannot be written to.
+    """
+    place = Path(folder).resolve()
+    if place not in _HELD:
+        _HELD[place] = _lock(place / ".lock", what, wait=False)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from ppi_med.bundle_tools.layout import CONFIG_SUFFIXES
-from ppi_med.errors import UsageError
+from ppi_med.errors import SYSTEM_ERRORS, UsageError, plain_words
 from ppi_med.naming import TAG_DATA_HASH, TAG_SPLIT_HASH
 from ppi_med.running import running_parser
 
@@ -30,8 +30,10 @@ logger = logging.getLogger(__name__)
 def explain_errors(name: str) -> None:
     """Say in the last line of the output what ended the run.
 
-    An error that the user can put right (:class:`~ppi_med.errors.UsageError`) is that line alone.
-    Any other is shown with its traceback first, which MONAI's own frames make long.
+    An error that the user or the machine's owner can put right (a
+    :class:`~ppi_med.errors.UsageError`, a full or read-only disk, no memory, a damaged database)
+    is that line alone, and the exit status is 2. Any other is shown with its traceback first, which
+    MONAI's own frames make long; the exit status is 1.
 
     Args:
         name: stands before the line, such as the bundle's name.
@@ -42,10 +44,14 @@ def explain_errors(name: str) -> None:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         cause = root_cause(error)
-        if not isinstance(cause, UsageError):
+        expected = isinstance(cause, (UsageError, *SYSTEM_ERRORS))
+        if not expected:
             before(kind, error, trace)
         if isinstance(error, Exception):
             print(f"{name}: {in_one_line(cause)}", file=sys.stderr)
+        if expected:
+            # From inside the hook it becomes the exit status; what runs at the exit still runs.
+            raise SystemExit(2)
 
     hook.explains = True  # type: ignore[attr-defined]
     sys.excepthook = hook
@@ -70,6 +76,8 @@ def in_one_line(error: BaseException) -> str:
         >>> in_one_line(KeyError("label"))
         "KeyError: 'label'"
     """
+    if isinstance(error, SYSTEM_ERRORS):
+        return plain_words(error)
     text = " ".join(str(error).split()) or "no message"
     return text if isinstance(error, UsageError) else f"{type(error).__name__}: {text}"
 

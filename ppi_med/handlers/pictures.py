@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,10 +23,13 @@ from ppi_med.evaluation.predictions import Predictions
 from ppi_med.evaluation.scores import binary_label, positive_logit
 from ppi_med.handlers.metrics import logits_and_labels
 from ppi_med.handlers.predictions import ID, column
+from ppi_med.naming import distinct
 from ppi_med.tracking.base import NullTracker, Tracker
 from ppi_med.training.state import unwrapped
 
 Method = Callable[[Any, Tensor, Any], Tensor]
+
+_REFUSED, _LONGEST_NAME = r"[^\w\-.]", 80
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +202,8 @@ class PicturesHandler:
         return first_process and engine.state.epoch % self.interval == 0
 
     def _save(self, figure: Any, name: str) -> None:
-        path = self.directory / (re.sub(r"[^\w\-.]", "_", name) + ".png")
+        # Most systems take 255 bytes, and a letter may need three.
+        path = self.directory / f"{distinct(name, _REFUSED, _LONGEST_NAME)}.png"
         self.tracker.log_artifact(figures.save_figure(figure, path), self.folder)
 
 

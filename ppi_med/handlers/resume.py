@@ -10,6 +10,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import distributed
 
+from ppi_med.io import hold
 from ppi_med.training.checkpoints import CheckpointStore
 from ppi_med.training.loader import ExactDataLoader
 from ppi_med.training.rng import give_state, take_state
@@ -44,6 +45,7 @@ class ResumeHandler:
 
     Raises:
         ValueError: where `epochs` or `iterations` is not positive.
+        UsageError: at the start, where another process trains into the folder.
 
     Examples:
         >>> import tempfile
@@ -100,6 +102,8 @@ class ResumeHandler:
         self._first_epoch = True
         _warn_of_loader(engine)
         if _rank() == 0:
+            # Held until the process ends: what follows the training writes beside the checkpoints.
+            hold(self.store.directory, "training")
             self.store.remove_left_overs() if self.resume else self.store.clear()
         state = self.store.load() if self.resume else None
         if state is None:

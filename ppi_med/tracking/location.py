@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppi_med.errors import UsageError
+from ppi_med.errors import SYSTEM_ERRORS, UnreachableError, UsageError, plain_words
+from ppi_med.io import exclusive
 
 DATABASE = "mlruns.db"
 ARTIFACTS = "mlartifacts"
 _SQLITE = "sqlite:///"
+# Seconds for which another process may write before the database counts as unusable.
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -49,14 +55,57 @@ def locate(root: str | os.PathLike[str], uri: str | None = None) -> Location:
     if not chosen.startswith(_SQLITE):
         return Location(chosen, None)
     # Artifacts cannot live in a database; they lie beside it, at an absolute place.
-    database = Path(chosen.removeprefix(_SQLITE)).absolute()
-    return Location(_sqlite(database), (database.parent / ARTIFACTS).as_uri())
+    database = _file(chosen).absolute()
+    options = chosen.removeprefix(_SQLITE).partition("?")
+    uri = _sqlite(database) + options[1] + options[2]
+    return Location(uri, (database.parent / ARTIFACTS).as_uri())
 
 
-def prepare(location: Location) -> None:
-    """Make the folder of a SQLite database."""
-    if location.uri.startswith(_SQLITE):
-        Path(location.uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def prepared(location: Location) -> Iterator[None]:
+    """Hold a SQLite database while MLflow makes its tables, or brings old ones up to date.
+
+    Two processes that do so at once destroy each other's work: the second waits for the first.
+
+    Raises:
+        UnreachableError: where another program has locked the database for a minute.
+        UsageError: where it cannot be used; MLflow itself would try for minutes.
+    """
+    if not location.uri.startswith(_SQLITE):
+        yield
+        return
+    database = _file(location.uri)
+    try:
+        with exclusive(database.parent, "run", name=f".{database.name}.lock", wait=True):
+            with closing(sqlite3.connect(database, timeout=_PATIENCE)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.rollback()
+            yield
+    except Exception as error:
+        raise _in_words(error, database) from error
+
+
+def _in_words(error: Exception, database: Path) -> Exception:
+    """Return what to say of a database that cannot be opened; any other error as it is."""
+    found = getattr(error, "orig", error)  # SQLAlchemy wraps SQLite's errors
+    if "locked" in str(found):
+        return UnreachableError(f"{database} is locked by another program")
+    if "db upgrade" in str(found):
+        return UsageError(
+            f"The database of the runs, {database}, is of another version of MLflow: copy it, "
+            f"then run `mlflow db upgrade {_SQLITE}{database}`."
+        )
+    if isinstance(found, SYSTEM_ERRORS) and not isinstance(found, UnreachableError):
+        return UsageError(
+            f"The database of the runs, {database}, cannot be used ({plain_words(found)}): make "
+            "room or correct the rights of its folder, name another one by tracking_uri, or none."
+        )
+    return error
+
+
+def _file(uri: str) -> Path:
+    """Return the file of a SQLite address, whose options may follow a question mark."""
+    return Path(uri.removeprefix(_SQLITE).split("?")[0])
 
 
 def _sqlite(database: Path) -> str:

@@ -33,14 +33,12 @@ class Outbox:
         self.send = send
         self.open_run = open_run
         self.retry_after = retry_after
-        # A line that a kill has torn must not be written on.
-        journal.replace(journal.read())
-        self._waiting = bool(journal.read())
+        self._waiting: bool | None = None
         self._tried_at = -float("inf")
 
     def put(self, record: Record) -> None:
         """Send the record after all that wait, or let it wait too."""
-        if not self._waiting:
+        if not self._is_waiting():
             try:
                 self.open_run()
                 self.send(record)
@@ -64,9 +62,21 @@ class Outbox:
         for attempt in range(attempts):
             if attempt:
                 time.sleep(pause * 2 ** (attempt - 1))
-            if not self._waiting or self._sent_all():
+            if not self._is_waiting() or self._sent_all():
                 return True
         return False
+
+    def _is_waiting(self) -> bool:
+        """Say whether records wait; on the first call, look at what an earlier process left.
+
+        Only then: before its first record a process may learn that the folder is another one's.
+        """
+        if self._waiting is None:
+            left = self.journal.read()
+            # Never append to a truncated line: a kill may have torn the last one.
+            self.journal.replace(left)
+            self._waiting = bool(left)
+        return self._waiting
 
     def _sent_all(self) -> bool:
         records = self.journal.read()

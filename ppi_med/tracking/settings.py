@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ppi_med.naming import distinct
 from ppi_med.running import running_parser
 
 LONGEST = 500
 _SHOWN = 200
+_LONGEST_NAME = 250
 _SCALARS = (str, int, float, bool, type(None))
 
 
@@ -51,13 +53,21 @@ def shorten(value: Any) -> str:
 
 
 def safe_name(name: str) -> str:
-    """Return the name with what MLflow does not allow in it replaced by an underscore.
+    """Return a name that MLflow takes: itself, where it does, else one that no other name gets.
+
+    MLflow takes letters of any script, and refuses paths that lead elsewhere.
 
     Examples:
-        >>> safe_name("train#handlers::0$")
-        'train_handlers::0_'
+        >>> safe_name("test/auc/Köln")
+        'test/auc/Köln'
+        >>> safe_name("test/auc/a#b") == safe_name("test/auc/a$b")
+        False
     """
-    return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)[:250]
+    path = posixpath.normpath(name)
+    refused = r"[^\w\-. :/]"
+    if path != name or path.startswith(("..", "/")) or path == ".":
+        refused = r"[^\w\-:]"
+    return distinct(name, refused, _LONGEST_NAME)
 
 
 def read_config(source: Mapping[str, Any] | str | os.PathLike[str] | None) -> dict[str, Any]:

@@ -14,15 +14,16 @@ A record is a plain dict, so that one which cannot be sent now is written down a
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ppi_med.errors import UnreachableError, UsageError
+from ppi_med.errors import UnreachableError, UsageError, plain_words
 from ppi_med.tracking.environment import import_mlflow, quiet
 from ppi_med.tracking.journal import Record
-from ppi_med.tracking.location import Location, prepare
+from ppi_med.tracking.location import Location, prepared
 from ppi_med.tracking.models import send_model
 
 logger = logging.getLogger(__name__)
@@ -52,9 +53,21 @@ def telling_unreachable_apart() -> Iterator[None]:
     try:
         yield
     except mlflow.exceptions.MlflowException as error:
-        if error.error_code in _PERMANENT:
+        if error.error_code in _PERMANENT and not _of_the_disk(error):
             raise
         raise UnreachableError(str(error).splitlines()[0][:200]) from error
+    except OSError as error:
+        # Artifacts lie in a folder: a full disk may have room again.
+        if isinstance(error, (UnreachableError, UsageError)):
+            raise
+        raise UnreachableError(plain_words(error)) from error
+
+
+def _of_the_disk(error: Exception) -> bool:
+    """Say whether SQLite failed below a request, not because of what was asked."""
+    found = getattr(error.__cause__, "orig", None)
+    refused = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)
+    return isinstance(found, sqlite3.Error) and not isinstance(found, refused)
 
 
 class Store:
@@ -77,9 +90,9 @@ class Store:
     def client(self) -> Any:
         """The MLflow client, made on first use."""
         if self._client is None:
-            prepare(self.location)
             mlflow = import_mlflow()
-            with telling_unreachable_apart(), quiet("alembic", "mlflow.store.db.utils"):
+            loggers = ("alembic", "mlflow.store.db.utils")
+            with prepared(self.location), telling_unreachable_apart(), quiet(*loggers):
                 self._client = mlflow.MlflowClient(
                     tracking_uri=self.location.uri, registry_uri=self.location.uri
                 )

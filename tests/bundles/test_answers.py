@@ -139,6 +139,6 @@ def test_the_last_line_of_a_users_command(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("ga_ppi: method is 'plian', expected one of")
     assert "Traceback" not in done.stderr

@@ -3,11 +3,16 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Engine
 
+from ppi_med.errors import UsageError
+from ppi_med.handlers import ResumeHandler
 from tests.handlers.exact_run import BATCH, CASES, EPOCHS, Plan, in_process, result
 
 LENGTH = CASES // BATCH
@@ -186,6 +191,23 @@ def test_a_damaged_checkpoint_is_passed_over(interrupted, uninterrupted, how):
     found = resumed(interrupted)
     assert same(found, uninterrupted(accumulation=1))
     assert found["started"] == [2, 3, 4]
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path):
+    (tmp_path / ".lock").touch()
+    code = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX); print(1, flush=True)"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code + "; sys.stdin.read()", str(tmp_path / ".lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    other.stdout.readline()
+    trainer = Engine(lambda engine, batch: None)
+    ResumeHandler(tmp_path, resume=False).attach(trainer)
+    with pytest.raises(UsageError, match="Another training writes to"):
+        trainer.run([1])
+    other.communicate()
+    trainer.run([1])
 
 
 def test_the_error_messages_of_a_wrong_resume(interrupted, caplog):

@@ -7,14 +7,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ppi_med.tracking.location import DATABASE, Location, locate, prepare
+from ppi_med.tracking.location import DATABASE, Location, locate
 from ppi_med.tracking.store import Store
 
 
 @functools.cache
 def _template() -> Path:
     location = locate(tempfile.mkdtemp(prefix="ppi_med_store_"))
-    prepare(location)
     Store(location, "template").client.search_experiments()
     return Path(location.uri.removeprefix("sqlite:///"))
 

@@ -31,8 +31,32 @@ def test_long_values_are_cut_by_a_rule_that_keeps_them_apart():
 
 
 def test_names_that_mlflow_takes():
-    assert safe_name("train#net::k/1") == "train_net::k/1"
+    assert safe_name("train::net::k/1.2 - a") == "train::net::k/1.2 - a"
     assert len(safe_name("n" * 400)) == 250
+
+
+SITES = [
+    *("北京", "上海", "Köln", "Kàln", "Москва", "القاهرة", "서울", "Ωmega"),
+    # What MLflow refuses: marks of Devanagari and Thai, decomposed letters, signs, paths.
+    *("दिल्ली", "दल्ली", "เชียงใหม่", "Ko\u0308ln", "a#b", "a$b", "a+b", "a&b", "a\tb", "a\nb", "a\n"),
+    *("..", ".", "", "/", "a/../b", "a//b", "a/b/", "/a", "./a", "a/./b", "a/b"),
+    *("n" * 400, "n" * 399 + "m", "名" * 300, "名" * 299 + "前", "😀", "😁", "a\x00b", "\ud800"),
+]
+
+
+@pytest.mark.parametrize("prefix", ["test/auc/", "sites.", ""])
+def test_different_names_stay_different_and_mlflow_takes_them(prefix):
+    from mlflow.utils.validation import _validate_metric_name, _validate_param, _validate_tag
+
+    names = [safe_name(prefix + site) for site in SITES]
+    assert len(set(names)) == len(SITES)
+    for name in names:
+        _validate_metric_name(name)
+        _validate_param(name, "1")
+        _validate_tag(name, "1")
+        assert 0 < len(name) <= 250
+    for site in SITES[:8]:
+        assert safe_name(prefix + site) == prefix + site
 
 
 def test_the_file_of_a_configuration(tmp_path):
