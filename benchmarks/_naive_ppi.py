@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ppi_med.saliency import WBP, primary_logits
-from ppi_med.training.batch_statistics import running_statistics_kept
+from ppi_med.training.modes import running_statistics_kept
 
 SIGMA, OMEGA = 0.25, 100.0
 CON_WEIGHT, AD_WEIGHT = 0.1, 1.0

@@ -14,9 +14,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ppi_med"
 
 # From the ground up: a package may use those of the floors below it, and no other.
 FLOORS: tuple[set[str], ...] = (
-    {"evaluation", "intervention", "networks", "saliency", "tracking"},
+    {"evaluation", "intervention", "networks", "saliency"},
     {"data", "training"},
-    {"baselines", "inference", "phantoms", "places"},
+    {"baselines", "inference", "phantoms", "places", "tracking"},
     {"bundle_tools", "handlers"},
     {"segmentation"},
     {"audit", "experiments", "export"},

@@ -11,52 +11,23 @@ Masking at random places is a control of PPI itself: ``random_mask``, ``random_e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from importlib import import_module
 from typing import Any
 
 from ppi_med.baselines.base import Baseline
 
-__all__ = ["BASELINES", "Baseline", "baseline"]
+__all__ = ["BASELINES", "Baseline", "baseline", "baseline_options"]
 
-
-def _augmentation(seed: int, slice_axis: int | None, options: dict[str, Any]) -> Baseline:
-    from ppi_med.baselines.strong_augmentation import StrongAugmentation
-
-    return StrongAugmentation(seed=seed, slice_axis=slice_axis, **options)
-
-
-def _group_dro(seed: int, slice_axis: int | None, options: dict[str, Any]) -> Baseline:
-    from ppi_med.baselines.group_dro import GroupDRO
-
-    return GroupDRO(**options)
-
-
-def _irm(seed: int, slice_axis: int | None, options: dict[str, Any]) -> Baseline:
-    from ppi_med.baselines.irm import IRM
-
-    return IRM(**options)
-
-
-def _rsc(seed: int, slice_axis: int | None, options: dict[str, Any]) -> Baseline:
-    from ppi_med.baselines.rsc import RSC
-
-    return RSC(**options)
-
-
-def _right_reasons(seed: int, slice_axis: int | None, options: dict[str, Any]) -> Baseline:
-    from ppi_med.baselines.right_reasons import RightReasons
-
-    return RightReasons(**options)
-
-
-_MAKERS: dict[str, Callable[[int, int | None, dict[str, Any]], Baseline]] = {
-    "strong_augmentation": _augmentation,
-    "group_dro": _group_dro,
-    "irm": _irm,
-    "rsc": _rsc,
-    "right_reasons": _right_reasons,
+# A file is imported when its method is asked for.
+_WHERE = {
+    "strong_augmentation": "StrongAugmentation",
+    "group_dro": "GroupDRO",
+    "irm": "IRM",
+    "rsc": "RSC",
+    "right_reasons": "RightReasons",
 }
-BASELINES = tuple(_MAKERS)
+BASELINES = tuple(_WHERE)
 
 
 def baseline(
@@ -74,4 +45,22 @@ def baseline(
         >>> baseline("irm", weight=10.0).weight
         10.0
     """
-    return _MAKERS[name](seed, slice_axis, options)
+    given = {"seed": seed, "slice_axis": slice_axis}
+    made: Baseline = _kind(name)(
+        **{key: value for key, value in given.items() if key in baseline_options(name)}, **options
+    )
+    return made
+
+
+def baseline_options(name: str) -> tuple[str, ...]:
+    """Return the names of a baseline's options.
+
+    Example:
+        >>> baseline_options("irm")
+        ('weight', 'warm_up_epochs', 'groups')
+    """
+    return tuple(inspect.signature(_kind(name)).parameters)
+
+
+def _kind(name: str) -> Any:
+    return getattr(import_module(f"ppi_med.baselines.{name}"), _WHERE[name])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ppi_med.baselines.base import Baseline, losses_by_sample
 from ppi_med.intervention import log_odds, log_prob_y
 from ppi_med.saliency import primary_logits
-from ppi_med.training.batch_statistics import running_statistics_kept
+from ppi_med.training.modes import running_statistics_kept
 from ppi_med.training.state import unwrapped
 from ppi_med.training.steps import on_failure
 

@@ -6,18 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.handlers import IgniteMetricHandler
-from monai.metrics import CumulativeIterationMetric
+from ignite import metrics
 from torch import Tensor
 
 from ppi_med.evaluation.scores import without_ones
 from ppi_med.handlers.metrics import logits_and_labels
 
 
-class Accuracy(IgniteMetricHandler):
+class Accuracy(metrics.Accuracy):
     """Accuracy of all cases of an epoch, gathered over processes; an entry of ``key_val_metric``.
 
-    The answer is the highest of K logits, or the sign of a single one.
+    The answer is the highest of K logits, or the sign of a single one, which ignite would round.
 
     Args:
         output_transform: engine output -> (logits, labels); default the keys "pred" and "label".
@@ -30,28 +29,12 @@ class Accuracy(IgniteMetricHandler):
     """
 
     def __init__(self, output_transform: Callable[[Any], Any] | None = None) -> None:
-        super().__init__(
-            metric_fn=_AccumulatedAccuracy(),
-            output_transform=output_transform or logits_and_labels,
-            save_details=False,
-        )
+        super().__init__(output_transform or logits_and_labels)
 
-
-class _AccumulatedAccuracy(CumulativeIterationMetric):
-    """Keeps one yes or no a case."""
-
-    def _compute_tensor(
-        self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any
-    ) -> Sequence[Tensor]:
-        if y is None:
-            raise ValueError("Got no labels, expected (logits, labels) from output_transform.")
-        right = predicted_class(y_pred) == class_of(y)
-        return [right.to(torch.float64)]
-
-    def aggregate(self, *args: Any, **kwargs: Any) -> float:
-        buffer: Any = self.get_buffer()  # type: ignore[no-untyped-call]
-        right = buffer[0] if isinstance(buffer, list | tuple) else buffer
-        return float(right.mean())
+    def update(self, output: Sequence[Tensor]) -> None:
+        """Count the cases of a batch ``(logits, labels)`` that are right."""
+        right = (predicted_class(output[0]) == class_of(output[1])).long()
+        super().update((right, torch.ones_like(right)))
 
 
 def predicted_class(output: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import distributed, nn
 
+from ppi_med.distributed import in_use, world_size
 from ppi_med.training.state import unwrapped
 
 
@@ -42,9 +43,9 @@ class AverageBuffers:
 
     @torch.no_grad()
     def _average(self, engine: Engine) -> None:
-        if not (distributed.is_available() and distributed.is_initialized()):
+        if not in_use():
             return
         for buffer in unwrapped(self.network).buffers():
             if buffer.is_floating_point():
                 distributed.all_reduce(buffer)
-                buffer.div_(distributed.get_world_size())
+                buffer.div_(world_size())

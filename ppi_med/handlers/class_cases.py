@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
+from ppi_med.distributed import rows_of_all
 from ppi_med.evaluation.localisation import energy_inside, pointing_game
 from ppi_med.evaluation.measures import class_probability, pixel_values
 from ppi_med.handlers.accuracy import class_of, predicted_class
 from ppi_med.handlers.metrics import logits_and_labels
-from ppi_med.handlers.pictures import evaluating
 from ppi_med.handlers.predictions import ID, SITE, column
 from ppi_med.io import atomic_path
 from ppi_med.tracking.base import NullTracker, Tracker
+from ppi_med.training.modes import evaluating
 from ppi_med.training.state import unwrapped
 
 Method = Callable[[Any, Tensor, Any], Tensor]
@@ -129,7 +130,7 @@ class ClassCases:
         return measure_maps(maps, mask.to(maps.device).bool()[:, 0], self.top)
 
     def _gather(self, engine: Engine) -> None:
-        rows = sorted(_of_all_ranks(self._rows), key=lambda row: str(row[ID]))
+        rows = sorted(rows_of_all(self._rows), key=lambda row: str(row[ID]))
         engine.state.cases = rows  # type: ignore[attr-defined]
         if self.path is None or getattr(engine.state, "rank", 0) > 0:
             return
@@ -197,11 +198,3 @@ def stacked(batch: Any, key: str) -> Tensor | None:
     else:
         value = None
     return None if value is None else torch.as_tensor(value).as_subclass(Tensor)
-
-
-def _of_all_ranks(rows: list[Row]) -> list[Row]:
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return rows
-    shares: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(shares, rows)
-    return [row for share in shares for row in share]

@@ -16,9 +16,9 @@ from ppi_med.evaluation import figures
 from ppi_med.handlers.accuracy import class_of, predicted_class
 from ppi_med.handlers.class_cases import Method, stacked
 from ppi_med.handlers.metrics import logits_and_labels
-from ppi_med.handlers.pictures import evaluating
 from ppi_med.handlers.predictions import ID, column
 from ppi_med.tracking.base import NullTracker, Tracker
+from ppi_med.training.modes import evaluating
 from ppi_med.training.state import unwrapped
 
 

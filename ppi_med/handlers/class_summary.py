@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ignite.engine import Engine
+from scipy.stats import binomtest
 
 from ppi_med.handlers.class_cases import AREA, ENERGY_ALL, ENERGY_TOP, POINTING, Row
 from ppi_med.handlers.held_out_summary import HeldOutSummary, measures_of
@@ -54,11 +55,11 @@ def summarise_cases(rows: Sequence[Row]) -> dict[str, Any]:
     if not rows:
         raise ValueError("Got no cases, expected at least one: check what was selected.")
     right = [row["label"] == row["predicted"] for row in rows]
-    low, high = wilson_interval(sum(right), len(right))
+    interval = binomtest(sum(right), len(right)).proportion_ci(method="wilson")
     result: dict[str, Any] = {
         TEST_ACCURACY: sum(right) / len(right),
-        f"{TEST_ACCURACY}_low": low,
-        f"{TEST_ACCURACY}_high": high,
+        f"{TEST_ACCURACY}_low": float(interval.low),
+        f"{TEST_ACCURACY}_high": float(interval.high),
     }
     sites = sorted({row["site"] for row in rows})
     for site in sites if len(sites) > 1 else ():
@@ -69,16 +70,3 @@ def summarise_cases(rows: Sequence[Row]) -> dict[str, Any]:
         if found:
             result[metric("test", name)] = sum(found) / len(found)
     return result | {"cases": len(rows), "classes": len({row["label"] for row in rows})}
-
-
-def wilson_interval(right: int, cases: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share.
-
-    Examples:
-        >>> [round(end, 3) for end in wilson_interval(8, 10)]
-        [0.49, 0.943]
-    """
-    from scipy.stats import binomtest
-
-    found = binomtest(right, cases).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)

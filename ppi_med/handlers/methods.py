@@ -1,17 +1,22 @@
 """Training methods by name: plain training, PPI with each mask, and controls of the same area.
 
 One key of a bundle, ``method``, chooses among them, so that experiments differ in that key alone.
+Each is a line of `RECIPES` (or a baseline); what can be set of them is in `Options`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
 from ignite.engine import Engine
 
-from ppi_med.baselines import BASELINES, Baseline, baseline
+from ppi_med.baselines import BASELINES, Baseline, baseline, baseline_options
 from ppi_med.errors import UsageError
 from ppi_med.handlers.ppi import PPIHandler
 from ppi_med.intervention import (
@@ -30,7 +35,19 @@ from ppi_med.intervention import (
     WarmUpWeight,
     Weight,
 )
-from ppi_med.saliency import SaliencyMethod, by_name
+from ppi_med.saliency import by_name
+
+logger = logging.getLogger(__name__)
+
+_SHARED_K = 2.5
+# Table 5, and the highest points (CUB).
+_MASKS: dict[str, Callable[..., Mask]] = {
+    "soft": SoftMask,
+    "adaptive": partial(AdaptiveMask, k=_SHARED_K),
+    "hard": HardMask,
+    "box": BoxMask,
+    "topk": TopKMask,
+}
 
 
 class PlainTraining:
@@ -47,66 +64,226 @@ class PlainTraining:
         """Load nothing."""
 
 
-_SHARED_K = 2.5
+@dataclass(frozen=True)
+class Options:
+    """What can be set of the recipes, by name; beside these, the options of `PPIHandler`.
 
-# Table 5, and the highest points (CUB); options of the mask's own come from the configuration.
-_MASKS: dict[str, Callable[..., Mask]] = {
-    "soft": SoftMask,
-    "adaptive": partial(AdaptiveMask, k=_SHARED_K),
-    "hard": HardMask,
-    "box": BoxMask,
-    "topk": TopKMask,
-}
-# As printed: x* and x' masked by each image's own and another's map, content removed by zero.
-_PRINTED = {f"ppi_wbp_{mask}": mask for mask in _MASKS}
-# The same with the map of each method; which mask is an option.
-_MAPS = {
-    "ppi_gradient": "gradient_absolute",
-    "ppi_lrp": "lrp_epsilon_plus",
-    "ppi_gradcam": "gradcam",
-    "ppi_wbp": "wbp",
-}
-# Controls: the area and shape of the shared place, but at a random place; no L_con.
-_CONTROLS = {"random_mask": "zero", "random_exchange": "exchange"}
-# The shared place with exchange, and its cheaper schedules: options of the handler or the terms.
-_SHARED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "ppi_wbp_shared": ({}, {}),
-    "ppi_wbp_shared_stop": ({"differentiable": False}, {}),
-    "ppi_wbp_shared_alternate": ({"differentiable": False}, {"alternate": True}),
-    "ppi_wbp_shared_every2": ({"every": 2}, {}),
-    "ppi_wbp_shared_zero": ({}, {"fill": "zero"}),
-    "ppi_wbp_exchange": ({}, {"pairing": "any", "mask_prime": None, "spare_shared": False}),
-}
-# What the map shows stays, all else is another class's: for shortcuts that lie around the object.
-# The control keeps the same shape at a random place.
-_CONTEXT, _RANDOM_CONTEXT = "ppi_wbp_context", "random_context"
-METHODS = (
-    *("plain", *BASELINES, *_CONTROLS, _RANDOM_CONTEXT),
-    *(*_MAPS, *_PRINTED, *_SHARED, _CONTEXT),
+    Attributes:
+        seed: for the draws of partners and places.
+        slice_axis: axis of ``(N, C, *spatial)`` whose places are drawn anew for each sample, such
+            as the B-scans of a volume: the shared place is averaged over it, and smoothing leaves
+            it out.
+        smooth_sigma: smoothing of the map in pixels, before thresholds.
+        con_weight: weight of L_con.
+        con_step: a step of that weight, such as ``{"factor": 100, "after_epoch": 20}`` (CUB).
+        ad_weight: weight of L_ad.
+        warm_up_epochs: epochs over which both weights grow to their full size.
+        mask: ``soft``, ``adaptive``, ``hard``, ``box`` or ``topk``, where the method's name leaves
+            it open.
+        mask_options: of that mask, such as ``{"k": 1000}``.
+        fill: what removed content becomes, where the method leaves it open.
+        pairing: whose map masks x', where the method leaves it open.
+        exchange_with: whose content is exchanged, ``any`` or ``other_class``: with a sample of the
+            same class, an artefact that follows the class is exchanged for itself.
+        momentum: of the shared place's running mean.
+        share: of the image that x' loses at the shared place.
+        release: how slowly a held shared place falls (``SharedPlace``): a place that has been
+            unlearned must stay covered, or it is learned again.
+        keep: share of the image that ``ppi_wbp_context`` keeps.
+    """
+
+    seed: int = 0
+    slice_axis: int | None = None
+    smooth_sigma: float = 1.5
+    con_weight: float = 0.3
+    con_step: Mapping[str, Any] | None = None
+    ad_weight: float = 1.0
+    warm_up_epochs: int = 2
+    mask: str = "soft"
+    mask_options: Mapping[str, Any] | None = None
+    fill: str = "zero"
+    pairing: str = "any"
+    exchange_with: str = "other_class"
+    momentum: float = 0.95
+    share: float = 0.03
+    release: float = 0.999
+    keep: float = 0.4
+
+    def chosen_mask(self) -> Mask:
+        """Return the mask that is asked for."""
+        if self.mask not in _MASKS:
+            raise UsageError(f"mask is {self.mask!r}, expected one of: {', '.join(_MASKS)}.")
+        return _MASKS[self.mask](**(self.mask_options or {}))
+
+    def shared_place(self) -> SharedPlace:
+        """Return the shared place, averaged over samples and slices."""
+        axes = (0,) if self.slice_axis is None else (0, self.slice_axis)
+        return SharedPlace(momentum=self.momentum, axes=axes, release=self.release)
+
+    def share_of_points(self) -> Mask:
+        """Return the mask of the shared place: a fixed share.
+
+        A threshold of mean + k std can come to lie above everything once the shared map has spread,
+        and L_ad then removes nothing.
+        """
+        return TopKMask(fraction=self.share)
+
+    def common_terms(self) -> dict[str, Any]:
+        """Return the arguments of `PPITerms` that every recipe has."""
+        con = _warmed_up(self.con_weight, self.warm_up_epochs)
+        return {
+            "to_map": SaliencyToMap(
+                smooth_sigma=self.smooth_sigma, smooth_dims=None if self.slice_axis is None else 2
+            ),
+            "con_weight": StepWeight(con, **self.con_step) if self.con_step else con,
+            "ad_weight": _warmed_up(self.ad_weight, self.warm_up_epochs),
+            "fill_pairing": self.exchange_with,
+            "seed": self.seed,
+        }
+
+
+_COMMON = frozenset(
+    {"seed", "slice_axis", "smooth_sigma", "warm_up_epochs"}
+    | {"con_weight", "con_step", "ad_weight", "exchange_with"}
 )
+_PLACE = frozenset({"momentum", "release", "share"})
 
 
-def training_method(
-    name: str,
-    *,
-    seed: int = 0,
-    slice_axis: int | None = None,
-    smooth_sigma: float = 1.5,
-    con_weight: float = 0.3,
-    con_step: Mapping[str, Any] | None = None,
-    ad_weight: float = 1.0,
-    warm_up_epochs: int = 2,
-    mask: str = "soft",
-    mask_options: Mapping[str, Any] | None = None,
-    fill: str = "zero",
-    pairing: str = "any",
-    exchange_with: str = "other_class",
-    momentum: float = 0.95,
-    share: float = 0.03,
-    release: float = 0.999,
-    keep: float = 0.4,
-    **handler_options: Any,
-) -> PPIHandler | PlainTraining | Baseline:
+@dataclass(frozen=True)
+class Recipe:
+    """What a training method is made of.
+
+    Attributes:
+        tag: the kind of its mask, for tags and tables; None: the one that is asked for.
+        saliency: name of the method that makes the map.
+        mask: T of x*; None: there is no L_con.
+        mask_prime: T of x', where it is another.
+        fill: of what is removed; None: the one that is asked for.
+        pairing: whose mask x' gets; None: the one that is asked for.
+        terms: further arguments of `PPITerms`.
+        handler: options of `PPIHandler`, which the user's go before.
+        options: names of `Options` that it reads, beside the common ones.
+    """
+
+    tag: str | None
+    saliency: str = "wbp"
+    mask: Callable[[Options], Mask] | None = None
+    mask_prime: Callable[[Options], Mask] | None = None
+    fill: str | None = None
+    pairing: str | None = None
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    handler: Mapping[str, Any] = field(default_factory=dict)
+    options: frozenset[str] = frozenset()
+
+    def make(self, options: Options, **handler_options: Any) -> PPIHandler:
+        """Return the handler."""
+        shared = options.shared_place() if self.pairing == "shared" else None
+        terms: dict[str, Any] = {
+            **options.common_terms(),
+            "fill": self.fill or options.fill,
+            "pairing": shared or self.pairing or options.pairing,
+            **self.terms,
+        }
+        for name in ("mask", "mask_prime"):
+            make = getattr(self, name)
+            if make is not None:
+                terms[name] = make(options)
+        own = {"slice_axis": options.slice_axis} if self.saliency == "gradcam" else {}
+        saliency = by_name(self.saliency, **own)
+        return PPIHandler(saliency, PPITerms(**terms), **{**self.handler, **handler_options})
+
+
+def _with_map(saliency: str) -> Recipe:
+    """As printed but for the bounded L_con, with a method's map; mask, fill, pairing are open."""
+    read = frozenset({"mask", "mask_options", "fill", "pairing"})
+    return Recipe(None, saliency, Options.chosen_mask, options=read)
+
+
+def _printed(mask: str) -> Recipe:
+    """x* and x' masked by each image's own and another's map, by a mask of Table 5."""
+    read = frozenset({"fill", "pairing"})
+    return Recipe(mask, mask=lambda options: _MASKS[mask](), options=read)
+
+
+def _control(fill: str) -> Recipe:
+    """The area and shape of the shared place, but at a random place; no L_con."""
+    return Recipe(
+        "random",
+        mask=lambda options: RandomPlace(options.share_of_points(), seed=options.seed),
+        fill=fill,
+        pairing="shared",
+        terms={"contrasts": ("ad",)},
+        handler={"differentiable": False},
+        options=_PLACE,
+    )
+
+
+def _shared(
+    terms: Mapping[str, Any] | None = None, *, fill: str = "exchange", **handler: Any
+) -> Recipe:
+    """The shared place; its cheaper schedules are options of the handler or the terms."""
+    return Recipe(
+        "adaptive",
+        mask=lambda options: AdaptiveMask(k=_SHARED_K),
+        mask_prime=Options.share_of_points,
+        fill=fill,
+        pairing="shared",
+        terms={"spare_shared": True, **(terms or {})},
+        handler=handler,
+        options=_PLACE,
+    )
+
+
+def _context(tag: str, kept: Callable[[Options], Mask]) -> Recipe:
+    """What the map shows stays, all else is another class's: for shortcuts around the object."""
+    return Recipe(
+        tag,
+        mask_prime=lambda options: ComplementMask(kept(options)),
+        fill="exchange",
+        pairing="own",
+        terms={"contrasts": ("ad",)},
+        handler={"differentiable": False},
+        options=frozenset({"keep"}),
+    )
+
+
+def _kept(options: Options) -> Mask:
+    return TopKMask(fraction=options.keep)
+
+
+def _kept_anywhere(options: Options) -> Mask:
+    return RandomPlace(_kept(options), seed=options.seed)
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "random_mask": _control("zero"),
+    "random_exchange": _control("exchange"),
+    "random_context": _context("random", _kept_anywhere),
+    "ppi_gradient": _with_map("gradient_absolute"),
+    "ppi_lrp": _with_map("lrp_epsilon_plus"),
+    "ppi_gradcam": _with_map("gradcam"),
+    "ppi_wbp": _with_map("wbp"),
+    **{f"ppi_wbp_{mask}": _printed(mask) for mask in _MASKS},
+    "ppi_wbp_shared": _shared(),
+    "ppi_wbp_shared_stop": _shared(differentiable=False),
+    "ppi_wbp_shared_alternate": _shared({"alternate": True}, differentiable=False),
+    "ppi_wbp_shared_every2": _shared(every=2),
+    "ppi_wbp_shared_zero": _shared(fill="zero"),
+    "ppi_wbp_exchange": Recipe(
+        "adaptive",
+        mask=lambda options: AdaptiveMask(k=_SHARED_K),
+        fill="exchange",
+        pairing="any",
+    ),
+    "ppi_wbp_context": _context("rest", _kept),
+}
+METHODS = ("plain", *BASELINES, *RECIPES)
+
+_OPTIONS = frozenset(one.name for one in fields(Options))
+_OF_HANDLER = frozenset(inspect.signature(PPIHandler).parameters) - {"saliency", "terms"}
+
+
+def training_method(name: str, **options: Any) -> PPIHandler | PlainTraining | Baseline:
     """Return the handler of a training method.
 
     Args:
@@ -121,34 +298,14 @@ def training_method(
             step), ``_every2`` (PPI in every second step), ``_zero`` (zero fill), and
             ``ppi_wbp_exchange`` (exchange, own places); ``ppi_wbp_context`` (x' keeps what its map
             shows, all around it is exchanged; no L_con).
-        seed: of partners and places.
-        slice_axis: axis of ``(N, C, *spatial)`` whose places are drawn anew for each sample, such
-            as the B-scans of a volume: the shared place is averaged over it, and smoothing leaves
-            it out.
-        smooth_sigma: smoothing of the map in pixels, before thresholds.
-        con_weight: weight of L_con.
-        con_step: a step of that weight, such as ``{"factor": 100, "after_epoch": 20}`` (CUB).
-        ad_weight: weight of L_ad.
-        warm_up_epochs: epochs over which both weights grow to their full size.
-        mask: of ``ppi_gradient``, ``ppi_lrp``, ``ppi_gradcam`` and ``ppi_wbp``: ``soft``,
-            ``adaptive``, ``hard``, ``box`` or ``topk``.
-        mask_options: of that mask, such as ``{"k": 1000}``.
-        fill: of these and of ``ppi_wbp_`` with a mask's name: what removed content becomes.
-        pairing: of the same: whose map masks x'.
-        exchange_with: whose content is exchanged, ``any`` or ``other_class``: with a sample of the
-            same class, an artefact that follows the class is exchanged for itself.
-        momentum: of the shared place's running mean.
-        share: of the image that x' loses at the shared place.
-        release: how slowly a held shared place falls (``SharedPlace``): a place that has been
-            unlearned must stay covered, or it is learned again.
-        keep: share of the image that ``ppi_wbp_context`` keeps.
-        handler_options: further options of :class:`PPIHandler`.
+        options: of :class:`Options` and of :class:`PPIHandler`; a bundle's options for one method
+            may stay where another is chosen, which ignores those it does not read.
 
     Returns:
         The handler.
 
     Raises:
-        UsageError: where the name is unknown.
+        UsageError: where the name or an option is unknown.
 
     Example:
         >>> training_method("ppi_wbp_box").terms.mask.k
@@ -158,66 +315,25 @@ def training_method(
         >>> training_method("plain").state_dict()
         {}
     """
+    if name in BASELINES:
+        own = {"seed", "slice_axis"} | set(baseline_options(name))
+        _refuse_unknown(name, options, own)
+        return baseline(name, **options)
+    if name != "plain" and name not in RECIPES:
+        raise UsageError(
+            f"method is {name!r}, expected one of: {', '.join(METHODS)}{_near(name, METHODS)}."
+        )
+    _refuse_unknown(name, options, _OPTIONS | _OF_HANDLER)
     if name == "plain":
         return PlainTraining()
-    if name in BASELINES:
-        return baseline(name, seed=seed, slice_axis=slice_axis, **handler_options)
-    if name not in METHODS:
-        raise UsageError(f"method is {name!r}, expected one of: {', '.join(METHODS)}.")
-    common: dict[str, Any] = {
-        "to_map": SaliencyToMap(
-            smooth_sigma=smooth_sigma, smooth_dims=None if slice_axis is None else 2
-        ),
-        "con_weight": _stepped(_warmed_up(con_weight, warm_up_epochs), con_step),
-        "ad_weight": _warmed_up(ad_weight, warm_up_epochs),
-        "fill_pairing": exchange_with,
-        "seed": seed,
-    }
-    axes = (0,) if slice_axis is None else (0, slice_axis)
-    shared = SharedPlace(momentum=momentum, axes=axes, release=release)
-    saliency: SaliencyMethod | None = None
-    if name in _PRINTED or name in _MAPS:
-        if name in _MAPS:
-            options = {"slice_axis": slice_axis} if name == "ppi_gradcam" else {}
-            saliency = by_name(_MAPS[name], **options)
-        chosen = _mask(_PRINTED.get(name, mask), mask_options if name in _MAPS else None)
-        terms = {**common, "mask": chosen, "fill": fill, "pairing": pairing}
-    elif name in _CONTROLS:
-        moved = RandomPlace(TopKMask(fraction=share), seed=seed)
-        handler_options = {"differentiable": False, **handler_options}
-        terms = {
-            **common,
-            "mask": moved,
-            "fill": _CONTROLS[name],
-            "pairing": shared,
-            "contrasts": ("ad",),
-        }
-    elif name in (_CONTEXT, _RANDOM_CONTEXT):
-        handler_options = {"differentiable": False, **handler_options}
-        kept: Mask = TopKMask(fraction=keep)
-        if name == _RANDOM_CONTEXT:
-            kept = RandomPlace(kept, seed=seed)
-        terms = {
-            **common,
-            "mask_prime": ComplementMask(kept),
-            "fill": "exchange",
-            "pairing": "own",
-            "contrasts": ("ad",),
-        }
-    else:
-        of_handler, of_terms = _SHARED[name]
-        handler_options = {**of_handler, **handler_options}
-        base = {
-            "mask": AdaptiveMask(k=_SHARED_K),
-            # A fixed share: a threshold of mean + k std can come to lie above everything once the
-            # shared map has spread, and L_ad then removes nothing.
-            "mask_prime": TopKMask(fraction=share),
-            "fill": "exchange",
-            "pairing": shared,
-            "spare_shared": True,
-        }
-        terms = {**common, **base, **of_terms}
-    return PPIHandler(saliency, PPITerms(**terms), **handler_options)
+    recipe = RECIPES[name]
+    unread = sorted(set(options) & _OPTIONS - _COMMON - recipe.options)
+    if unread:
+        logger.info("The method %s does not read: %s.", name, ", ".join(unread))
+    return recipe.make(
+        Options(**{k: v for k, v in options.items() if k in _OPTIONS}),
+        **{k: v for k, v in options.items() if k in _OF_HANDLER},
+    )
 
 
 def configured_method(
@@ -228,7 +344,7 @@ def configured_method(
     Args:
         name: see :func:`training_method`.
         options: of :func:`training_method`, by name; they go before the defaults.
-        defaults: of it too.
+        defaults: likewise.
 
     Raises:
         UsageError: where the name or an option is unknown, or a value does not fit.
@@ -249,7 +365,7 @@ def configured_method(
 
 
 def mask_name(name: str, options: Mapping[str, Any] | None = None) -> str | None:
-    """Return the kind of mask of a training method, for tags and tables; None for plain training.
+    """Return the kind of mask of a training method, for tags and tables; None where it has none.
 
     Example:
         >>> mask_name("ppi_wbp_box"), mask_name("ppi_wbp_shared")
@@ -257,24 +373,25 @@ def mask_name(name: str, options: Mapping[str, Any] | None = None) -> str | None
         >>> mask_name("ppi_wbp", {"mask": "topk"})
         'topk'
     """
-    if name == "plain" or name in BASELINES:
+    if name not in RECIPES:
         return None
-    if name in _CONTROLS or name == _RANDOM_CONTEXT:
-        return "random"
-    if name in _MAPS:
-        return str((options or {}).get("mask", "soft"))
-    return "rest" if name == _CONTEXT else _PRINTED.get(name, "adaptive")
+    return RECIPES[name].tag or str((options or {}).get("mask", Options.mask))
 
 
-def _mask(name: str, options: Mapping[str, Any] | None) -> Mask:
-    if name not in _MASKS:
-        raise UsageError(f"mask is {name!r}, expected one of: {', '.join(_MASKS)}.")
-    return _MASKS[name](**(options or {}))
+def _refuse_unknown(method: str, given: Iterable[str], known: Iterable[str]) -> None:
+    names = sorted(known)
+    for option in given:
+        if option not in names:
+            raise UsageError(
+                f"The method {method!r} has no option {option!r}{_near(option, names)}; it has "
+                f"{', '.join(names)}."
+            )
 
 
-def _stepped(weight: float | Weight, step: Mapping[str, Any] | None) -> float | Weight:
-    return StepWeight(weight, **step) if step else weight
+def _near(word: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
+    return f" (near ones: {', '.join(found)})" if found else ""
 
 
-def _warmed_up(weight: float, epochs: int) -> float | WarmUpWeight:
+def _warmed_up(weight: float, epochs: int) -> float | Weight:
     return WarmUpWeight(weight, epochs, start=0.0) if epochs > 0 and weight > 0 else weight

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from ppi_med.handlers.metrics import logits_and_labels
 from ppi_med.handlers.predictions import ID, column
 from ppi_med.naming import distinct
 from ppi_med.tracking.base import NullTracker, Tracker
+from ppi_med.training.modes import evaluating
 from ppi_med.training.state import unwrapped
 
 Method = Callable[[Any, Tensor, Any], Tensor]
@@ -205,18 +205,6 @@ class PicturesHandler:
         # Most systems take 255 bytes, and a letter may need three.
         path = self.directory / f"{distinct(name, _REFUSED, _LONGEST_NAME)}.png"
         self.tracker.log_artifact(figures.save_figure(figure, path), self.folder)
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode inside the block, then each module back as it was."""
-    modes = {module: module.training for module in network.modules()}
-    try:
-        network.eval()
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def most_relevant(maps: np.ndarray[Any, Any], count: int) -> list[int]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from torch import distributed
 
+from ppi_med.distributed import rows_of_all
 from ppi_med.evaluation.predictions import Predictions
 from ppi_med.evaluation.scores import binary_label, positive_logit
 from ppi_med.handlers.metrics import logits_and_labels
@@ -92,7 +92,7 @@ class PredictionsHandler:
             self._rows.append(dict(zip((ID, SUBJECT, SITE, "label", "score"), row, strict=True)))
 
     def _gather(self, engine: Engine) -> None:
-        found = Predictions.from_rows(_of_all_ranks(self._rows))
+        found = Predictions.from_rows(rows_of_all(self._rows))
         engine.state.predictions = found  # type: ignore[attr-defined]
         if self.path is None or getattr(engine.state, "rank", 0) > 0 or not self._wanted(engine):
             return
@@ -135,11 +135,3 @@ def _keys(batch: Any) -> list[str]:
     if isinstance(batch, Sequence) and batch:
         batch = batch[0]
     return sorted(map(str, batch)) if isinstance(batch, Mapping) else []
-
-
-def _of_all_ranks(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return rows
-    shares: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(shares, rows)
-    return [row for share in shares for row in share]

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ignite.engine import Engine, Events
-from torch import distributed
 
+from ppi_med.distributed import of_all, rank
 from ppi_med.io import hold
 from ppi_med.training.checkpoints import CheckpointStore
 from ppi_med.training.loader import ExactDataLoader
@@ -101,7 +101,7 @@ class ResumeHandler:
         """Load, or begin: runs before the first epoch, when the gradient scaler exists."""
         self._first_epoch = True
         _warn_of_loader(engine)
-        if _rank() == 0:
+        if rank() == 0:
             # Held until the process ends: what follows the training writes beside the checkpoints.
             hold(self.store.directory, "training")
             self.store.remove_left_overs() if self.resume else self.store.clear()
@@ -193,11 +193,11 @@ class ResumeHandler:
             "iteration": engine.state.iteration,
             "epoch_length": _length(engine),
             "stopped": bool(engine.should_terminate),
-            "random": _of_all_ranks(),
+            "random": of_all(take_state()),
             "objects": {n: part.state_dict() for n, part in self._parts(engine).items()},
         }
         self._saved_at = engine.state.iteration
-        if _rank() == 0:
+        if rank() == 0:
             self.store.save(state, engine.state.iteration)
 
     def _parts(self, engine: Engine) -> dict[str, Any]:
@@ -225,32 +225,14 @@ def _length(engine: Engine) -> int:
     return int(length)
 
 
-def _rank() -> int:
-    return distributed.get_rank() if _parallel() else 0
-
-
-def _parallel() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
-
-
-def _of_all_ranks() -> list[Any]:
-    """Return every process's random states, in the order of ranks."""
-    mine = take_state()
-    if not _parallel():
-        return [mine]
-    states: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(states, mine)
-    return states
-
-
 def _of_this_rank(states: list[Any]) -> Mapping[str, Any] | None:
-    if _rank() < len(states):
-        return states[_rank()]  # type: ignore[no-any-return]
+    if rank() < len(states):
+        return states[rank()]  # type: ignore[no-any-return]
     logger.warning(
         "The checkpoint was written by %d processes, this is process %d: its random states start "
         "anew, the resumed run is not exact.",
         len(states),
-        _rank(),
+        rank(),
     )
     return None
 

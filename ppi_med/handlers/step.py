@@ -17,7 +17,7 @@ from ppi_med.intervention.randomness import process_rank
 from ppi_med.naming import LOSS_AD, LOSS_CON, LOSS_REG
 from ppi_med.saliency import WBP, Recording, SaliencyMethod, primary_logits
 from ppi_med.saliency.target import Target
-from ppi_med.training.batch_statistics import running_statistics_kept
+from ppi_med.training.modes import running_statistics_kept
 from ppi_med.training.recording import RecordingInferer
 
 _NAMES = {"con": LOSS_CON, "ad": LOSS_AD, "reg": LOSS_REG}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from ppi_med.evaluation.familiarity import Floats, features_of_items, recorded_features
 from ppi_med.saliency.base import SaliencyMethod
+from ppi_med.training.modes import evaluating
 
 _PRESENT = 1
 """The class whose evidence a map shows."""
@@ -85,7 +85,7 @@ def explain_volume(
     """
     _check(network, chunk_size)
     explainable = cast(ExplainableNetwork, network)
-    with _evaluating(network):
+    with evaluating(network):
         with torch.no_grad(), recorded_features(network) as found:
             output = explainable.explain(image, positions)
         saliency = None
@@ -115,18 +115,6 @@ def _slice_maps(
             )
         into.copy_(found.detach())
     return maps.view(batch, slices, channels, *image.shape[3:]).transpose(1, 2)
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode; restore each module's own mode on leaving."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _check(network: nn.Module, chunk_size: int) -> None:

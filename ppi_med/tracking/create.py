@@ -48,7 +48,11 @@ def create_tracker(
         >>> type(create_tracker(None, directory="runs/a")).__name__
         'NullTracker'
     """
-    if tracking is None or tracking == "none" or _rank() > 0:
+    if tracking is None or tracking == "none":
+        return NullTracker()
+    from ppi_med.distributed import started_rank
+
+    if started_rank() > 0:
         return NullTracker()
     from ppi_med.tracking.location import locate
     from ppi_med.tracking.run import RunTracker
@@ -68,12 +72,3 @@ def create_tracker(
         system_metrics=system_metrics,
         resume=resume,
     )
-
-
-def _rank() -> int:
-    """Return this process's rank; torchrun tells it before torch.distributed is in use."""
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank()
-    return int(os.environ.get("RANK", "0"))

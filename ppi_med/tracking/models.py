@@ -24,6 +24,7 @@ from ppi_med.torchvision_shim import ensure_torchvision
 from ppi_med.tracking.environment import import_mlflow, quiet
 from ppi_med.tracking.journal import Record
 from ppi_med.tracking.provenance import versions
+from ppi_med.training.modes import evaluating
 
 Serialization = Literal["pickle", "pt2"]
 _REQUIRED = ("ppi_med", "torch", "monai", "numpy")
@@ -64,27 +65,25 @@ def write_model(
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    modes = {module: module.training for module in network.modules()}
-    try:
-        network.eval().cpu()
-        inputs = example.detach().as_subclass(Tensor).cpu()
-        signature = _signature(network, inputs, free_axes)
-        # It warns that a pickle runs code when loaded; that is said above, where it is read.
-        with warnings.catch_warnings(), quiet("mlflow.pytorch"):
-            warnings.simplefilter("ignore")
-            mlflow_pytorch.save_model(
-                network,
-                str(folder),
-                signature=signature,
-                input_example=inputs.numpy() if serialization == "pt2" else None,
-                pip_requirements=_requirements(),
-                metadata=dict(metadata or {}),
-                serialization_format=serialization,
-            )
-    finally:
-        network.to(device)
-        for module, training in modes.items():
-            module.training = training
+    inputs = example.detach().as_subclass(Tensor).cpu()
+    with evaluating(network):
+        try:
+            network.cpu()
+            signature = _signature(network, inputs, free_axes)
+            # It warns that a pickle runs code when loaded; that is said above, where it is read.
+            with warnings.catch_warnings(), quiet("mlflow.pytorch"):
+                warnings.simplefilter("ignore")
+                mlflow_pytorch.save_model(
+                    network,
+                    str(folder),
+                    signature=signature,
+                    input_example=inputs.numpy() if serialization == "pt2" else None,
+                    pip_requirements=_requirements(),
+                    metadata=dict(metadata or {}),
+                    serialization_format=serialization,
+                )
+        finally:
+            network.to(device)
 
 
 def send_model(client: Any, run_id: str, record: Record) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
 from ppi_med.errors import UnreachableError
 from ppi_med.tracking.location import Location
 from ppi_med.tracking.run import ASIDE, PENDING_FILE, read_run_file, tracker_of
-
-logger = logging.getLogger(__name__)
 
 
 def send_pending(directory: str | os.PathLike[str], location: Location) -> int:

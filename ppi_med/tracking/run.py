@@ -29,6 +29,8 @@ PENDING_FILE = "mlflow_pending.jsonl"
 # Folders in which records of earlier runs wait begin like this.
 ASIDE = "mlflow_pending-"
 CONFIG_FILE = "resolved_config.json"
+# Folders in which records of earlier runs wait begin like this.
+ASIDE = "mlflow_pending-"
 
 logger = logging.getLogger(__name__)
 

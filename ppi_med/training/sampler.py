@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import distributed
 from torch.utils.data.distributed import DistributedSampler
 
+from ppi_med.distributed import rank as this_rank
+from ppi_med.distributed import world_size
 from ppi_med.training.rng import derive_seeds
 
 
@@ -62,11 +63,10 @@ class EpochSampler(DistributedSampler[Any]):
     ) -> None:
         if seed < 0:
             raise ValueError(f"Got seed={seed}, expected 0 or more.")
-        in_use = distributed.is_available() and distributed.is_initialized()
         super().__init__(
             dataset,  # type: ignore[arg-type]
-            num_replicas=num_replicas or (distributed.get_world_size() if in_use else 1),
-            rank=rank if rank is not None else (distributed.get_rank() if in_use else 0),
+            num_replicas=num_replicas or world_size(),
+            rank=rank if rank is not None else this_rank(),
             shuffle=shuffle,
             seed=seed,
             drop_last=drop_last,

@@ -128,7 +128,7 @@ def test_the_papers_settings_resolve(nodules: Path, tmp_path: Path) -> None:
     assert (paper["architecture"], paper["image_size"], paper["lr"], paper["batch_size"]) == (
         "inception_v3", 299, 1e-4, 64
     )  # fmt: skip
-    assert paper["rotate_degrees"] == 20 and "StepAfterLR" in paper["lr_scheduler"]["_target_"]
+    assert paper["rotate_degrees"] == 20 and paper["lr_scheduler"]["after"] == "@lr_after"
 
 
 def test_properties(nodules: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from ppi_med.handlers import Accuracy, ClassCases, ClassPictures, ClassSummary
 from ppi_med.handlers.class_cases import measure_maps
-from ppi_med.handlers.class_summary import summarise_cases, wilson_interval
+from ppi_med.handlers.class_summary import summarise_cases
 from ppi_med.saliency import GradientTimesInput
 
 
@@ -142,12 +142,17 @@ def test_the_summary_by_site() -> None:
         summarise_cases([])
 
 
-def test_wilsons_interval_by_its_definition() -> None:
+def test_the_interval_of_the_accuracy_by_its_definition() -> None:
     """Its ends are where the share is 1.96 standard errors away, by the errors of the ends."""
-    low, high = wilson_interval(30, 80)
-    for end in (low, high):
+
+    def interval(right: int, cases: int) -> tuple[float, float]:
+        rows = [row(0, int(number >= right), "a") for number in range(cases)]
+        found = summarise_cases(rows)
+        return found["test/accuracy_low"], found["test/accuracy_high"]
+
+    for end in interval(30, 80):
         assert abs(30 / 80 - end) / math.sqrt(end * (1 - end) / 80) == pytest.approx(1.96, abs=1e-3)
-    assert wilson_interval(0, 5)[0] + 1e-12 >= 0 and wilson_interval(5, 5)[1] <= 1 + 1e-12
+    assert interval(0, 5)[0] >= 0 and interval(5, 5)[1] <= 1
 
 
 def test_summary_and_pictures_are_written(tmp_path: Path) -> None:

@@ -80,12 +80,12 @@ def test_json_configuration_builds_it(volume):
                 "chunk_size": 4,
             },
             "params": {
-                "_target_": "ppi_med.optim.ga_parameter_groups",
+                "_target_": "ppi_med.networks.ga_parameter_groups",
                 "network": "@network_def",
             },
             "optimizer": {"_target_": "torch.optim.Adam", "params": "@params"},
             "scheduler": {
-                "_target_": "ppi_med.optim.PerGroupStepLR",
+                "_target_": "ppi_med.training.schedules.step_schedule",
                 "optimizer": "@optimizer",
                 "step_size": 10,
                 "gamma": [0.5, 0.2],

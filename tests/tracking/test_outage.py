@@ -247,10 +247,14 @@ def test_a_line_torn_by_a_kill_is_left_out_and_not_written_on(tmp_path):
     journal.append({"kind": "a"})
     with open(journal.path, "a") as file:
         file.write('{"kind": "to')
-    outbox = Outbox(journal, lambda record: None, lambda: None, retry_after=1000)
-    journal.append({"kind": "b"})
+
+    def away():
+        raise UnreachableError("away")
+
+    outbox = Outbox(journal, lambda record: None, away, retry_after=1000)
+    outbox.put({"kind": "b"})
     assert [record["kind"] for record in journal.read()] == ["a", "b"]
-    assert outbox.flush()
+    assert Outbox(journal, lambda record: None, lambda: None).flush()
 
 
 def test_a_closed_port_is_an_outage_not_an_error(tmp_path, monkeypatch):

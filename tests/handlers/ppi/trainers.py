@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ppi_med.intervention import PPITerms
 from ppi_med.saliency import WBP, SaliencyMethod
-from ppi_med.training.batch_statistics import running_statistics_kept
+from ppi_med.training.modes import running_statistics_kept
 
 
 def network(seed: int = 0, classes: int = 2, dtype: torch.dtype = torch.float64) -> nn.Module:

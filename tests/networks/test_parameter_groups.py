@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ppi_med.networks import MultiViewClassifier
-from ppi_med.optim import ga_parameter_groups
+from ppi_med.networks import MultiViewClassifier, ga_parameter_groups
 
 
 def network():

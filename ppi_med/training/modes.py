@@ -1,4 +1,4 @@
-"""Keep running statistics to the clean images while altered images pass."""
+"""How a network runs for a while, and then as before."""
 
 from __future__ import annotations
 
@@ -42,3 +42,24 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
         for module, (mean, variance) in zip(tracking, buffers, strict=True):
             module.track_running_stats = True
             module.running_mean, module.running_var = mean, variance
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode inside the block, then each module back as it was.
+
+    Example:
+        >>> network = nn.Sequential(nn.Dropout().eval(), nn.Dropout())
+        >>> with evaluating(network):
+        ...     network[1].training
+        False
+        >>> [module.training for module in network]
+        [False, True]
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        network.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 
-from ppi_med.networks import MultiViewClassifier
-from ppi_med.optim import PerGroupStepLR, ga_parameter_groups
+from ppi_med.networks import MultiViewClassifier, ga_parameter_groups
+from ppi_med.training.schedules import step_schedule
 
 
 def two_groups(lrs=(5e-5, 5e-3)):
@@ -16,7 +16,7 @@ def two_groups(lrs=(5e-5, 5e-3)):
 def test_rates_of_appendix_e3():
     """5e-5 halved every 10 epochs; 5e-3 times 0.2 every 10."""
     optimizer = two_groups()
-    scheduler = PerGroupStepLR(optimizer)
+    scheduler = step_schedule(optimizer)
     cnn, rest = 5e-5, 5e-3
     for epoch in range(45):
         rates = [group["lr"] for group in optimizer.param_groups]
@@ -30,7 +30,7 @@ def test_rates_of_appendix_e3():
 
 def test_own_step_for_each_group():
     optimizer = two_groups((1.0, 1.0))
-    scheduler = PerGroupStepLR(optimizer, step_size=[1, 3], gamma=0.5)
+    scheduler = step_schedule(optimizer, step_size=[1, 3], gamma=0.5)
     rates = []
     for _ in range(4):
         optimizer.step()
@@ -55,7 +55,7 @@ def parts():
     torch.manual_seed(0)
     net = MultiViewClassifier(backbone_options={"widths": (2,)})
     optimizer = torch.optim.Adam(ga_parameter_groups(net))
-    return net, optimizer, PerGroupStepLR(optimizer, step_size=2)
+    return net, optimizer, step_schedule(optimizer, step_size=2)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4])
@@ -79,7 +79,7 @@ def test_state_is_plain_data():
     import io
 
     buffer = io.BytesIO()
-    torch.save(PerGroupStepLR(two_groups()).state_dict(), buffer)
+    torch.save(step_schedule(two_groups()).state_dict(), buffer)
     buffer.seek(0)
     assert torch.load(buffer, weights_only=True)["last_epoch"] == 0
 
@@ -89,7 +89,7 @@ def test_monai_handler_steps_it():
     from monai.handlers import LrScheduleHandler
 
     optimizer = two_groups((1.0, 1.0))
-    scheduler = PerGroupStepLR(optimizer, step_size=2)
+    scheduler = step_schedule(optimizer, step_size=2)
     trainer = Engine(lambda engine, batch: optimizer.step())
     LrScheduleHandler(scheduler, print_lr=False).attach(trainer)
     trainer.run([0], max_epochs=4)
@@ -107,4 +107,18 @@ def test_monai_handler_steps_it():
 )
 def test_bad_arguments_are_named(options, match):
     with pytest.raises(ValueError, match=match):
-        PerGroupStepLR(two_groups(), **options)
+        step_schedule(two_groups(), **options)
+
+
+def test_rates_of_lidc_wait_fifty_epochs():
+    optimizer = two_groups((1e-4,))
+    scheduler = step_schedule(optimizer, step_size=10, gamma=0.3, after=50)
+    rates = []
+    for _ in range(80):
+        rates += scheduler.get_last_lr()
+        optimizer.step()
+        scheduler.step()
+    assert rates[:60] == [1e-4] * 60
+    assert rates[60:] == [1e-4 * 0.3] * 10 + [1e-4 * 0.3**2] * 10
+    with pytest.raises(ValueError, match="after is -1"):
+        step_schedule(optimizer, gamma=0.3, after=-1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ppi_med.training.batch_statistics import running_statistics_kept
+from ppi_med.training.modes import running_statistics_kept
 
 NORMS = {
     "batch": lambda: nn.BatchNorm2d(3),
