@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from torch import distributed
@@ -51,7 +52,7 @@ def of_all(value: T) -> list[T]:
     return found
 
 
-def rows_of_all(rows: list[T]) -> list[T]:
+def rows_of_all(rows: Sequence[T]) -> list[T]:
     """Return the rows of every process as one list, in the order of ranks.
 
     >>> rows_of_all([1, 2])

@@ -5,8 +5,7 @@ They are imported on first use, so that one of them costs nothing to a bundle th
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from ppi_med.lazy import lazy_names
 
 _WHERE = {
     "AUC": "metrics",
@@ -35,14 +34,4 @@ _WHERE = {
     "load_weights": "checkpoint",
 }
 
-__all__ = sorted(_WHERE)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *_WHERE]
+__all__, __getattr__, __dir__ = lazy_names(__name__, _WHERE)

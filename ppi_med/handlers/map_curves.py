@@ -21,9 +21,9 @@ from ppi_med.evaluation.measures import pixel_values
 from ppi_med.handlers.accuracy import class_of, predicted_class
 from ppi_med.handlers.class_cases import MEASURES, Method, measure_maps, stacked
 from ppi_med.handlers.metrics import logits_and_labels
-from ppi_med.handlers.pictures import evaluating
 from ppi_med.io import write_json, write_text
 from ppi_med.tracking.base import NullTracker, Tracker
+from ppi_med.training.modes import evaluating
 from ppi_med.training.state import unwrapped
 
 RANDOM = "random"

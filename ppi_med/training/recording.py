@@ -37,7 +37,8 @@ class RecordingInferer:
     ) -> Any:
         """Infer, and record where armed."""
         training = getattr(network, "training", False) and torch.is_grad_enabled()
-        known = self.network is None or network is self.network
+        # A step may infer by the network inside a wrapper for parallel training.
+        known = self.network is None or network in (self.network, _inside(self.network))
         if not (self.armed and training and known):
             with norm_derivatives():
                 return self.inner(inputs, network, *args, **kwargs)
@@ -65,6 +66,10 @@ class RecordingInferer:
     def release(self) -> None:
         """Let go of the recorded graph."""
         self.armed, self.recording, self.call = False, None, ((), {})
+
+
+def _inside(network: Any) -> Any:
+    return getattr(network, "module", network)
 
 
 class _Through:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -46,13 +46,12 @@ def step_schedule(
     number = len(optimizer.param_groups)
     sizes = _per_group("step_size", step_size, number)
     gammas = _per_group("gamma", gamma, number)
-    return LambdaLR(
-        optimizer,
-        [
-            lambda n, size=size, gamma=gamma: gamma ** (max(0, n - after) // int(size))
-            for size, gamma in zip(sizes, gammas, strict=True)
-        ],
-    )
+    factors = [_steps(int(size), one, after) for size, one in zip(sizes, gammas, strict=True)]
+    return LambdaLR(optimizer, factors)
+
+
+def _steps(size: int, gamma: float, after: int) -> Callable[[int], float]:
+    return lambda epochs: gamma ** (max(0, epochs - after) // size)
 
 
 def _per_group(name: str, value: float | Sequence[float], number: int) -> list[float]:

@@ -61,7 +61,7 @@ class StepWatch:
         """Note the loss that the handler has made."""
         self._seen, self._backward = True, not total.requires_grad
         if total.requires_grad:
-            total.register_hook(self._note_backward)  # type: ignore[no-untyped-call]
+            total.register_hook(self._note_backward)
 
     def refuse_second(self) -> None:
         """Refuse a step that fires LOSS_COMPLETED twice.
