@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -224,10 +224,14 @@ def _window(
         raise
 
 
+def _submitter(pool: Executor, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda item: pool.submit(function, item)
+
+
 def _on_threads(function: Callable[[Any], Any], items: Iterable[Any], count: int) -> Found:
     pool = ThreadPoolExecutor(count)
-    submit: Callable[[Any], Any] = partial(pool.submit, function)
     try:
+        submit = _submitter(pool, function)
         yield from _window(submit, enumerate(items), {}, count * _AHEAD, in_order=True)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -282,7 +286,7 @@ def _on_processes(
         ended = 0
         try:
             with how.pool(how.count) as pool:
-                submit: Callable[[Any], Any] = partial(pool.submit, function)
+                submit = _submitter(pool, function)
                 size = how.count * _AHEAD
                 for one in _window(submit, source, under_way, size, in_order):
                     ended += 1

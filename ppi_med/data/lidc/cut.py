@@ -95,7 +95,7 @@ def cut_patch(
         values,
         readers,
         state,
-        drawn.any(axis=0).astype(np.uint8),
+        np.asarray(drawn.any(axis=0), np.uint8),
         majority_of(drawn, len(marked), options.majority),
         (float(places[0][0]), float(places[1][0])),
         int(missing.sum()),

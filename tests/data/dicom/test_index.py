@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sqlite3
+import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,25 @@ def test_the_machine_says_no_in_one_line(
         patch.setattr(HeaderStore, "add", lambda *_: (_ for _ in ()).throw(MemoryError))
         (out / "headers.sqlite").unlink()
         assert "not enough memory" in refused(call, capsys)
+
+
+@pytest.mark.parametrize(("option", "words"), [("size=48k", "full"), ("ro", "Read-only")])
+def test_a_small_or_read_only_disk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, words: str
+) -> None:
+    for k in range(60):
+        write_series(tmp_path / "t" / str(k), [0, 2.5, 5], SeriesInstanceUID=f"1.2.{k + 1}")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", option, "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk can be mounted by root only")
+    try:
+        call = ["--source", str(tmp_path / "t"), "--output", str(disk / "o"), "--quiet",
+                "--workers", "1"]  # fmt: skip
+        assert words in refused(call, capsys)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("damage", ["no database", "a page", "cut off", "other tables"])
