@@ -494,11 +494,10 @@ def _facts(place: Any) -> dict[str, Any]:
 
 
 def _track(result: Audit, output: Path, uri: str) -> None:
-    from ppi_med.tracking.location import locate, prepare
+    from ppi_med.tracking.location import locate
     from ppi_med.tracking.run import RunTracker
 
     location = locate(output, None if uri == "default" else uri)
-    prepare(location)
     network = result.network
     j_net = network.search.j_net if network else float("nan")
     places = sum(p.accepted for p in network.search.places) if network else 0
