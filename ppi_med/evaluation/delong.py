@@ -64,7 +64,7 @@ def mean_of_folds(folds: Sequence[DeLong]) -> DeLong:
         folds: of each fold the test.
 
     Raises:
-        ValueError: where there is none.
+        ValueError: without a fold.
 
     Examples:
         >>> found = mean_of_folds([DeLong(0.03, 0.0001, 0.0), DeLong(0.01, 0.0003, 0.0)])

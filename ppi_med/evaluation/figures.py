@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _SOFT, _ACCENT, _SECOND = "#1f2933", "#9aa5b1", "#0b6e99", "#d1495b"
-# Bright on grey at any opacity, and told apart by readers who do not see red and green as two.
+# Bright on grey at any opacity, and distinct to readers who do not see red and green as two.
 _FOR, _AGAINST = (1.0, 0.30, 0.18), (0.20, 0.62, 1.0)
 _LINES = ("#d1495b", "#0b6e99", "#2a9d8f", "#7b4fa3", "#c9820a", "#5c677d")
 # Behind the strongest points: one outlier pixel must not make all others invisible.

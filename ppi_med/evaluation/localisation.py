@@ -12,7 +12,7 @@ POINTING = Measure("pointing_game", 1)
 
 
 def energy_inside(values: Tensor, mask: Tensor, top: int | None = None) -> Tensor:
-    """Return the share of the map's energy that lies in the mask, of all or of the top points.
+    """Return the share of the map's energy that is in the mask, of all or of the top points.
 
     Args:
         values: ``(N, *spatial)`` of 0 or more, see :func:`~.measures.pixel_values`.
@@ -52,7 +52,7 @@ def top_points(values: Tensor, count: int) -> Tensor:
 
 
 def pointing_game(values: Tensor, mask: Tensor) -> Tensor:
-    """Return 1 where the highest point lies in the mask, else 0.
+    """Return 1 where the highest point is in the mask, else 0.
 
     Where several points are equally high the share of them inside counts, so that a constant map
     scores the mask's area and not its luck. With an empty mask nothing can be hit: 0.

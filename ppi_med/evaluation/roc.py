@@ -20,7 +20,7 @@ class RocCurve:
     Attributes:
         false_positive_rate: share of label 0 with a score of at least the threshold.
         sensitivity: share of label 1 with a score of at least the threshold.
-        threshold: falling; the first is infinite (nobody is called positive).
+        threshold: falling; the first is infinite (no case is called positive).
     """
 
     false_positive_rate: Floats
@@ -124,7 +124,7 @@ def specificity(
 def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the threshold with the largest sensitivity + specificity - 1 on these cases.
 
-    It lies half-way between two neighbouring scores, so that it does not hang on one case's
+    It is half-way between two neighbouring scores, so that it does not hang on one case's
     exact value. Of equally good ones the one with the higher sensitivity is taken.
 
     Args:

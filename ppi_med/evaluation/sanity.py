@@ -77,7 +77,7 @@ def layers_of(network: nn.Module) -> list[str]:
 
 
 def randomised(network: nn.Module, layers: Sequence[str], seed: int) -> nn.Module:
-    """Return a copy of the network whose named layers are initialised anew.
+    """Return a copy of the network whose named layers are initialised again.
 
     A layer without ``reset_parameters`` gets normal values of its own mean and deviation.
 

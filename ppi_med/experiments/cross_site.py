@@ -128,7 +128,7 @@ def preset_of(name: str) -> Preset:
     """Return a preset by its name.
 
     Raises:
-        UsageError: where there is none of that name.
+        UsageError: for another name.
 
     Example:
         >>> preset_of("ga-phantom").methods

@@ -51,7 +51,7 @@ def heat_map(found: Sequence[Matrix], title: str = "", note: str = "") -> Figure
         note: below all.
 
     Raises:
-        UsageError: where there is none.
+        UsageError: without a matrix.
     """
     if not found:
         raise UsageError("There is no finished cell to draw: run the sweep first.")

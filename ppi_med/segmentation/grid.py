@@ -95,7 +95,7 @@ class NetworkGrid:
     def image(self, patch: Tensor, spacing_mm: Spacing, window: Window) -> Tensor:
         """Return the network's image ``(C, size, size)`` of a patch ``(C, rows, columns)``.
 
-        What lies outside the patch is 0; pixels in between are interpolated linearly.
+        What is outside the patch is 0; pixels in between are interpolated linearly.
         """
         steps = (torch.arange(self.size, dtype=torch.float64) + 0.5) * 2 / self.size - 1
         field = self._field(patch.shape[-2:], spacing_mm)

@@ -220,7 +220,7 @@ def random_walk(
     """Return the pixels from which a random walk reaches the object's seeds first (Grady 2006).
 
     Seeds of the object: the stronger half of the map inside the mask. Seeds of the background: all
-    that is more than `margin` pixels from the mask. What lies between is decided by the image.
+    that is more than `margin` pixels from the mask. The image decides what is between.
 
     Args:
         mask: of the map.
