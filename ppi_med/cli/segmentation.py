@@ -46,8 +46,7 @@ def weak_segmentation(
     from ppi_med.experiments.weak_segmentation.cases import load_study_cases, require_unseen_cases
     from ppi_med.experiments.weak_segmentation.report import summary_table, write_outcomes
     from ppi_med.experiments.weak_segmentation.study import BETAS, Study, modes_of, reference_of
-    from ppi_med.segmentation.methods import saliency_methods
-    from ppi_med.segmentation.network import load_network
+    from ppi_med.segmentation.network import load_network, saliency_methods
     from ppi_med.tracking import create_tracker
 
     log_to_screen()

@@ -152,8 +152,7 @@ def _asked(
     """Have the network look at the points."""
     from ppi_med.bundle_tools.installed import default_bundle
     from ppi_med.export.series import explain_series, read_points
-    from ppi_med.segmentation.methods import METHODS, saliency_methods
-    from ppi_med.segmentation.network import load_network
+    from ppi_med.segmentation.network import METHODS, load_network, saliency_methods
 
     if options.method not in METHODS:
         raise UsageError(f"method is {options.method!r}, expected one of {', '.join(METHODS)}.")

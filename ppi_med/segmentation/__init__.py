@@ -2,8 +2,8 @@
 
 - `masking`: map to mask by a rule, and along the image's edges.
 - `scores`: Dice, IoU, HD95 in mm.
-- `grid`: the square of an image that a network sees, and the way back. `network`: of a bundle.
-- `methods`: saliency methods by name, for images of some dozen pixels a side.
+- `grid`: the square of an image that a network sees, and the way back.
+- `network`: of a bundle, and its saliency methods, for images of some dozen pixels a side.
 
 The study on LIDC's nodules is :mod:`ppi_med.experiments.weak_segmentation`.
 """
@@ -18,7 +18,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         **dict.fromkeys(("MaskRule", "map_to_mask"), "masking"),
         **dict.fromkeys(("score_case", "scores_against"), "scores"),
         "NetworkGrid": "grid",
-        "load_network": "network",
-        "saliency_methods": "methods",
+        **dict.fromkeys(("load_network", "saliency_methods"), "network"),
     },
 )

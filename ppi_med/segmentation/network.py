@@ -1,4 +1,4 @@
-"""The network of a bundle of CT patches, with what its images are like."""
+"""The network of a bundle of CT patches, what its images are like, and the maps to ask it for."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ppi_med import saliency
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.segmentation.grid import NetworkGrid, Normalise, normalised_ct
 
 CONFIG = "inference.json"
+METHODS = (
+    *("wbp", "wbp_symmetric", "gradient_absolute", "gradient_x_input", "integrated_gradients"),
+    *("smoothgrad", "smoothgrad_wbp", "gradcam", "gradcam_plus_plus"),
+    *("lrp_epsilon", "lrp_alpha2_beta1", "lrp_epsilon_plus_flat", "occlusion"),
+)
 
 
 @dataclass(frozen=True)
@@ -99,3 +105,22 @@ def _normalise(parser: Any) -> Normalise:
         return values
 
     return normalise
+
+
+def saliency_methods(names: str = "all", size: int = 40) -> dict[str, Any]:
+    """Return methods by name.
+
+    Args:
+        names: of :func:`ppi_med.saliency.by_name`, commas between, or "all" of :data:`METHODS`.
+        size: rows and columns of the network's images, from which the occluding window follows.
+
+    Raises:
+        UsageError: there is no such method.
+
+    Examples:
+        >>> list(saliency_methods("wbp,gradcam"))
+        ['wbp', 'gradcam']
+    """
+    wanted = METHODS if names == "all" else tuple(n.strip() for n in names.split(",") if n.strip())
+    windows = {"window": max(2, size // 8), "stride": max(1, size // 16)}
+    return {n: saliency.by_name(n, **(windows if n == "occlusion" else {})) for n in wanted}

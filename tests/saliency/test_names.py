@@ -11,8 +11,8 @@ from ppi_med.errors import UsageError
 from ppi_med.experiments.map_inputs import CONTROLS, map_method
 from ppi_med.experiments.map_inputs import METHODS as COMPARED
 from ppi_med.handlers.methods import training_method
-from ppi_med.segmentation.methods import METHODS as SEGMENTING
-from ppi_med.segmentation.methods import saliency_methods
+from ppi_med.segmentation.network import METHODS as SEGMENTING
+from ppi_med.segmentation.network import saliency_methods
 from tests.saliency.small_networks import NETWORKS, build
 
 BOUNDS = ([-4.0], [4.0])

@@ -26,8 +26,7 @@ from ppi_med.experiments.weak_segmentation.study import (
     picture,
 )
 from ppi_med.io import atomic_path, write_json
-from ppi_med.segmentation.methods import saliency_methods
-from ppi_med.segmentation.network import load_network
+from ppi_med.segmentation.network import load_network, saliency_methods
 from ppi_med.tracking.base import NullTracker, Tracker
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from ppi_med.networks import LoTeNet
 from ppi_med.saliency import WBP, GradientTimesInput
 from ppi_med.segmentation.grid import NetworkGrid
 from ppi_med.segmentation.masking import MaskRule
-from ppi_med.segmentation.methods import METHODS, saliency_methods
+from ppi_med.segmentation.network import METHODS, saliency_methods
 from ppi_med.tracking.base import Tracker
 from tests.segmentation.made import BrightSum, made_case, made_cases
 
