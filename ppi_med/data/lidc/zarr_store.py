@@ -106,7 +106,8 @@ def load_patch(
         keep: keep groups open for the next patch, where none of them is written any more.
 
     Raises:
-        as `read_patch`.
+        KeyError: if there is no such group.
+        IndexError: if it has no such row.
     """
     arrays, rows = (_kept_open if keep else _opened)(store, group)
     wanted = arrays if names is None else names
