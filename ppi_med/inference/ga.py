@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,29 @@ from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.volume import OctReadError, OctVolume
 from ppi_med.evaluation.familiarity import KnownInputs, Likeness, likeness
 from ppi_med.inference.explain import VolumeExplanation, explain_volume
-from ppi_med.inference.identity import network_hash
 from ppi_med.inference.volumes import LoadedVolume, find_inputs, load_volume, read_volumes
 from ppi_med.saliency.base import SaliencyMethod
 
 Preprocessing = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def network_hash(network: nn.Module) -> str:
+    """Return the SHA-256 of a network's parameters and buffers, whatever device they are on.
+
+    Two networks share it only if names, types, shapes and every bit of the values are the same.
+
+    Examples:
+        >>> network_hash(nn.ReLU())[:8]
+        'e3b0c442'
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        if not isinstance(value, torch.Tensor):
+            continue
+        plain = value.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -32,7 +51,7 @@ class NetworkInfo:
 
     Attributes:
         name: of its class.
-        sha256: of its weights; see `identity.network_hash`.
+        sha256: of its weights; see `network_hash`.
         method: name of the saliency method, "" where there is no map.
     """
 

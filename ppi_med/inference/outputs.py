@@ -2,15 +2,150 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+import ppi_med
 from ppi_med.data.oct.fit import describe_fit
+from ppi_med.data.oct.nifti import write_nifti
+from ppi_med.data.oct.volume import FROM_FILE, Spacing
 from ppi_med.inference.ga import GaResult
-from ppi_med.inference.identity import software_versions
-from ppi_med.inference.nifti import write_map
-from ppi_med.io import write_json
+from ppi_med.inference.report import ReportContent
+from ppi_med.io import atomic_path, write_json
+
+_PACKAGES = ("torch", "monai", "numpy")
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions of this package and of those that decide the numbers."""
+    versions = {"ppi_med": ppi_med.__version__}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def write_map(path: str | Path, saliency: NDArray[np.float32], spacing: Spacing) -> Path:
+    """Write a map so that it lies on its volume in every viewer.
+
+    Axes, affine, units and form codes are those that `write_nifti` gives a volume of this spacing:
+    where a distance is unknown, the header says so.
+
+    Args:
+        path: ends in `.nii.gz` or `.nii`.
+        saliency: float32, `(S, H, W)`.
+        spacing: mm, of the volume.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for a map of other axes or type.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "map.nii.gz"
+        >>> write_map(path, np.zeros((2, 4, 3), np.float32), Spacing()).name
+        'map.nii.gz'
+    """
+    nib: Any = import_module("nibabel")
+    if saliency.ndim != 3 or saliency.dtype != np.float32:
+        raise ValueError(
+            f"the map is {saliency.dtype} {saliency.shape}, expected float32 (S, H, W)."
+        )
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        # The volume's own writer decides on the geometry, so that the two cannot differ.
+        write_nifti(temporary, np.zeros(saliency.shape, np.uint8), spacing)
+        header = nib.load(temporary).header.copy()
+        header.set_data_dtype(np.float32)
+        header.set_slope_inter(1, 0)
+        image = nib.Nifti1Image(saliency.transpose(2, 1, 0), None, header)
+        nib.save(image, temporary)
+    return path
+
+
+FINDING = "geographic atrophy"
+_UNKNOWN = "unknown"
+_AXES = (("lateral", "A-scans"), ("axial", "depth"), ("between", "between B-scans"))
+
+
+def report_content(result: GaResult, facts: Mapping[str, Any]) -> ReportContent:
+    """Put a result into words.
+
+    Args:
+        result: of a volume.
+        facts: the content of its `result.json`.
+    """
+    volume = result.volume
+    return ReportContent(
+        finding=FINDING,
+        source=volume.source or volume.volume_id,
+        probability=result.probability,
+        pixels=volume.pixels,
+        weights=result.slice_weights,
+        slice_probabilities=result.slice_probabilities,
+        saliency=result.saliency,
+        spacing_mm=volume.spacing,
+        facts=_table(result, facts),
+        warnings=result.warnings,
+        notes=tuple(facts["notes"]),
+        map_grid=result.network_size,
+        map_caption=_map_caption(result),
+    )
+
+
+def _table(result: GaResult, facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    volume, network = result.volume, facts["network"]
+    slices, depth, width = volume.shape
+    created = datetime.fromisoformat(facts["created"])
+    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    rows = [
+        ("File", volume.source or _UNKNOWN),
+        ("Read as", volume.reader or _UNKNOWN),
+        ("Size", f"{slices} B-scans of {depth} x {width} pixels (depth x A-scans)"),
+        ("Spacing", _spacing(volume.spacing)),
+        ("Eye", volume.laterality or _UNKNOWN),
+        ("File's SHA-256", volume.source_sha256 or _UNKNOWN),
+        ("Logit", f"{result.logit:.4f}"),
+        ("Network", network["class"]),
+        ("Weights file", network["checkpoint"] or "none"),
+        ("Weights' SHA-256", network["sha256"]),
+        ("Seen by the network", network["input"]),
+        ("Map", result.network.method or "none"),
+        ("Made", f"{created:%Y-%m-%d %H:%M} UTC"),
+        ("Software", versions),
+    ]
+    given = {k: v for k, v in sorted(volume.provenance.items()) if not v.startswith(FROM_FILE)}
+    rows += [(f"Origin of {name}", text) for name, text in given.items()]
+    return tuple(rows)
+
+
+def _spacing(spacing: tuple[float | None, ...]) -> str:
+    parts = []
+    for value, (_, words) in zip(spacing, _AXES, strict=True):
+        parts.append(f"{words} {_UNKNOWN if value is None else f'{value:.6g} mm'}")
+    return ", ".join(parts)
+
+
+def _map_caption(result: GaResult) -> str:
+    if result.saliency is None:
+        return ""
+    depth, width = result.network_size
+    return (
+        f"It was computed by {result.network.method} on the {depth} x {width} pixels that the "
+        "network saw of each B-scan."
+    )
+
 
 RESULT = "result.json"
 SALIENCY = "saliency.nii.gz"
@@ -47,7 +182,7 @@ def write_outputs(
     if result.saliency is not None:
         written.append(write_map(folder / SALIENCY, result.saliency, result.volume.spacing))
     if report:
-        from ppi_med.inference.page import report_content
+        from ppi_med.inference.outputs import report_content
         from ppi_med.inference.report import write_report
 
         written.append(write_report(folder / REPORT, report_content(result, facts)))

@@ -11,7 +11,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, run
 
 from ppi_med.bundle_tools.check import check_workflow
-from ppi_med.inference.identity import network_hash
+from ppi_med.inference.ga import network_hash
 from tests.inference.conftest import Writer, retina
 
 ROOT = Path(__file__).resolve().parents[2]

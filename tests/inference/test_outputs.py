@@ -16,7 +16,7 @@ from ppi_med.data.oct.nifti import write_nifti
 from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.volume import Spacing
 from ppi_med.inference import GaResult, infer_volume, write_outputs
-from ppi_med.inference.nifti import write_map
+from ppi_med.inference.outputs import write_map
 from ppi_med.networks.multiview import MultiViewClassifier
 from ppi_med.saliency import WBP
 from tests.inference.conftest import Writer, retina

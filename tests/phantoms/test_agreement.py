@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from ppi_med.phantoms.agreement import assign_artefacts, parse_agreement
-from ppi_med.phantoms.oct.plan import PlannedVolume
 from ppi_med.phantoms.oct.sites import SITES
-from ppi_med.phantoms.oct.spec import OctPhantomSpec
+from ppi_med.phantoms.oct.spec import OctPhantomSpec, PlannedVolume
 
 
 def agreeing(volumes: Sequence[PlannedVolume]) -> int:

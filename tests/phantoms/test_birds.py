@@ -10,8 +10,7 @@ import pytest
 from ppi_med.data.datalist import load_parts
 from ppi_med.data.photos.pixels import read_pixels
 from ppi_med.errors import UsageError
-from ppi_med.phantoms.birds.habitats import HABITATS, paint_habitat
-from ppi_med.phantoms.birds.render import render_bird
+from ppi_med.phantoms.birds.render import HABITATS, paint_habitat, render_bird
 from ppi_med.phantoms.birds.spec import BirdPhantomSpec
 from ppi_med.phantoms.birds.write import make_bird_phantom
 

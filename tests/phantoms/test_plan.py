@@ -7,9 +7,8 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from ppi_med.phantoms.oct.plan import CONVERTERS, plan_volumes
 from ppi_med.phantoms.oct.sites import SITES, Site, choose_sites
-from ppi_med.phantoms.oct.spec import OctPhantomSpec
+from ppi_med.phantoms.oct.spec import CONVERTERS, OctPhantomSpec, plan_volumes
 from ppi_med.phantoms.streams import stream
 
 

@@ -10,12 +10,11 @@ from typing import cast
 
 from ppi_med.data.datalist import make_datalist, write_datalist
 from ppi_med.data.manifest import ManifestRow, read_manifest, write_manifest
-from ppi_med.data.oct.assemble import assemble
+from ppi_med.data.oct.assemble import FILE_NAME as REPORT_NAME
+from ppi_med.data.oct.assemble import ConversionReport, Outcome, assemble
 from ppi_med.data.oct.labels import Labels, compile_pattern, facts_for_sources
 from ppi_med.data.oct.options import ConvertOptions
 from ppi_med.data.oct.registry import Source
-from ppi_med.data.oct.report import FILE_NAME as REPORT_NAME
-from ppi_med.data.oct.report import ConversionReport, Outcome
 from ppi_med.data.oct.sources import Found, find_sources, unique_names, volume_name
 from ppi_med.data.oct.worker import RECORDS, Result, Task, convert_source
 from ppi_med.data.splits import FILE_NAME as SPLITS_NAME

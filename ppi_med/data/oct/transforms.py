@@ -7,11 +7,14 @@ the slices are chosen, since a volume of 100 x 512 x 1000 would take 205 MB as f
 
 from __future__ import annotations
 
-from ppi_med.data.oct.augment import oct_augmentations
 from ppi_med.data.oct.fit import FitSlicesd
-from ppi_med.data.oct.intensity import NormalizeOctd, RandGammad, intensity_levels
-from ppi_med.data.oct.loading import LoadOctVolumed
-from ppi_med.data.oct.slices import AllSlicesd, SampleSlicesd
+from ppi_med.data.oct.intensity import (
+    NormalizeOctd,
+    RandGammad,
+    intensity_levels,
+    oct_augmentations,
+)
+from ppi_med.data.oct.loading import AllSlicesd, LoadOctVolumed, SampleSlicesd
 
 __all__ = [
     "AllSlicesd",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ppi_med.data.photos.photo import TEST, TRAINING, Photo
-from ppi_med.data.photos.pickles import read_batch
-from ppi_med.data.photos.pixels import MEMBER
+from ppi_med.data.photos.pixels import MEMBER, read_batch
 from ppi_med.errors import MissingFileError, UsageError
 
 FOLDERS = ("cifar-10-batches-py", "cifar-100-python")

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from ppi_med.data.photos.cifar import cifar_root, read_cifar
 from ppi_med.data.photos.cub import cub_root, read_cub
-from ppi_med.data.photos.folders import image_folders, read_folders
+from ppi_med.data.photos.folders import LABELS, image_folders, read_folders, read_labels_csv
 from ppi_med.data.photos.imagenet import is_imagenet, read_imagenet
-from ppi_med.data.photos.labels_csv import LABELS, read_labels_csv
 from ppi_med.data.photos.photo import Photo
 from ppi_med.errors import MissingFileError, UsageError
 

@@ -1,6 +1,6 @@
 """The report on a volume: one page that holds everything and asks nothing of any network.
 
-- ``content``: what a report says; ``page``: the page; ``pictures``, ``plots``: its parts.
+- ``content``: what a report says; ``page``: the page; ``pictures``: pictures and plots.
 - ``template.html``, ``report.css``, ``report.js``: its form.
 """
 

@@ -13,8 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from ppi_med.inference.report.content import ReportContent
-from ppi_med.inference.report.pictures import Maps, en_face, en_face_map, encode_maps, encode_slices
-from ppi_med.inference.report.plots import bars, level, percent, with_inside
+from ppi_med.inference.report.pictures import (
+    Maps,
+    bars,
+    en_face,
+    en_face_map,
+    encode_maps,
+    encode_slices,
+    level,
+    percent,
+    with_inside,
+)
 from ppi_med.io import write_text
 
 MAX_BYTES = 14_000_000

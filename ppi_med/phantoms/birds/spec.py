@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ppi_med.errors import UsageError
-from ppi_med.phantoms.birds.habitats import HABITATS
-from ppi_med.phantoms.birds.species import SPECIES
+from ppi_med.phantoms.birds.render import HABITATS
+from ppi_med.phantoms.birds.shapes import SPECIES
 from ppi_med.phantoms.streams import stream
 
 TIED, SWAPPED = "tied", "swapped"

@@ -10,8 +10,8 @@ from ppi_med.data.photos.cub import BOXES, CLASSES, FOLDER, IMAGES, LABELS, SITE
 from ppi_med.errors import UsageError
 from ppi_med.io import atomic_path, write_json, write_text
 from ppi_med.phantoms.birds.render import render_bird
+from ppi_med.phantoms.birds.shapes import SPECIES
 from ppi_med.phantoms.birds.spec import BirdPhantomSpec, PlannedBird
-from ppi_med.phantoms.birds.species import SPECIES
 
 GENERATOR_VERSION = 1
 """Counted up whenever the same parameters would give other files."""

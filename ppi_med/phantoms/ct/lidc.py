@@ -20,9 +20,8 @@ from ppi_med.data.splits import write_splits
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.io import markdown_table, write_json, write_text
 from ppi_med.parallel import run_tasks
-from ppi_med.phantoms.ct.image import heights_of
 from ppi_med.phantoms.ct.spec import LidcPhantomSpec, PlannedNodule, PlannedScan
-from ppi_med.phantoms.ct.writing import SeriesJob, write_series
+from ppi_med.phantoms.ct.writing import SeriesJob, heights_of, write_series
 
 GENERATOR_VERSION = 1
 """Counted up whenever the same parameters would give other files."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,115 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ppi_med.phantoms.ct.chest import draw_chest
-from ppi_med.phantoms.ct.image import SIZE, Patient, stored_slice
+from ppi_med.data.lidc.annotations import Scan
+from ppi_med.data.lidc.cut import PADDING
+from ppi_med.data.lidc.nodules import Nodule
+from ppi_med.phantoms.ct.chest import (
+    Chest,
+    Floats,
+    Grid,
+    draw_chest,
+    fill_nodule,
+    room_for,
+    slice_of,
+    votes_on_slice,
+)
+from ppi_med.phantoms.ct.sites import MARK_HU, MARK_REACH_MM, MARKS, CtSite
 from ppi_med.phantoms.ct.spec import PlannedScan
 from ppi_med.phantoms.streams import stream
+
+SIZE = 512
+"""Rows and columns of a slice, as in LIDC."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What the slices of a series are made from.
+
+    Attributes:
+        scan: of the database.
+        nodules: of the scan.
+        chest: simulated.
+        site: scanner.
+        marked: ids of the nodules that carry the site's mark.
+        seed: of the phantom.
+    """
+
+    scan: Scan
+    nodules: tuple[Nodule, ...]
+    chest: Chest
+    site: CtSite
+    marked: frozenset[str]
+    seed: int
+
+
+def stored_slice(patient: Patient, z_mm: float) -> NDArray[np.int16]:
+    """Return the stored values of a slice: HU minus the site's intercept.
+
+    Args:
+        patient: of the phantom.
+        z_mm: a position of the scan.
+
+    Returns:
+        int16, `(512, 512)`.
+    """
+    scan, site = patient.scan, patient.site
+    grid = Grid.square(SIZE, scan.pixel_spacing)
+    found = []
+    for nodule in patient.nodules:
+        votes = votes_on_slice(nodule.members, z_mm)
+        if votes is not None:
+            found.append((nodule, *votes))
+    room = np.zeros((SIZE, SIZE), bool)
+    for _, window, _ in found:
+        room |= room_for(grid, *window)
+    hu = slice_of(patient.chest, grid, z_mm, room)
+    for nodule, window, share in found:
+        rng = stream(patient.seed, scan.series_uid, nodule.nodule_id, f"{z_mm:.3f}")
+        fill_nodule(hu, window, share, nodule.members, scan.pixel_spacing, rng)
+    rng = stream(patient.seed, scan.series_uid, f"{z_mm:.3f}", "noise")
+    hu = _through_scanner(hu, site, scan, rng)
+    for nodule, window, _ in found:
+        if nodule.nodule_id in patient.marked:
+            _mark(hu, grid, window, site)
+    stored = np.clip(np.rint(hu), -1024, 3071).astype(np.int16) - np.int16(site.intercept)
+    if site.padding:
+        stored[~grid.ellipse(0, 0, *(SIZE * scan.pixel_spacing / 2,) * 2)] = PADDING
+    return np.asarray(stored)
+
+
+def _through_scanner(hu: Floats, site: CtSite, scan: Scan, rng: np.random.Generator) -> Floats:
+    from scipy.ndimage import gaussian_filter
+
+    mm = scan.pixel_spacing
+    image = gaussian_filter(hu, site.blur_mm / mm, truncate=3.0)
+    if site.sharpening:
+        image += site.sharpening * (image - gaussian_filter(image, site.blur_mm / mm, truncate=3.0))
+    grain = gaussian_filter(
+        rng.standard_normal(hu.shape, dtype=np.float32), site.grain_mm / mm, truncate=3.0
+    )
+    # Thin slices are noisier: fewer photons.
+    noise = site.noise_hu * np.sqrt(2.5 / max(scan.slice_thickness, 0.5))
+    return np.asarray(image + grain * (noise / max(float(grain.std()), 1e-6)), dtype=np.float32)
+
+
+def _mark(hu: Floats, grid: Grid, window: tuple[slice, slice], site: CtSite) -> None:
+    rows, columns = window
+    middle = [0.5 * (part.start + part.stop - 1) for part in (rows, columns)]
+    y, x = ((m - (SIZE - 1) / 2) * grid.spacing for m in middle)
+    y, x = y + site.mark_offset_mm[0], x + site.mark_offset_mm[1]
+    place = grid.window(x, y, MARK_REACH_MM)
+    down = (grid.y[place[0]] - y).astype(np.float64)
+    right = (grid.x[:, place[1]] - x).astype(np.float64)
+    shape = np.broadcast_shapes(down.shape, right.shape)
+    inside = MARKS[site.mark](np.broadcast_to(down, shape), np.broadcast_to(right, shape))
+    hu[place][inside] = MARK_HU
+
+
+def heights_of(nodules: Sequence[Nodule]) -> list[float]:
+    """Return the positions with a contour of any reader, exclusions included, sorted."""
+    return sorted({c.z_mm for n in nodules for m in n.members for c in m.contours})
+
 
 COMMENT = "Phantom: simulated CT around the outlines of LIDC-IDRI; no patient is shown."
 

@@ -2,5 +2,5 @@
 
 - ``sites``: four scanners and the mark that each may burn in; ``artefacts``: the marks.
 - ``grid``, ``anatomy``, ``lesions``: an eye; ``render``: its volume through a scanner.
-- ``spec``, ``plan``: the parameters and what follows; ``subject``, ``duke``, ``write``: the files.
+- ``spec``: the parameters and the plan that follows; ``write``: the files.
 """

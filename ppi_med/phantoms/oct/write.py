@@ -6,21 +6,120 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from scipy.io import savemat
 
 from ppi_med.data.splits import FILE_NAME as SPLITS_FILE
 from ppi_med.data.splits import write_splits
 from ppi_med.errors import UsageError
-from ppi_med.io import markdown_table, write_json, write_text
+from ppi_med.io import atomic_path, markdown_table, write_json, write_text
 from ppi_med.parallel import run_tasks
-from ppi_med.phantoms.oct.plan import LABEL_RULE, PlannedVolume
-from ppi_med.phantoms.oct.spec import OctPhantomSpec
-from ppi_med.phantoms.oct.subject import SubjectJob, write_subject
+from ppi_med.phantoms.oct.anatomy import draw_anatomy
+from ppi_med.phantoms.oct.artefacts import burn_in
+from ppi_med.phantoms.oct.grid import Grid, Size
+from ppi_med.phantoms.oct.lesions import draw_atrophy, draw_findings
+from ppi_med.phantoms.oct.render import Volume, render
+from ppi_med.phantoms.oct.sites import Site
+from ppi_med.phantoms.oct.spec import LABEL_RULE, OctPhantomSpec, PlannedVolume
+from ppi_med.phantoms.streams import stream
 
 if TYPE_CHECKING:
-    from ppi_med.data.oct.report import ConversionReport
+    from ppi_med.data.oct.assemble import ConversionReport
+
+_HEADER = b"MATLAB 5.0 MAT-file, OCT phantom of ppi_med: not a patient"
+_HEADER_LENGTH = 116
+
+
+def write_duke_mat(path: str | Path, volume: Volume, *, age: float) -> None:
+    """Write a volume as the GA study's files are, with the lesion mask beside it.
+
+    Variables: `images` (depth, width, B-scans) uint8, `layerMaps` (B-scans, width, 3), `Age`, and
+    `lesion` (like `images`, 0 or 1), which Duke's files have not.
+
+    Args:
+        path: the file; written atomically, folders are made.
+        volume: what to write.
+        age: of the subject in years.
+    """
+    stream = io.BytesIO()
+    variables = {
+        "images": volume.images,
+        "layerMaps": volume.layer_maps,
+        "Age": float(age),
+        "lesion": volume.lesion,
+    }
+    savemat(stream, variables, format="5", do_compression=True)
+    # The library writes the date into the header; a phantom's bytes must not depend on it.
+    stream.seek(0)
+    stream.write(_HEADER.ljust(_HEADER_LENGTH))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(stream.getvalue())
+
+
+@dataclass(frozen=True)
+class SubjectJob:
+    """What a worker needs to make the files of one subject.
+
+    Attributes:
+        site: where the subject comes to.
+        visits: of the subject, in order.
+        size: of the volumes.
+        seed: of the phantom.
+        folder: that the files' paths are relative to.
+    """
+
+    site: Site
+    visits: tuple[PlannedVolume, ...]
+    size: Size
+    seed: int
+    folder: Path
+
+
+def draw_volumes(
+    site: Site, visits: tuple[PlannedVolume, ...], size: Size, seed: int
+) -> Iterator[Volume]:
+    """Draw the visits of one subject.
+
+    The mark is burnt in last: two phantoms that differ in the agreement alone have the same eyes
+    with the same noise.
+
+    Args:
+        site: whose scanner it is.
+        visits: of one eye, in order.
+        size: of the widest site's volumes.
+        seed: of the phantom.
+
+    Yields:
+        One volume a visit.
+    """
+    first = visits[0]
+    grid = Grid.of(size, round(site.width * size.width))
+    name = (site.name, first.subject)
+    anatomy = draw_anatomy(stream(seed, *name, "anatomy"), grid, first.eye)
+    atrophy = draw_atrophy(stream(seed, *name, "atrophy"), anatomy.fovea, float(grid.x[-1]))
+    ages = [visit.age for visit in visits]
+    found = draw_findings(stream(seed, *name, "findings"), grid, atrophy, ages)
+    for visit, findings in zip(visits, found, strict=True):
+        rng = stream(seed, *name, "visit", visit.visit)
+        volume = render(rng, site, grid, anatomy, findings)
+        if visit.artefact:
+            burn_in(volume.images, site.artefact)
+        yield volume
+
+
+def write_subject(job: SubjectJob) -> list[str]:
+    """Write the raw files of one subject and return their paths below the job's folder."""
+    rng = stream(job.seed, job.site.name, job.visits[0].subject, "age")
+    age = round(float(rng.uniform(60, 90)), 1)
+    volumes = draw_volumes(job.site, job.visits, job.size, job.seed)
+    for visit, volume in zip(job.visits, volumes, strict=True):
+        write_duke_mat(job.folder / visit.file, volume, age=age + visit.visit)
+    return [visit.file for visit in job.visits]
+
 
 GENERATOR_VERSION = 1
 """Counted up whenever the same parameters would give other files."""

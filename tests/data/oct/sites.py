@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ppi_med.data.oct.assemble import ConversionReport
 from ppi_med.data.oct.convert import convert_folder
 from ppi_med.data.oct.options import ConvertOptions
-from ppi_med.data.oct.report import ConversionReport
 from tests.data.oct import writers
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ppi_med.data.photos.pickles import read_batch
+from ppi_med.data.photos.pixels import read_batch
 from ppi_med.errors import UsageError
 
 
