@@ -247,7 +247,8 @@ def bundle_network(
 def _of_slices(network: nn.Module) -> nn.Module:
     """Return the part of a network for volumes that answers for one slice, or the network."""
     slices = getattr(network, "slice_classifier", None)
-    return network if slices is None else slices()  # type: ignore[no-any-return]
+    found: nn.Module = network if slices is None else slices()
+    return found
 
 
 def _tried(factory: Factory, path: Path, channels: int) -> None:

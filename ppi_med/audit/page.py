@@ -274,7 +274,8 @@ def _coloured(values: Grey) -> Grey:
     """Return ``(H, W)`` of 0 to 1 in a scale from black over red to pale yellow."""
     from matplotlib import colormaps
 
-    return (colormaps["inferno"](np.clip(values, 0, 1))[..., :3] * 255).astype(np.uint8)
+    found: Grey = (colormaps["inferno"](np.clip(values, 0, 1))[..., :3] * 255).astype(np.uint8)
+    return found
 
 
 def _larger(image: Grey, side: int) -> Grey:

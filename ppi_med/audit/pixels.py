@@ -140,7 +140,8 @@ def _member(case: Case) -> Loaded:
 def _nifti(case: Case) -> Loaded:
     import nibabel
 
-    image: Any = nibabel.load(case.image)  # type: ignore[attr-defined]
+    library: Any = nibabel
+    image = library.load(case.image)
     shape = tuple(n for n in image.shape if n != 1) or (1,)
     if len(shape) not in (2, 3) or np.prod(shape) > MAX_VALUES:
         raise UsageError(f"{case.name} has the shape {image.shape}, expected two or three axes.")
@@ -212,8 +213,8 @@ def _zarr(place: str, group: str) -> tuple[Any, list[dict[str, Any]]]:
 
     from ppi_med.data.lidc.zarr_store import open_store
 
-    source = zarr.open_group(open_store(place), path=group, mode="r")
-    return dict(source.arrays()), list(source.attrs.get("rows", []))  # type: ignore[call-overload]
+    source: Any = zarr.open_group(open_store(place), path=group, mode="r")
+    return dict(source.arrays()), list(source.attrs.get("rows", []))
 
 
 def _file(case: Case, values: int) -> dict[str, str | float]:

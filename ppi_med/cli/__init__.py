@@ -56,8 +56,8 @@ for _command in (
     convert_photos,
 ):
     app.command()(_command)
-for _command in (convert_oct, index_dicom, extract_lidc, export_dicom):
-    app.command(context_settings=FORWARD)(_command)
+for _forwarding in (convert_oct, index_dicom, extract_lidc, export_dicom):
+    app.command(context_settings=FORWARD)(_forwarding)
 app.add_typer(phantom, name="make-phantom")
 
 

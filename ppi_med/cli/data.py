@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -238,7 +238,11 @@ def lidc(
         split_seed=split_seed,
         folds=folds,
     )
-    how = {"database": database, "workers": workers or os.cpu_count() or 1, "overwrite": overwrite}
+    how: dict[str, Any] = {
+        "database": database,
+        "workers": workers or os.cpu_count() or 1,
+        "overwrite": overwrite,
+    }
     if dicom_only:
         slices = write_dicom(spec, output, progress=True, **how)
         typer.echo(f"{slices} slices of a phantom (no patients) in {output / 'dicom'}")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ppi_med.data.dicom.values import PADDING
 from ppi_med.data.lidc.annotations import Scan
-from ppi_med.data.lidc.cut import PADDING
 from ppi_med.data.lidc.nodules import Nodule
 from ppi_med.phantoms.ct.chest import (
     Chest,
