@@ -69,7 +69,7 @@ class OctFiles(Dataset[SourceItem]):
         data: from `volumes.find_inputs`.
         transform: of items `{"image": uint8 (1, S, H, W)}`; it gives `image`, float32, and
             `positions`. See `ga.standard_preprocessing`.
-        options: fields of `ReadOptions`, what the user knows and the files do not tell; `None` is
+        options: fields of `ReadOptions`, what the user knows and the files do not say; `None` is
             the default.
 
     Raises:

@@ -122,7 +122,7 @@ def infer_volume(
             it, see `fit.fitting_matrices`. `None`: every volume in its own size.
         preprocessing: in place of the standard one, which is `size`, then all B-scans, then the
             training's normalisation; `size` is then unused.
-        options: what the user knows of the volume and its file does not tell.
+        options: what the user knows of the volume and its file does not say.
         device: where to compute; default where the network is.
         chunk_size: slices at a time in the map.
         known: what inputs known from the training are like, from the JSON file beside the weights:

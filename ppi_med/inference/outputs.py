@@ -35,7 +35,7 @@ def software_versions() -> dict[str, str]:
 
 
 def write_map(path: str | Path, saliency: NDArray[np.float32], spacing: Spacing) -> Path:
-    """Write a map so that it lies on its volume in every viewer.
+    """Write a map so that it covers its volume in every viewer.
 
     Axes, affine, units and form codes are those that `write_nifti` gives a volume of this spacing:
     where a distance is unknown, the header says so.

@@ -127,7 +127,7 @@ def read_volumes(
 
     Args:
         source: from `find_inputs`.
-        options: what the user knows and the file does not tell.
+        options: what the user knows and the file does not say.
         name: of the outputs; default as the conversion would call the volume.
 
     Returns:
@@ -193,8 +193,8 @@ def load_volume(
     """Prepare a volume that a reader handed over.
 
     Args:
-        volume: the volume as its source tells it.
-        options: what the user knows and the file does not tell.
+        volume: the volume as its source describes it.
+        options: what the user knows and the file does not say.
         volume_id: name of its outputs; default by its source.
 
     Returns:

@@ -92,7 +92,7 @@ def assign_artefacts(
     Args:
         volumes: the plan.
         agreement: at each site.
-        parts: subject -> part of the splits; None: no parts are told apart.
+        parts: subject -> part of the splits; None: all are one part.
         by_part: part -> agreement that holds there in place of `agreement`.
         seed: of the phantom.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def stream(seed: int, *names: str | int) -> np.random.Generator:
-    """Return the random generator that belongs to `names` under `seed`.
+    """Return the random generator of `names` under `seed`.
 
     Args:
         seed: of the whole phantom, 0 or more.

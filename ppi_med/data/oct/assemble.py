@@ -374,10 +374,10 @@ def _eye(
 
 
 def _duplicate(state: _State, relative: str, record: VolumeRecord, row: ManifestRow) -> str:
-    """Return why a volume is a duplicate, "" if it is none.
+    """Return why a volume is a duplicate, "" if it is not one.
 
     Raises:
-        _RefusedError: if the earlier copy tells something else.
+        _RefusedError: if the earlier copy says something else.
     """
     first = state.ordered.get(record.ordered_hash)
     if first is None:

@@ -37,7 +37,7 @@ _LONGEST_KEY = 64
 def read(source: Source, options: ReadOptions) -> list[OctVolume]:
     """Read the volume of a Bioptigen file; radial and mixed scans are refused.
 
-    The spacing is the scan's length and depth, as the header tells them in mm, over the number of
+    The spacing is the scan's length and depth, as the header gives them in mm, over the number of
     pixels.
     """
     path = source.path
@@ -113,7 +113,7 @@ def _sizes(path: Path, header: dict[str, Any]) -> tuple[int, int, int]:
         raise OctReadError(
             path,
             f"{header['FRAMES']} frames at each of {header['SCANS']} places: the format does not "
-            "tell their order; export one frame a place.",
+            "give their order; export one frame a place.",
         )
     return header["FRAMECOUNT"], header["LINECOUNT"], header["LINELENGTH"]
 
@@ -158,7 +158,7 @@ def _add_spacing(volume: OctVolume, header: dict[str, Any], kind: int) -> None:
     if kind == _RECTANGULAR and frames > 1:
         between = _step(volume, header, "ELSCANLENGTH", frames, "spacing_between_mm")
     elif kind == _LINEAR:
-        volume.warnings.append("a line scan: all B-scans lie at one place, no distance.")
+        volume.warnings.append("a line scan: all B-scans are at one place, no distance.")
     elif kind != _RECTANGULAR:
         lateral = None
         volume.warnings.append(f"scan type {kind} is not known: only the depth's spacing is taken.")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ppi_med.data.dicom.pixels import InflatedSizeError, check_inflated_size
+from ppi_med.data.dicom.values import stored_values
 from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.prepare import to_unsigned
 from ppi_med.data.oct.registry import Source
@@ -96,12 +97,17 @@ def _pixels(path: Path, head: Any, n_frames: int) -> Any:
     check_size(path, (n_frames, rows, columns), max(bits // 8, 1), stored)
     try:
         pixels = np.asarray(dcmread(path).pixel_array).reshape(n_frames, rows, columns)
+        if bits != head.get("BitsStored", bits) or "PixelPaddingValue" in head:
+            pixels, padding = stored_values(pixels, head)
+        else:
+            padding = None
     except BaseException as error:  # decoders raise whatever the bytes lead them to
         hint = " (compressed: is the extra 'dicom' installed?)" if compressed else ""
         raise OctReadError(path, f"pixels cannot be decoded{hint}: {fault_of(error)}") from error
     if photometric == "MONOCHROME1":
         pixels = (2 ** int(head.get("BitsStored") or bits) - 1) - pixels
-    return pixels
+    # 0 is what was not recorded.
+    return pixels if padding is None else np.where(padding, 0, pixels).astype(pixels.dtype)
 
 
 def _groups(dataset: Any, n_frames: int) -> list[tuple[Any, Any]]:

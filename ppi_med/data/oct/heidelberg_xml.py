@@ -32,7 +32,7 @@ _SCALE_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class _Bscan:
-    """What the XML tells of one B-scan."""
+    """What the XML says of one B-scan."""
 
     number: int
     width: int

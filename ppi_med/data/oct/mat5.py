@@ -37,7 +37,7 @@ _DTYPES = {
 _NUMERIC_CLASSES = range(6, 16)
 _COMPLEX = 0x0800
 _HEAD_BYTES = 4096
-"""Flags, sizes and name of a variable lie within so many bytes."""
+"""Flags, sizes and name of a variable are within so many bytes."""
 _MOST_VARIABLES = 10_000
 
 Order = Literal["<", ">"]
@@ -181,7 +181,7 @@ def _describe(
 def _element(data: bytes, place: int, order: Order) -> tuple[int, int, int, int]:
     """Return type, begin, length of the element at `place`, and where the next one is."""
     kind, length = struct.unpack_from(f"{order}2I", data, place)
-    if kind >> 16:  # up to four bytes stand in the tag itself
+    if kind >> 16:  # up to four bytes are in the tag itself
         return kind & 0xFFFF, place + 4, min(kind >> 16, 4), place + 8
     return kind, place + 8, length, place + 8 + -(-length // 8) * 8
 

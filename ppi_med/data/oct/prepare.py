@@ -1,4 +1,4 @@
-"""From a volume as its source tells it to the one that is written: user's facts, 8 bits, width."""
+"""From a volume as its source gives it to the one that is written: the facts, 8 bits, the width."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class PreparedVolume:
 def prepare_volume(volume: OctVolume, options: ReadOptions | None = None) -> PreparedVolume:
     """Fill in what the user knows, bring the pixels to 8 bits and widen narrow B-scans.
 
-    What the file tells wins over the user, except with `spacing_overrides`; a disagreement is a
-    warning. What neither tells stays unknown, with a warning.
+    What the file says wins over the user, except with `spacing_overrides`; a disagreement is a
+    warning. What neither says stays unknown, with a warning.
 
     Examples:
         >>> from pathlib import Path

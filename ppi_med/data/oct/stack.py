@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ppi_med.data.oct.options import Policy, ReadOptions
 from ppi_med.data.oct.registry import Source
-from ppi_med.data.oct.sources import doubts_about
+from ppi_med.data.oct.sources import doubts_about, picture_families
 from ppi_med.data.oct.volume import OctReadError, OctVolume, check_size, fault_of
 
 NAME = "images"
@@ -30,6 +30,13 @@ def read(source: Source, options: ReadOptions) -> list[OctVolume]:
     """
     if not source.files:
         raise OctReadError(source.path, "no pictures in this folder.")
+    large = [name for name, own in picture_families(source.files).items() if len(own) > 1]
+    if len(large) > 1:
+        raise OctReadError(
+            source.path,
+            f"the pictures have names of several families ({', '.join(large[:3])}): they are no "
+            "single volume; give each a folder.",
+        )
     volume = read_pictures(source.path, source.files, colour=options.colour)
     volume.warnings += doubts_about(source.files)
     return [volume]

@@ -65,17 +65,17 @@ class Spacing(NamedTuple):
 
 @dataclass
 class OctVolume:
-    """An OCT volume as its source tells it, nothing added.
+    """An OCT volume as its source describes it, nothing added.
 
     Attributes:
         pixels: uint8 or uint16, `(n_bscans, depth, width)`; depth 0 is the vitreous side.
         reader: name of the reader.
         source: the file or folder it was read from.
-        spacing: mm; `None` where the source does not tell.
+        spacing: mm; `None` where the source does not say.
         laterality: "OD", "OS" or `None`.
         subject_key: the patient's id as the source writes it. Never written out as it is.
         mask: a lesion mask of the same shape, if the source carries one.
-        meta: what else the source tells, without names and dates of birth.
+        meta: what else the source says, without names and dates of birth.
         provenance: for each value, where it came from.
         warnings: sentences for whoever converts the file.
 

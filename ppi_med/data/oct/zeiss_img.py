@@ -57,6 +57,6 @@ def _shape(path: Path, size: int, options: ReadOptions) -> tuple[tuple[int, int,
         return (_DEPTH, width, n_bscans), "rule: the only known cube of this length"
     raise OctReadError(
         path,
-        f"{size} bytes fit no known Cirrus cube and the name tells no size; give --shape "
+        f"{size} bytes fit no known Cirrus cube and the name has no size; give --shape "
         "DEPTH,WIDTH,B-SCANS.",
     )

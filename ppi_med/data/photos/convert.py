@@ -90,7 +90,7 @@ def part_photos(
 
 
 def photos_hash(datalist: str | Path) -> str | None:
-    """Return a hash of what a datalist says, wherever the pictures lie; None where it is missing.
+    """Return a hash of what a datalist says, wherever the pictures are; None where it is missing.
 
     Example:
         >>> photos_hash("no/such/datalist.json") is None

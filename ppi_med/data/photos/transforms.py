@@ -31,7 +31,7 @@ class LoadPhotod(Transform):
         key: of the reference, and then of the picture.
 
     Raises:
-        ValueError: for a size that is none.
+        ValueError: for a size that is not positive.
 
     Example:
         >>> LoadPhotod((32, 32)).size

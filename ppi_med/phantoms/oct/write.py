@@ -16,7 +16,7 @@ from scipy.io import savemat
 from ppi_med.data.splits import FILE_NAME as SPLITS_FILE
 from ppi_med.data.splits import write_splits
 from ppi_med.errors import UsageError
-from ppi_med.io import atomic_path, markdown_table, write_json, write_text
+from ppi_med.io import atomic_path, exclusive, markdown_table, write_json, write_text
 from ppi_med.parallel import run_tasks
 from ppi_med.phantoms.oct.anatomy import draw_anatomy
 from ppi_med.phantoms.oct.artefacts import burn_in
@@ -222,12 +222,13 @@ def write_raw(
     output = Path(output)
     volumes, _ = spec.plan()
     kept = _prepare_folder(spec, output, overwrite)
-    jobs = _jobs(spec, volumes, output / RAW, kept)
-    done = run_tasks(write_subject, jobs, workers=max(1, min(workers, len(jobs))))
-    for _ in _progress(done, len(jobs), progress):
-        pass
-    write_text(output / RAW / LABELS_FILE, _labels_table(volumes))
-    write_text(output / "README.md", _readme(spec, volumes))
+    with exclusive(output / RAW, "phantom"):
+        jobs = _jobs(spec, volumes, output / RAW, kept)
+        done = run_tasks(write_subject, jobs, workers=max(1, min(workers, len(jobs))))
+        for _ in _progress(done, len(jobs), progress):
+            pass
+        write_text(output / RAW / LABELS_FILE, _labels_table(volumes))
+        write_text(output / "README.md", _readme(spec, volumes))
     return volumes
 
 

@@ -149,6 +149,16 @@ def test_several_recordings_in_one_fda(tmp_path: Path) -> None:
     assert first.spacing == second.spacing == read_oct(tmp_path / "b.fda").spacing
 
 
+def test_bits_of_a_dicom_that_are_no_pixels(tmp_path: Path) -> None:
+    pixels = writers.volume((3, 6, 5), high=4096)
+    overlay = pixels | np.uint16(0xA000)
+    changes = {"BitsStored": 12, "HighBit": 11, "PixelPaddingValue": 4095}
+    overlay[0, 0, 0] = pixels[0, 0, 0] = 4095
+    path = writers.write_dicom(tmp_path / "a.dcm", overlay, changes=changes)
+    pixels[pixels == 4095] = 0
+    np.testing.assert_array_equal(read_oct(path).pixels, pixels)
+
+
 def test_stacks_in_one_dicom_are_refused(tmp_path: Path) -> None:
     from pydicom import dcmread
 
@@ -194,6 +204,12 @@ def test_a_picture_that_is_alone_in_its_family(tmp_path: Path) -> None:
     assert read_oct(tmp_path / "c").warnings == [
         "test.png is named unlike 1.png: is it one of the B-scans?"
     ]
+
+
+def test_a_folder_of_several_volumes_is_none(tmp_path: Path) -> None:
+    stack(tmp_path, "p1_OD_1", "p1_OD_2", "p1_OS_1", "p1_OS_2")
+    with pytest.raises(OctReadError, match=r"several families \(p1_OD_#.png, p1_OS_#.png\)"):
+        read_oct(tmp_path)
 
 
 def test_numbers_with_gaps_and_twice(tmp_path: Path) -> None:
@@ -338,7 +354,7 @@ def test_a_deflated_dicom_that_is_a_bomb(tmp_path: Path, monkeypatch: pytest.Mon
     from pydicom import dcmread
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    from ppi_med.data.dicom import deflated
+    from ppi_med.data.dicom import pixels as deflated
 
     path = writers.write_dicom(tmp_path / "a.dcm", writers.volume())
     data = dcmread(path)
