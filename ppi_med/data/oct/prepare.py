@@ -1,4 +1,4 @@
-"""From a volume as its source gives it to the one that is written: the facts, 8 bits, the width."""
+"""From a volume as its source gives it to the one that is written: facts, 8 bits, width."""
 
 from __future__ import annotations
 
