@@ -396,7 +396,7 @@ def facts_from_pattern(pattern: re.Pattern[str], source: Source) -> Facts | None
     """Return what the pattern finds in a source's path, or else in those of its files.
 
     Raises:
-        ValueError: if it finds a label that is no number or an eye that is neither side, or differs from file to file.
+        ValueError: for a label or eye that makes no sense, or differs from file to file.
     """
     found = _searched(pattern, source.relative)
     if found is not None or not source.names:
