@@ -517,7 +517,7 @@ def _track(result: Audit, output: Path, uri: str) -> None:
     )
     tracker.start()
     try:
-        metrics = {f"audit/auc/{_plain(m.name)}": m.auc for m in result.evidence.measures}
+        metrics = {f"audit/auc/{m.name}": m.auc for m in result.evidence.measures}
         if network:
             metrics["audit/j_net"] = j_net
         tracker.log_metrics(metrics, 0)
@@ -527,11 +527,6 @@ def _track(result: Audit, output: Path, uri: str) -> None:
     except BaseException:
         tracker.finish("FAILED")
         raise
-
-
-def _plain(name: str) -> str:
-    """Return a name that MLflow takes."""
-    return "".join(c if c.isalnum() or c in " _-." else "_" for c in name)
 
 
 def report_lines(result: Audit, output: Sequence[Path] = ()) -> list[str]:

@@ -69,7 +69,8 @@ def test_the_run_in_mlflow(trained, phantom: Path) -> None:
     assert (tags["train_site"], tags["test_site"], tags["seed"]) == ("all", "all", "0")
     assert "fold" not in tags
     assert run.data.params["max_epochs"] == "2" and run.data.params["cnn_lr"] == "0.003"
-    assert {one.dataset.name for one in run.inputs.dataset_inputs} == {"train", "val", "test"}
+    parts = {one.dataset.name for one in run.inputs.dataset_inputs}
+    assert parts == {"train", "val", "test", "test_predictions"}
     artifacts = {one.path for one in client.list_artifacts(run.info.run_id)}
     assert {"resolved_config.json", "predictions", "pictures"} <= artifacts
 
