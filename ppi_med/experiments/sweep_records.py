@@ -16,7 +16,7 @@ from ppi_med.evaluation.metrics import AUC
 from ppi_med.evaluation.predictions import Predictions
 from ppi_med.experiments.cells import Cell
 from ppi_med.experiments.records import Records
-from ppi_med.tracking.datasets import PREDICTIONS
+from ppi_med.tracking.settings import PREDICTIONS
 
 PARENT = "mlflow.parentRunId"
 TAG_KIND, TAG_SWEEP, TAG_SWEEP_KEY = "sweep.kind", "sweep.name", "sweep.key"

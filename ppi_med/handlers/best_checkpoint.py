@@ -16,7 +16,7 @@ from torch import nn
 
 from ppi_med import naming
 from ppi_med.io import atomic_path, write_json
-from ppi_med.training.plain import plain
+from ppi_med.training.checkpoints import plain
 from ppi_med.training.state import unwrapped
 
 logger = logging.getLogger(__name__)

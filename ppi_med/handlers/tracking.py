@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from ppi_med import naming
-from ppi_med.handlers.epoch_means import EpochMeans
+from ppi_med.handlers.epoch_lines import EpochMeans
 from ppi_med.tracking.base import NullTracker, Tracker
 from ppi_med.training.state import handlers_of
 from ppi_med.training.steps import on_failure

@@ -3,7 +3,6 @@
 ``create_tracker`` is what a bundle names; nothing of MLflow is imported before a run is opened.
 """
 
-from ppi_med.tracking.base import NullTracker, Tracker
-from ppi_med.tracking.create import create_tracker
+from ppi_med.tracking.base import NullTracker, Tracker, create_tracker
 
 __all__ = ["NullTracker", "Tracker", "create_tracker"]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ppi_med.torchvision_shim import ensure_torchvision
 from ppi_med.tracking.environment import import_mlflow, quiet
-from ppi_med.tracking.journal import Record
+from ppi_med.tracking.outbox import Record
 from ppi_med.tracking.provenance import versions
 from ppi_med.training.modes import evaluating
 

@@ -16,9 +16,8 @@ from ppi_med.errors import UsageError
 from ppi_med.io import write_json
 from ppi_med.tracking.base import Status, Tracker
 from ppi_med.tracking.ending import EndingWatch
-from ppi_med.tracking.journal import Journal
 from ppi_med.tracking.location import Location
-from ppi_med.tracking.outbox import Outbox
+from ppi_med.tracking.outbox import Journal, Outbox
 from ppi_med.tracking.provenance import git_commit, versions
 from ppi_med.tracking.settings import flatten, read_config, safe_name, shorten
 from ppi_med.tracking.store import Store
@@ -163,7 +162,7 @@ class RunTracker(Tracker):
             context: the part, such as "train".
             source: where the rows come from, such as the datalist.
         """
-        from ppi_med.tracking.datasets import describe
+        from ppi_med.tracking.settings import describe
 
         dataset = describe(name, rows, os.fspath(source))
         self.outbox.put({"kind": "dataset", "dataset": dataset, "context": context})
@@ -177,7 +176,7 @@ class RunTracker(Tracker):
         Raises:
             UsageError: where there are too many for one record.
         """
-        from ppi_med.tracking.datasets import PREDICTIONS, described_predictions
+        from ppi_med.tracking.settings import PREDICTIONS, described_predictions
 
         dataset = described_predictions(text)
         self.outbox.put({"kind": "dataset", "dataset": dataset, "context": PREDICTIONS})

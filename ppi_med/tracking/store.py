@@ -22,9 +22,9 @@ from typing import Any
 
 from ppi_med.errors import UnreachableError, UsageError, plain_words
 from ppi_med.tracking.environment import import_mlflow, quiet
-from ppi_med.tracking.journal import Record
 from ppi_med.tracking.location import Location, prepared
 from ppi_med.tracking.models import send_model
+from ppi_med.tracking.outbox import Record
 
 logger = logging.getLogger(__name__)
 

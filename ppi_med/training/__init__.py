@@ -6,10 +6,8 @@
 """
 
 from ppi_med.training.checkpoints import CheckpointStore
-from ppi_med.training.loader import ExactDataLoader
+from ppi_med.training.loader import EpochSampler, ExactDataLoader, SeededDataset
 from ppi_med.training.memory import keep_freed_memory
-from ppi_med.training.sampler import EpochSampler
-from ppi_med.training.seeded_dataset import SeededDataset
 
 __all__ = [
     "CheckpointStore",

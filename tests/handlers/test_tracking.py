@@ -13,7 +13,7 @@ from torch import nn
 
 from ppi_med import naming
 from ppi_med.handlers import AUC, BestCheckpoint, RecordModel, ResumeHandler, TrackingHandler
-from ppi_med.handlers.epoch_means import EpochMeans
+from ppi_med.handlers.epoch_lines import EpochMeans
 from ppi_med.tracking import NullTracker
 from ppi_med.tracking.run import RunTracker
 from tests.tracking.stores import all_runs, history, only_run

@@ -15,9 +15,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from ppi_med.errors import UnreachableError
-from ppi_med.tracking.journal import Journal
 from ppi_med.tracking.location import Location
-from ppi_med.tracking.outbox import Outbox
+from ppi_med.tracking.outbox import Journal, Outbox
 from ppi_med.tracking.pending import send_pending
 from ppi_med.tracking.run import RunTracker
 from tests.tracking.stores import all_runs, client_of, history, new_store, only_run

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 from ppi_med.training import CheckpointStore
-from ppi_med.training.plain import plain
+from ppi_med.training.checkpoints import plain
 from ppi_med.training.rng import give_state, take_state
 
 

@@ -11,7 +11,7 @@ from monai.transforms import Compose, RandFlipd, RandGaussianNoised, Randomizabl
 from torch.utils.data import DistributedSampler, Subset
 
 from ppi_med.training import EpochSampler, ExactDataLoader, SeededDataset
-from ppi_med.training.sampler import Draw
+from ppi_med.training.loader import Draw
 
 
 class Noise(Randomizable):

@@ -10,7 +10,7 @@ import pytest
 from ppi_med.errors import UsageError
 from ppi_med.evaluation.predictions import Predictions
 from ppi_med.experiments.plan import SweepPlan, parse_candidates
-from ppi_med.tracking.datasets import described_predictions
+from ppi_med.tracking.settings import described_predictions
 from tests.experiments.cross_site.made import predictions
 
 BUNDLE = Path("bundles/ga_ppi")
