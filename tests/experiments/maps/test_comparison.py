@@ -156,8 +156,12 @@ def test_command(plan: Any, tmp_path: Path) -> None:
     run_experiment(plan("wbp"), FolderRecords(tmp_path / "records"))
     figure = tmp_path / "figure.png"
     options = ["compare-maps", "--table", "--records", str(tmp_path / "records")]
-    shown = CliRunner().invoke(app, [*options, "--figure", str(figure)])
+    tables = tmp_path / "tables"
+    shown = CliRunner().invoke(app, [*options, "--figure", str(figure), "-o", str(tables)])
     assert shown.exit_code == 0 and "| small_cnn | wbp |" in shown.output
+    assert {path.name for path in tables.iterdir()} == {
+        f"maps.{form}" for form in ("md", "csv", "tex", "png")
+    }
     assert figure.stat().st_size > 10_000
     refused = CliRunner().invoke(app, ["compare-maps", "--network", "small_cnn"])
     assert isinstance(refused.exception, UsageError)
