@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ppi_med.audit.evidence import Collector, Evidence
 from ppi_med.audit.network import Network, ask_network, bundle_network
 from ppi_med.audit.page import write_page
 from ppi_med.audit.pixels import Loaded, Scale, read_all, resized, scale_of
-from ppi_med.audit.sources import LEAST_IMAGES, Source, read_source, split
+from ppi_med.audit.sources import LEAST_IMAGES, Source, folds, read_source, split
 from ppi_med.errors import UsageError
 from ppi_med.io import atomic_path, write_json
 from ppi_med.places import ImageStack, SearchSettings
@@ -336,9 +336,7 @@ def _collect(
             f"{len(problems)} of {len(source.cases)} images cannot be read, too few are left: "
             f"{problems[0]}"
         )
-    left = Source(
-        *(source.name, source.form, kept, source.classes, source.notes, source.patients_known)
-    )
+    left = replace(source, cases=kept)
     return _Collected(left, np.array(read), collector, images[:filled], tuple(problems))
 
 
@@ -384,7 +382,7 @@ def _written(
         write_json(output / DATALIST, datalist(result.source, held))
         files.append(output / DATALIST)
     command = _command(result, dataset, output, bundle)
-    result = Audit(**{**vars(result), "command": command})
+    result = replace(result, command=command)
     if result.network is not None:
         files += _write_places(result, output)
     write_json(output / JSON, result.summary())
@@ -396,13 +394,21 @@ def _written(
 
 
 def datalist(source: Source, held: NDArray[Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return MONAI's datalist of a data set, with the parts of the audit."""
+    """Return MONAI's datalist of a data set, with the parts of the audit.
+
+    Its test part is the data's own, else half of the patients that were held out.
+    """
     parts: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "test": []}
-    for case, out in zip(source.cases, held, strict=True):
+    named = np.where(held.astype(bool), "validation", "training").astype(object)
+    if not source.tested:
+        second = folds(source.label, source.patient, 2) == 1
+        named[held.astype(bool) & second] = "test"
+    pairs = [*zip(source.cases, named, strict=True), *((case, "test") for case in source.tested)]
+    for case, part in pairs:
         image = case.image if "::" in case.image else str(Path(case.image).resolve())
         item = {"image": image, "label": case.label, "class_name": source.classes[case.label]}
         item |= {"volume_id": case.name, "subject": case.patient, "site": case.site}
-        parts["validation" if out else "training"].append(item)
+        parts[part].append(item)
     return parts
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from ppi_med.data.image_table import (
     ImageTable,
     class_folders,
+    class_order,
     find_image_table,
     read_class_folders,
     read_image_table,
@@ -82,6 +83,7 @@ class Source:
         classes: their names.
         notes: sentences for the page.
         patients_known: whether the data name patients.
+        tested: cases of the test part, which is not read.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Source:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     patients_known: bool = True
+    tested: tuple[Case, ...] = ()
 
     @property
     def label(self) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -130,7 +133,7 @@ def read_source(dataset: str | Path, label: str = "") -> Source:
     table = None if (path / "labels.csv").is_file() else find_image_table(path)
     if table is not None:
         return _checked(_from_table(path, read_image_table(table, label), f"CSV {table.name}"))
-    if _layout(path) in (None, "folders") and class_folders(path):
+    if _layout(path) in (None, "folders", "classes") and class_folders(path):
         return _checked(_from_table(path, read_class_folders(path), "folders of classes"))
     return _checked(_from_photos(path))
 
@@ -145,7 +148,7 @@ def _layout(path: Path) -> str | None:
 
 
 def _from_table(path: Path, table: ImageTable, form: str) -> Source:
-    texts = sorted({image.label for image in table.images}, key=_class_order)
+    texts = sorted({image.label for image in table.images}, key=class_order)
     number = {text: index for index, text in enumerate(texts)}
     base = path if path.is_dir() else path.parent
     cases = [
@@ -169,7 +172,7 @@ def _from_photos(path: Path) -> Source:
     photos = read_photos(path)
     names = {photo.label: photo.class_name or str(photo.label) for photo in photos}
     texts = [names.get(index, str(index)) for index in range(max(names) + 1)]
-    cases = [Case(p.name, p.image, p.label, "", p.site, p.part) for p in photos]
+    cases = [Case(p.name, p.image, p.label, p.patient, p.site, p.part) for p in photos]
     if not any(case.part == "training" for case in cases):
         cases = [replace(case, part="") for case in cases]
     return _made(path.name, "photographs", cases, texts, ())
@@ -215,7 +218,7 @@ def _from_datalist(path: Path) -> Source:
                 continue
             cases.append(_item(path, part, number, item, facts))
             texts.add(_class_text(path, item["label"]))
-    ordered = sorted(texts, key=_class_order)
+    ordered = sorted(texts, key=class_order)
     number_of = {text: index for index, text in enumerate(ordered)}
     done = [replace(case, label=number_of[text]) for case, text in cases]
     names = {_class_text(path, i["label"]): str(i["class_name"]) for i in _labelled(parts)}
@@ -277,15 +280,6 @@ def _manifest_facts(folder: Path) -> dict[str, dict[str, str]]:
         }
 
 
-def _class_order(text: str) -> tuple[int, float, str]:
-    """Healthy first, numbers by value."""
-    healthy = text.lower().startswith(("normal", "no ", "benign", "healthy", "control", "negative"))
-    try:
-        return (0, float(text), text)
-    except ValueError:
-        return (0 if healthy else 1, 0.0, text)
-
-
 def _below(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
@@ -296,10 +290,12 @@ def _made(
     """Leave the test part out, name the patients, and note what follows."""
     kept = list(cases)
     said = list(notes)
-    tested = sum(case.part == "test" for case in kept)
-    if 0 < tested < len(kept):
+    tested = tuple(case for case in kept if case.part == "test")
+    if len(tested) == len(kept):
+        tested = ()
+    if tested:
         kept = [case for case in kept if case.part != "test"]
-        said.append(f"The test part ({tested} images or volumes) was left alone.")
+        said.append(f"The test part ({len(tested)} images or volumes) was left alone.")
     whose = sum(bool(case.patient) for case in kept)
     if whose < len(kept):
         said.append(
@@ -308,7 +304,7 @@ def _made(
             "figures of places and values too high."
         )
     kept = [c if c.patient else replace(c, patient=f"image {c.name}") for c in kept]
-    return Source(name, form, tuple(kept), tuple(classes), tuple(said), whose > 0)
+    return Source(name, form, tuple(kept), tuple(classes), tuple(said), whose > 0, tested)
 
 
 def _checked(source: Source) -> Source:
@@ -350,7 +346,8 @@ def _checked(source: Source) -> Source:
         notes.append(f"{MAX_CASES} of {len(kept)} cases were drawn, patient by patient.")
         kept = sample(kept, MAX_CASES)
     classes = tuple(source.classes[k] for k in large)
-    return replace(source, cases=tuple(kept), classes=classes, notes=tuple(notes))
+    tested = tuple(replace(c, label=number[c.label]) for c in source.tested if c.label in number)
+    return replace(source, cases=tuple(kept), classes=classes, notes=tuple(notes), tested=tested)
 
 
 def sample(cases: Iterable[Case], most: int, seed: int = 0) -> list[Case]:

@@ -64,11 +64,18 @@ def extract_lidc(context: typer.Context) -> None:
 
 @photos.command()
 def convert_photos(
-    source: Annotated[Path, typer.Option(help="Folder of the photographs.")],
+    source: Annotated[Path, typer.Option(help="Folder, or a CSV, of the photographs.")],
     output: Annotated[Path, typer.Option(help="Folder for datalist.json.")],
     layout: Annotated[
-        str, typer.Option(help="cub, cifar, labels_csv, imagenet, folders; auto recognises it.")
+        str,
+        typer.Option(
+            help="cub, cifar, labels_csv, table (a CSV), imagenet, folders, classes; auto "
+            "recognises it."
+        ),
     ] = "auto",
+    label: Annotated[
+        str, typer.Option(help="Column of a CSV's label; of NIH's table a finding.")
+    ] = "",
     validation: Annotated[
         float, typer.Option(help="Share of each class's training images for validation.")
     ] = 0.1,
@@ -85,6 +92,7 @@ def convert_photos(
         source,
         output,
         layout=layout,
+        label=label,
         validation=validation,
         seed=seed,
         training=training or None,

@@ -45,7 +45,7 @@ _PARTS = {
     **{part: part for part in PARTS},
 }
 _PATIENT_OF_NAME = (
-    re.compile(r"(person\d+)_(?:bacteria|virus)_\d+"),  # Kermany, chest
+    re.compile(r"(person\d+_(?:bacteria|virus))_\d+"),  # Kermany, chest
     re.compile(r"((?:NORMAL2-)?IM-\d+)-\d+(?:-\d+)?"),
     re.compile(r"(?:CNV|DME|DRUSEN|NORMAL)-(\d+)-\d+"),  # Kermany, OCT
 )
@@ -204,7 +204,7 @@ def patient_of(name: str) -> str:
     """Return the patient that a file name of a known data set names, else "".
 
     >>> patient_of("train/PNEUMONIA/person12_bacteria_47.jpeg"), patient_of("scan.png")
-    ('person12', '')
+    ('person12_bacteria', '')
     """
     match = _PATIENT_OF_PATH.search(name)
     if match:
@@ -212,6 +212,19 @@ def patient_of(name: str) -> str:
     stem = re.split(r"[/\\]", name)[-1].partition(".")[0]
     found = (pattern.fullmatch(stem) for pattern in _PATIENT_OF_NAME)
     return next((match[1] for match in found if match), "")
+
+
+def class_order(text: str) -> tuple[int, float, str]:
+    """Sort key of class names: healthy first, numbers by value.
+
+    >>> sorted(["pneumonia", "normal", "10", "9"], key=class_order)
+    ['9', '10', 'normal', 'pneumonia']
+    """
+    healthy = text.lower().startswith(("normal", "no ", "benign", "healthy", "control", "negative"))
+    try:
+        return (0, float(text), text)
+    except ValueError:
+        return (0 if healthy else 1, 0.0, text)
 
 
 def is_image(name: str) -> bool:

@@ -84,8 +84,10 @@ def test_the_datalist_is_one_that_a_bundle_reads(marked: tuple[Audit, Path]) -> 
     _, out = marked
     train = load_parts(out / "datalist.json", "training")
     held = load_parts(out / "datalist.json", "validation")
-    assert len(train) + len(held) == 160
-    assert not {i["subject"] for i in train} & {i["subject"] for i in held}
+    test = load_parts(out / "datalist.json", "test")
+    assert len(train) + len(held) + len(test) == 160
+    whose = [{i["subject"] for i in part} for part in (train, held, test)]
+    assert not whose[0] & whose[1] and not whose[0] & whose[2] and not whose[1] & whose[2]
 
 
 def test_the_command_is_one_line_for_a_shell(marked: tuple[Audit, Path]) -> None:

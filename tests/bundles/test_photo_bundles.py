@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = {
     "cifar10_ppi": ("evaluate.json", "paper.json"),
     "cub_ppi": ("evaluate.json", "paper.json", "sample.json"),
+    "cxr_ppi": ("evaluate.json",),
 }
 BUNDLES = tuple(OVERLAYS)
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ppi_med.data.datalist import write_datalist
 from ppi_med.data.photos.layouts import AUTO, read_photos
-from ppi_med.data.photos.photo import TEST, TRAINING, Photo
+from ppi_med.data.photos.photo import TEST, TRAINING, VALIDATION, Photo
 from ppi_med.data.splits import PARTS
 from ppi_med.errors import UsageError
 
+logger = logging.getLogger(__name__)
+
 DATALIST = "datalist.json"
-VALIDATION = "validation"
+_TEST_SHARE = 0.2
+"""Of the patients, where the source has no test part."""
 
 Datalist = dict[str, list[dict[str, Any]]]
 
@@ -27,6 +31,7 @@ def convert_photos(
     output: str | Path,
     *,
     layout: str = AUTO,
+    label: str = "",
     validation: float = 0.1,
     seed: int = 0,
     training: int | None = None,
@@ -37,6 +42,7 @@ def convert_photos(
         source: the folder, see :func:`ppi_med.data.photos.layouts.read_photos`.
         output: folder of the datalist, made where it is missing.
         layout: of the source.
+        label: column of a table's label.
         validation: share of each class's training images that become the validation part.
         seed: of the choice.
         training: keep only this many training images, as equally many of each class as there are.
@@ -47,7 +53,7 @@ def convert_photos(
     Raises:
         UsageError: for a share outside [0, 1), or a source that cannot be read.
     """
-    photos = read_photos(source, layout)
+    photos = read_photos(source, layout, label)
     parts = part_photos(photos, validation=validation, seed=seed, training=training)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,25 +74,62 @@ def part_photos(
         raise UsageError(f"validation is {validation}, expected a share from 0 up to below 1.")
     if training is not None and training < 1:
         raise UsageError(f"training is {training}, expected a number of images, 1 or more.")
-    shuffled: dict[int, list[Photo]] = {}
-    for photo in photos:
-        if photo.part == TRAINING:
-            shuffled.setdefault(photo.label, []).append(photo)
-    held: set[str] = set()
-    kept: set[str] = set()
-    for rank, (label, own) in enumerate(sorted(shuffled.items())):
-        random.Random(f"photos-{seed}-{label}").shuffle(own)
-        cut = round(validation * len(own))
-        held.update(photo.name for photo in own[:cut])
-        most = len(own)
-        if training is not None:  # what does not go round evenly falls to the first classes
-            most = training // len(shuffled) + (rank < training % len(shuffled))
-        kept.update(photo.name for photo in own[cut:][:most])
+    tested = {_unit(photo) for photo in photos if photo.part == TEST}
+    left = [photo for photo in photos if photo.part == TRAINING and _unit(photo) not in tested]
+    if sum(photo.part == TRAINING for photo in photos) > len(left):
+        logger.warning("Training images of patients of the test part were left out.")
+    if not tested and any(photo.patient for photo in photos):
+        tested = _drawn(_by_class(left, f"test-{seed}"), _TEST_SHARE)
+        left = [photo for photo in left if _unit(photo) not in tested]
+    classes = _by_class(left, f"photos-{seed}")
+    held = {_unit(photo) for photo in photos if photo.part == VALIDATION}
+    held = held or _drawn(classes, validation)
+    left = [photo for photo in left if _unit(photo) not in held]
+    kept = _kept(left, classes, training)
     return {
-        TRAINING: [p for p in photos if p.name in kept],
-        VALIDATION: [p for p in photos if p.name in held],
-        TEST: [p for p in photos if p.part == TEST],
+        TRAINING: [p for p in left if p.name in kept],
+        VALIDATION: [p for p in photos if p.part != TEST and _unit(p) in held - tested],
+        TEST: [p for p in photos if p.part == TEST or _unit(p) in tested],
     }
+
+
+def _unit(photo: Photo) -> str:
+    """Return what is never parted: the patient, else the photograph."""
+    return f"patient {photo.patient}" if photo.patient else photo.name
+
+
+def _by_class(photos: Sequence[Photo], seed: str) -> dict[int, list[str]]:
+    """Return the units of each class, shuffled."""
+    found: dict[int, dict[str, None]] = {}
+    for photo in photos:
+        found.setdefault(photo.label, {})[_unit(photo)] = None
+    result = {label: list(units) for label, units in sorted(found.items())}
+    for label, units in result.items():
+        random.Random(f"{seed}-{label}").shuffle(units)
+    return result
+
+
+def _drawn(classes: Mapping[int, Sequence[str]], share: float) -> set[str]:
+    """Return the first units of each class, by the same share."""
+    return {unit for own in classes.values() for unit in own[: round(share * len(own))]}
+
+
+def _kept(
+    photos: Sequence[Photo], classes: Mapping[int, Sequence[str]], training: int | None
+) -> set[str]:
+    """Return the names of `training` photographs, as many of each class as there are, or all.
+
+    What does not go round evenly falls to the first classes.
+    """
+    if training is None:
+        return {photo.name for photo in photos}
+    kept: set[str] = set()
+    for rank, (label, units) in enumerate(classes.items()):
+        order = {unit: number for number, unit in enumerate(units)}
+        own = sorted((p for p in photos if p.label == label), key=lambda p: order[_unit(p)])
+        most = training // len(classes) + (rank < training % len(classes))
+        kept.update(photo.name for photo in own[:most])
+    return kept
 
 
 def photos_hash(datalist: str | Path) -> str | None:
@@ -128,6 +171,8 @@ def _item(photo: Photo, folder: Path) -> dict[str, Any]:
         item["boxes"] = [list(box) for box in photo.boxes]
     if photo.site:
         item["site"] = photo.site
+    if photo.patient:
+        item["subject"] = photo.patient
     return item
 
 

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from ppi_med.data.image_table import patient_of
 from ppi_med.data.photos.photo import TEST, TRAINING, Box, Photo, inside
 from ppi_med.data.photos.pixels import MEMBER, SUFFIXES, archive
 from ppi_med.errors import UsageError
@@ -114,6 +115,7 @@ def read_folders(source: str | Path) -> list[Photo]:
             label=number[name.split("/")[0]],
             class_name=name.split("/")[0],
             part=part,
+            patient=patient_of(name),
         )
         for part, files in listed.items()
         for reference, name in files

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from ppi_med.errors import UsageError
 
-TRAINING, TEST = "training", "test"
+TRAINING, VALIDATION, TEST = "training", "validation", "test"
 
 Box = tuple[float, float, float, float]
 """First pixel of each axis, then the first behind the box: y0, x0, y1, x1."""
@@ -22,9 +22,10 @@ class Photo:
         name: unique in the data set.
         label: class index from 0.
         class_name: of that index.
-        part: ``training`` or ``test``.
+        part: ``training``, ``test``, or ``validation`` where the source gives one.
         boxes: of the object, in pixels of the file.
         site: group of images with a condition of its own; empty where there is one only.
+        patient: whose it is; parts keep a patient's images together. Empty where unknown.
     """
 
     image: str
@@ -34,6 +35,7 @@ class Photo:
     part: str = TEST
     boxes: tuple[Box, ...] = field(default=())
     site: str = ""
+    patient: str = ""
 
 
 def inside(name: str, where: str) -> str:
