@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,15 @@ def raised(error: Exception, cause: Exception | None = None) -> Exception:
         return caught
 
 
-def printed(error: BaseException, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    sys.excepthook(type(error), error, error.__traceback__)
+def printed(
+    error: BaseException, capsys: pytest.CaptureFixture[str], status: int | None = None
+) -> list[str]:
+    """Return what the hook prints, and see the exit status that it asks for."""
+    try:
+        sys.excepthook(type(error), error, error.__traceback__)
+        assert status is None
+    except SystemExit as ended:
+        assert ended.code == status
     return capsys.readouterr().err.splitlines()
 
 
@@ -35,7 +43,24 @@ def test_an_error_in_plain_words_is_the_only_line(capsys: pytest.CaptureFixture[
     wrapped = raised(
         RuntimeError("Failed to evaluate"), raised(UsageError("fold is 7."), OSError())
     )
-    assert printed(wrapped, capsys) == ["small: fold is 7."]
+    assert printed(wrapped, capsys, status=2) == ["small: fold is 7."]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(28, "No space left on device", "out/a.pt"), "No space left on device: out/a.pt"),
+        (PermissionError(13, "Permission denied", "runs"), "Permission denied: runs"),
+        (MemoryError(), "there is not enough memory."),
+        (sqlite3.DatabaseError("file is not a database"), "file is not a database"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(
+    error: Exception, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preflight.explain_errors("small")
+    wrapped = raised(RuntimeError("Failed to evaluate"), raised(error))
+    assert printed(wrapped, capsys, status=2) == [f"small: {line}"]
 
 
 def test_any_other_error_has_its_traceback_first(capsys: pytest.CaptureFixture[str]) -> None:
