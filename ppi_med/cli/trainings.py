@@ -36,6 +36,24 @@ def shortcut(
     work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs/ga_shortcut"),
     methods: MethodNames = "",
     seeds: Seeds = "0,1,2",
+    marks: Annotated[
+        str,
+        typer.Option(
+            help="Each of these marks alone, by agreement: some of logo,band,line,ticks, or all; "
+            "records then default to results/ga_marks."
+        ),
+    ] = "",
+    agreements: Annotated[
+        str, typer.Option(help="With --marks: some of 1.0,0.9,0.8,0.5,none; default all.")
+    ] = "",
+    detect: Annotated[
+        bool,
+        typer.Option(
+            "--detect",
+            help="No training: search phantoms with ten kinds of artefacts, and twenty without "
+            "(about 15 minutes); records then default to results/detection.",
+        ),
+    ] = False,
     workers: Workers = 2,
     output: TablesFolder = None,
     table_only: TableOnly = False,
@@ -44,8 +62,35 @@ def shortcut(
 
     Cells that have a record are not run again. Exit status 1 if a cell failed.
     """
-    from ppi_med.experiments.shortcut import DEFAULT_METHODS, Shortcut
+    from ppi_med.experiments.shortcut import (
+        AGREEMENTS,
+        DEFAULT_METHODS,
+        MARK_METHODS,
+        MARKS,
+        Marks,
+        Shortcut,
+    )
 
+    standard = records == Path("results/ga_shortcut")
+    if detect:
+        from ppi_med.experiments.detection import Detection
+
+        folder = Path("results/detection") if standard else records
+        run_and_show(Detection(), folder, workers, output, table_only)
+        return
+    if marks:
+        alone = Marks(
+            bundle=bundle,
+            data=data,
+            work=work,
+            methods=names(methods) or MARK_METHODS,
+            seeds=numbers(seeds, "--seeds"),
+            marks=MARKS if marks == "all" else tuple(names(marks) or ()),
+            agreements=tuple(names(agreements) or AGREEMENTS),
+        )
+        folder = Path("results/ga_marks") if standard else records
+        run_and_show(alone, folder, workers, output, table_only)
+        return
     experiment = Shortcut(
         bundle=bundle,
         data=data,

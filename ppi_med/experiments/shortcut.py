@@ -9,6 +9,7 @@ Validation is in-site and sees the artefact, as its user's would; the test is us
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ppi_med.errors import UsageError
 from ppi_med.experiments.cells import Cell, config_files, run_cell
 from ppi_med.experiments.compare import PLAIN, Entry, entries
 from ppi_med.experiments.records import Record, in_order, predictions_of
@@ -164,6 +166,173 @@ class Shortcut(Experiment):
             for method in dict.fromkeys(record["method"] for record in records)
         ]
         return [Table("shortcut", "A site's artefact, unlearned: test AUC", _COLUMNS, tuple(rows))]
+
+
+MARKS = ("logo", "band", "line", "ticks")
+"""The marks of the phantom's four sites, in the order of the sites."""
+AGREEMENTS = ("1.0", "0.9", "0.8", "0.5", "none")
+MARK_METHODS = (
+    "plain",
+    "auto",
+    "ppi_wbp_place_coin",
+    "ppi_wbp_place_blind",
+    "ppi_wbp_place",
+    "ppi_wbp_shared",
+)
+_CEILING = "ceiling"
+
+
+@dataclass(frozen=True)
+class Marks(Experiment):
+    """Each mark alone: how much of the gap between plain training and the ceiling is closed.
+
+    The ceiling is plain training without a mark (agreement ``none``), of the same mark's site and
+    the same seed. Plain trainings are in the same run, so that costs are compared to them.
+
+    Attributes:
+        bundle: folder of the GA bundle.
+        data: folder for the phantoms.
+        work: folder for checkpoints and outputs of the runs.
+        methods: names of :data:`ppi_med.handlers.methods.METHODS`.
+        seeds: of the runs.
+        marks: some of :data:`MARKS`.
+        agreements: with the label in training and validation; ``none``: no mark there.
+        subjects: of each phantom.
+        phantom_seed: methods were developed on others.
+        max_epochs: of each run.
+    """
+
+    bundle: Path
+    data: Path
+    work: Path
+    methods: tuple[str, ...] = MARK_METHODS
+    seeds: tuple[int, ...] = (0,)
+    marks: tuple[str, ...] = MARKS
+    agreements: tuple[str, ...] = AGREEMENTS
+    subjects: int = 240
+    phantom_seed: int = 2031
+    max_epochs: int = 30
+
+    def __post_init__(self) -> None:
+        for name, given, known in (
+            ("mark", self.marks, MARKS),
+            ("agreement", self.agreements, AGREEMENTS),
+        ):
+            for one in given:
+                if one not in known:
+                    raise UsageError(f"{name} is {one!r}, expected some of {', '.join(known)}.")
+
+    def cells(self) -> list[Cell]:
+        """Return the cells, so ordered that an early stop leaves whole tables."""
+        return [
+            self._cell(mark, agreement, method, seed)
+            for seed in self.seeds
+            for method in self.methods
+            for agreement in self.agreements
+            for mark in self.marks
+        ]
+
+    def _cell(self, mark: str, agreement: str, method: str, seed: int) -> Cell:
+        overrides = {
+            "dataset_dir": (self.data / f"{mark}-{agreement}").as_posix(),
+            "method": method,
+            "seed": seed,
+            "tracking_uri": "none",
+            # Only the last epoch counts, and what is not looked at costs nothing.
+            "val_interval": self.max_epochs,
+            "test#handlers#2#_disabled_": True,
+            **AT_ITS_PLACE,
+            **last_epoch(self.max_epochs),
+        }
+        keys = {"mark": mark, "agreement": agreement, "method": method, "seed": seed}
+        return Cell(f"{mark}-{agreement}-{method}-seed{seed}", keys, overrides)
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """Make the cell's phantom where it is missing, train and test."""
+        from ppi_med.phantoms.oct.sites import SITES
+        from ppi_med.phantoms.oct.spec import OctPhantomSpec
+        from ppi_med.phantoms.oct.write import make_oct_phantom
+
+        mark, agreement = cell.keys["mark"], cell.keys["agreement"]
+        spec = OctPhantomSpec(
+            sites=tuple(site for site in SITES if site.artefact == mark),
+            subjects=self.subjects,
+            agreement=None if agreement == "none" else float(agreement),
+            test_agreement=0.5,
+            seed=self.phantom_seed,
+            fractions=(0.5, 0.15, 0.35),
+        )
+        make_oct_phantom(spec, self.data / f"{mark}-{agreement}")
+        folder, record = run_cell(cell, config_files(self.bundle), self.work)
+        facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        place = facts.get("trained", {}).get("place", {})
+        found = {f"place/{name}": place[name] for name in ("kind", "j_net", "j") if name in place}
+        return {
+            **record,
+            **found,
+            "phantom_seed": self.phantom_seed,
+            "predictions": predictions_of(folder / "test_predictions.csv"),
+        }
+
+    @staticmethod
+    def tables(records: Sequence[Record], repeats: int = 2000) -> list[Table]:
+        """Return test AUC of each method at each agreement, with its cost, and the gap closed."""
+        records = in_order(records, MARK_METHODS)
+        ceiling = _by_seed(records, "none", "plain")
+        tables = []
+        for agreement in AGREEMENTS:
+            own = [record for record in records if record["agreement"] == agreement]
+            if not own:
+                continue
+            rows = [
+                _mark_row(method, _by_seed(own, agreement, method), own, agreement, ceiling)
+                for method in dict.fromkeys(str(record["method"]) for record in own)
+            ]
+            if agreement != "none":
+                shown = [_auc_of(ceiling, mark) for mark in MARKS]
+                rows.append((_CEILING, *shown, "", ""))
+            name = "no mark" if agreement == "none" else f"agreement {agreement}"
+            columns = ("method", *MARKS, "gap closed", "cost in plain trainings")
+            title = f"Each mark alone, {name}: test AUC"
+            tables.append(Table(f"marks_{agreement}", title, columns, tuple(rows)))
+        return tables
+
+
+_Found = dict[tuple[str, int], Record]
+
+
+def _by_seed(records: Sequence[Record], agreement: str, method: str) -> _Found:
+    return {
+        (str(record["mark"]), int(record["seed"])): record
+        for record in records
+        if record["agreement"] == agreement and record["method"] == method
+    }
+
+
+def _auc_of(found: _Found, mark: str) -> str | Value:
+    values = [float(record[TEST_AUC]) for (own, _), record in found.items() if own == mark]
+    if not values:
+        return ""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    value = number(float(np.mean(values)), deviation)
+    return Value(f"{value.text} (n={len(values)})", value.value)
+
+
+def _mark_row(
+    method: str, found: _Found, own: Sequence[Record], agreement: str, ceiling: _Found
+) -> Row:
+    plain = _by_seed(own, agreement, PLAIN)
+    shared = [key for key in found if key in plain and key in ceiling]
+    gap = sum(float(ceiling[key][TEST_AUC] - plain[key][TEST_AUC]) for key in shared)
+    gained = sum(float(found[key][TEST_AUC] - plain[key][TEST_AUC]) for key in shared)
+    closed = "" if method == PLAIN or agreement == "none" or gap <= 0 else f"{gained / gap:.0%}"
+    costs = [
+        float(found[key]["cpu_seconds"]) / float(plain[key]["cpu_seconds"])
+        for key in found
+        if key in plain
+    ]
+    cost = number(float(np.mean(costs)), digits=2) if costs else ""
+    return (method, *[_auc_of(found, mark) for mark in MARKS], closed, cost)
 
 
 def _shown(entry: Entry | None) -> tuple[str | Value, str | Value]:

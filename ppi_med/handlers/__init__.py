@@ -25,6 +25,8 @@ _WHERE = {
     "PPIStep": "step",
     "PatchAnswers": "patch_answers",
     "PicturesHandler": "pictures",
+    "PlaceData": "places",
+    "PlaceHandler": "places",
     "PredictionsHandler": "predictions",
     "PublishWeights": "publish_weights",
     "RecordModel": "record_model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from ppi_med.errors import UsageError
+from ppi_med.places.exchange import Blank, unpacked
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,23 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             f"{path} does not fit {type(network).__name__}: is network_def the same as in "
             f"training? {detail[:400]}"
         ) from error
+    _blank_as_trained(network, path.with_suffix(".json"))
+
+
+def _blank_as_trained(network: nn.Module, facts: Path) -> None:
+    """Blank what was blank in training, as the file beside the weights says."""
+    hooks = network._forward_pre_hooks
+    for key in [key for key, hook in hooks.items() if isinstance(hook, Blank)]:
+        del hooks[key]
+    if not facts.is_file():
+        return
+    try:
+        place = json.loads(facts.read_text(encoding="utf-8")).get("trained", {}).get("place", {})
+    except (ValueError, AttributeError):
+        return
+    if place.get("fill") == "blind":
+        network.register_forward_pre_hook(Blank(unpacked(place["mask"])))
+        logger.info("a place is blanked, as it was in training")
 
 
 class LoadWeights:

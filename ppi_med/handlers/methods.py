@@ -18,6 +18,7 @@ from ignite.engine import Engine
 
 from ppi_med.baselines import BASELINES, Baseline, baseline, baseline_options
 from ppi_med.errors import UsageError
+from ppi_med.handlers.places import PLACE_METHODS, PlaceHandler
 from ppi_med.handlers.ppi import PPIHandler
 from ppi_med.intervention import (
     AdaptiveMask,
@@ -277,13 +278,16 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "ppi_wbp_context": _context("rest", _kept),
 }
-METHODS = ("plain", *BASELINES, *RECIPES)
+METHODS = ("plain", *BASELINES, *RECIPES, *PLACE_METHODS)
 
 _OPTIONS = frozenset(one.name for one in fields(Options))
 _OF_HANDLER = frozenset(inspect.signature(PPIHandler).parameters) - {"saliency", "terms"}
+_OF_PLACES = frozenset(inspect.signature(PlaceHandler).parameters) - {"kind", "data"}
+
+Method = PPIHandler | PlaceHandler | PlainTraining | Baseline
 
 
-def training_method(name: str, **options: Any) -> PPIHandler | PlainTraining | Baseline:
+def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
     """Return the handler of a training method.
 
     Args:
@@ -297,8 +301,12 @@ def training_method(name: str, **options: Any) -> PPIHandler | PlainTraining | B
             and its variants: ``_stop`` (constant map), ``_alternate`` (constant map, one contrast a
             step), ``_every2`` (PPI in every second step), ``_zero`` (zero fill), and
             ``ppi_wbp_exchange`` (exchange, own places); ``ppi_wbp_context`` (x' keeps what its map
-            shows, all around it is exchanged; no L_con).
-        options: of :class:`Options` and of :class:`PPIHandler`; a bundle's options for one method
+            shows, all around it is exchanged; no L_con);
+            ``ppi_wbp_place`` (a search for a shortcut's place first, then that place exchanged) and
+            its variants: ``_coin`` (one forward a step), ``_blind`` (the place is at 0 in all
+            images); ``ppi_wbp_style`` (style exchanged); ``auto`` (what the search recommends).
+        places: what a search reads and writes, see :class:`ppi_med.handlers.PlaceData`.
+        options: of :class:`Options`, :class:`PPIHandler` and :class:`PlaceHandler`; a bundle's options for one method
             may stay where another is chosen, which ignores those it does not read.
 
     Returns:
@@ -319,13 +327,16 @@ def training_method(name: str, **options: Any) -> PPIHandler | PlainTraining | B
         own = {"seed", "slice_axis"} | set(baseline_options(name))
         _refuse_unknown(name, options, own)
         return baseline(name, **options)
-    if name != "plain" and name not in RECIPES:
+    if name not in METHODS:
         raise UsageError(
             f"method is {name!r}, expected one of: {', '.join(METHODS)}{_near(name, METHODS)}."
         )
-    _refuse_unknown(name, options, _OPTIONS | _OF_HANDLER)
+    _refuse_unknown(name, options, _OPTIONS | _OF_HANDLER | _OF_PLACES)
     if name == "plain":
         return PlainTraining()
+    if name in PLACE_METHODS:
+        own = {key: value for key, value in options.items() if key in _OF_PLACES}
+        return PlaceHandler(data=places, **{**PLACE_METHODS[name], **own})
     recipe = RECIPES[name]
     unread = sorted(set(options) & _OPTIONS - _COMMON - recipe.options)
     if unread:
@@ -338,7 +349,7 @@ def training_method(name: str, **options: Any) -> PPIHandler | PlainTraining | B
 
 def configured_method(
     name: str, options: Mapping[str, Any] | None = None, **defaults: Any
-) -> PPIHandler | PlainTraining | Baseline:
+) -> Method:
     """Return the handler of a training method whose options stand in one key of a configuration.
 
     Args:
@@ -373,6 +384,8 @@ def mask_name(name: str, options: Mapping[str, Any] | None = None) -> str | None
         >>> mask_name("ppi_wbp", {"mask": "topk"})
         'topk'
     """
+    if name in PLACE_METHODS:
+        return "style" if name == "ppi_wbp_style" else "place"
     if name not in RECIPES:
         return None
     return RECIPES[name].tag or str((options or {}).get("mask", Options.mask))

@@ -6,6 +6,7 @@ it looks, and judges from the training and validation parts whether that is an a
 
 from ppi_med.places.ask import difference_map, top_place
 from ppi_med.places.decision import accepted_place, write_decision
+from ppi_med.places.exchange import Blank, ExchangePlaced, PlaceBank, StyleBank
 from ppi_med.places.judge import Verdict, constancy, judge_place
 from ppi_med.places.probe import exchange_effect
 from ppi_med.places.search import Place, Search, SearchSettings, search
@@ -13,12 +14,16 @@ from ppi_med.places.stack import ImageStack, Partners, exchanged
 from ppi_med.places.texture import Neutral, Texture, texture
 
 __all__ = [
+    "Blank",
+    "ExchangePlaced",
     "ImageStack",
     "Neutral",
     "Partners",
     "Place",
+    "PlaceBank",
     "Search",
     "SearchSettings",
+    "StyleBank",
     "Texture",
     "Verdict",
     "accepted_place",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -211,6 +212,7 @@ def search(
     network: Factory | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    path: str | os.PathLike[str] | None = None,
 ) -> Search:
     """Search a data set for a shortcut.
 
@@ -229,6 +231,8 @@ def search(
             small CNN.
         seed: of weights and orders.
         progress: called with a line after each round.
+        path: file that is written after each round. Where it holds rounds of the same data,
+            settings and seed, the search goes on behind them.
 
     Raises:
         UsageError: where the parts differ in image shape or the validation has one class.
@@ -243,7 +247,8 @@ def search(
         >>> found.kind, bool(found.place[3, 3])
         ('place', True)
     """
-    return _Rounds(train, validation, settings or SearchSettings(), network, seed).run(progress)
+    rounds = _Rounds(train, validation, settings or SearchSettings(), network, seed)
+    return rounds.run(progress, None if path is None else Path(path))
 
 
 class _Rounds:
@@ -265,10 +270,17 @@ class _Rounds:
         self.found = torch.zeros(train.image.shape[2:], dtype=torch.bool)
         self.places: list[Place] = []
         self.history: list[dict[str, float]] = []
+        self.first: nn.Module | None = None
+        self.bounds = (0.0, 0.0)
 
-    def run(self, progress: Callable[[str], None] | None) -> Search:
-        first, net, bounds = None, Verdict(0.5, 0.0), (0.0, 0.0)
-        for number in range(1, self.settings.rounds + 2):
+    def run(self, progress: Callable[[str], None] | None, path: Path | None) -> Search:
+        name = _fingerprint(self.train, self.validation, self.settings, self.seed)
+        earlier = _earlier(path, name, self.factory)
+        if earlier is not None and earlier.facts["complete"]:
+            return earlier
+        if earlier is not None:
+            self._take_up(earlier)
+        for number in range(len(self.places) + 1, self.settings.rounds + 2):
             network = self._trained(number)
             scores = scores_of(network, self._without_places())
             answer = verdict(self.validation, scores)
@@ -277,8 +289,8 @@ class _Rounds:
             if found.j < self.settings.threshold_net:
                 # What the network still uses is not what whole volumes share.
                 place = _refused(place)
-            if first is None:
-                first, net, bounds = network, found, bounds_now
+            if self.first is None:
+                self.first, self.bounds = network, bounds_now
             self.history.append(
                 {
                     "round": number,
@@ -297,7 +309,18 @@ class _Rounds:
             if not place.accepted:
                 break
             self.found |= torch.from_numpy(place.mask)
-        return self._concluded(first, net, bounds)
+            if path is not None:
+                self._concluded(name, complete=False).save(path)
+        found_all = self._concluded(name, complete=True)
+        if path is not None:
+            found_all.save(path)
+        return found_all
+
+    def _take_up(self, earlier: Search) -> None:
+        """Go on behind the rounds of a search that was stopped."""
+        self.places, self.history = list(earlier.places), list(earlier.history)
+        self.first, self.bounds = earlier.network, earlier.j_net_interval
+        self.found = torch.from_numpy(earlier.place)
 
     def _without_places(self) -> Tensor:
         """Return the validation images, each place found so far with either class's content."""
@@ -365,10 +388,9 @@ class _Rounds:
         bounds = min(1.0, low * factor), min(1.0, high * factor)
         return Verdict(0.5 + lost / 2, place.icc), bounds
 
-    def _concluded(
-        self, network: nn.Module | None, net: Verdict, bounds: tuple[float, float]
-    ) -> Search:
-        shortcut = net.j >= self.settings.threshold_net
+    def _concluded(self, name: str, complete: bool) -> Search:
+        j_net = self.history[0]["j_net"]
+        shortcut = j_net >= self.settings.threshold_net
         places = self.places
         if not shortcut:
             kind: Kind = "none"
@@ -380,15 +402,15 @@ class _Rounds:
         method = {"none": PLAIN, "place": PLACE, "style": STYLE}[kind]
         return Search(
             shortcut=shortcut,
-            j_net=net.j,
-            j_net_interval=bounds,
+            j_net=j_net,
+            j_net_interval=self.bounds,
             places=tuple(places),
             kind=kind,
             recommended_method=method,
-            reason=self._reason(kind, net.j, places),
+            reason=self._reason(kind, j_net, places),
             auc=self.history[0]["auc"],
             history=tuple(self.history),
-            network=network,
+            network=self.first,
             rounds=len(self.history),
             facts={
                 "shape": list(self.found.shape),
@@ -397,6 +419,8 @@ class _Rounds:
                 "own_network": self.factory is not None,
                 "seed": self.seed,
                 "settings": asdict(self.settings),
+                "fingerprint": name,
+                "complete": complete,
             },
         )
 
@@ -424,6 +448,29 @@ class _Rounds:
             f"A shortcut was found (J_net {j_net:.2f}) at {count} with {share:.1%} of the image "
             f"(J {accepted[0].j:.2f}): exchange its content.{caution}"
         )
+
+
+def _fingerprint(
+    train: ImageStack, validation: ImageStack, settings: SearchSettings, seed: int
+) -> str:
+    """Return what tells one search from another, so that no file of another one is taken for it."""
+    digest = hashlib.sha256(json.dumps([FORMAT, seed, asdict(settings)]).encode())
+    for stack in (train, validation):
+        for part in (stack.image, stack.label, stack.unit, stack.position):
+            digest.update(str((part.dtype, tuple(part.shape))).encode())
+            digest.update(part.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _earlier(path: Path | None, name: str, factory: Factory | None) -> Search | None:
+    """Return what an earlier call wrote of the same search, if it did."""
+    if path is None or not path.is_file():
+        return None
+    try:
+        found = Search.load(path, factory)
+    except UsageError:
+        return None
+    return found if found.facts.get("fingerprint") == name else None
 
 
 def _refused(place: Place) -> Place:

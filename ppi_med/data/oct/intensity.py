@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 
 def oct_augmentations(
-    image_key: str = "image",
+    image_key: str | Sequence[str] = "image",
     mask_key: str | None = "lesion",
     *,
     prob: float = 0.5,
@@ -43,7 +43,8 @@ def oct_augmentations(
     outside is 0.
 
     Args:
-        image_key: volume `(1, S, H, W)`, normalised.
+        image_key: volume `(1, S, H, W)`, normalised; of several, all change alike, and those that
+            an item lacks are left out.
         mask_key: lesion mask of the same shape, moved along; may be missing in items.
         prob: of moving, of brightness, of contrast.
         flip_prob: of the flip.
@@ -56,8 +57,9 @@ def oct_augmentations(
     Returns:
         One transform.
     """
-    keys = [image_key] if mask_key is None else [image_key, mask_key]
-    modes = ["bilinear", "nearest"][: len(keys)]
+    images = [image_key] if isinstance(image_key, str) else list(image_key)
+    keys = images if mask_key is None else [*images, mask_key]
+    modes = ["bilinear"] * len(images) + ["nearest"] * (len(keys) - len(images))
     angle = float(np.deg2rad(rotate_degrees))
     options: dict[str, Any] = {"allow_missing_keys": True}
     return Compose(
@@ -74,8 +76,8 @@ def oct_augmentations(
                 **options,
             ),
             EnsureChannelFirstd(keys, channel_dim="no_channel", **options),
-            RandScaleIntensityd(image_key, factors=brightness, prob=prob),
-            RandGammad(image_key, prob=prob, gamma=gamma),
+            RandScaleIntensityd(images, factors=brightness, prob=prob, allow_missing_keys=True),
+            RandGammad(images, prob=prob, gamma=gamma, allow_missing_keys=True),
         ]
     )
 

@@ -111,14 +111,21 @@ class AugmentPhotod(RandomizableTransform, MapTransform):
         keys: of pictures ``(C, H, W)``.
         flip_prob: of the flip.
         shift: largest shift in pixels, in either direction.
+        allow_missing_keys: leave out keys that an item lacks.
 
     Example:
         >>> AugmentPhotod("image", flip_prob=1.0, shift=0)({"image": torch.arange(3).view(1, 1, 3)})
         {'image': tensor([[[2, 1, 0]]])}
     """
 
-    def __init__(self, keys: Any = "image", flip_prob: float = 0.5, shift: int = 4) -> None:
-        MapTransform.__init__(self, keys)
+    def __init__(
+        self,
+        keys: Any = "image",
+        flip_prob: float = 0.5,
+        shift: int = 4,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, 1.0)
         self.flip_prob = flip_prob
         self.shift = shift
@@ -156,6 +163,7 @@ class NormalizePhotod(MapTransform):
         keys: of pictures ``(3, H, W)`` of bytes.
         mean: of each channel, of values 0 to 1 (default ImageNet's).
         std: likewise.
+        allow_missing_keys: leave out keys that an item lacks.
 
     Example:
         >>> image = torch.full((3, 1, 1), 255, dtype=torch.uint8)
@@ -164,9 +172,13 @@ class NormalizePhotod(MapTransform):
     """
 
     def __init__(
-        self, keys: Any = "image", mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+        self,
+        keys: Any = "image",
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+        allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys)
+        super().__init__(keys, allow_missing_keys)
         self.mean = torch.tensor(tuple(mean)).view(-1, 1, 1) * 255
         self.std = torch.tensor(tuple(std)).view(-1, 1, 1) * 255
 

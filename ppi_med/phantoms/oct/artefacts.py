@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from ppi_med.errors import UsageError
 
@@ -92,15 +93,84 @@ def mark(name: str, depth: int, width: int) -> tuple[NDArray[np.bool_], Grey]:
     return MARKS[name](depth, width)
 
 
-def burn_in(images: Grey, name: str) -> None:
-    """Draw the mark into every B-scan, in place.
+def burn_in(images: Grey, name: str, rng: np.random.Generator | None = None) -> None:
+    """Draw a mark, or another artefact, into every B-scan, in place.
 
     Args:
         images: (depth, width, B-scans), as in the file.
-        name: one of `MARKS`.
+        name: one of `MARKS` or `FURTHER`.
+        rng: of what differs from volume to volume; the marks draw nothing.
+
+    Raises:
+        UsageError: if there is no such artefact.
     """
+    if name in FURTHER:
+        FURTHER[name](images, np.random.default_rng(0) if rng is None else rng)
+        return
     where, value = mark(name, images.shape[0], images.shape[1])
     images[where] = value[where][:, None]
+
+
+Alter = Callable[[Grey, np.random.Generator], None]
+
+
+def _corner(images: Grey, rng: np.random.Generator) -> None:
+    """A framed square in one of four corners, another one in each volume."""
+    _stamp(images, (0.04, 0.84)[int(rng.integers(2))], (0.03, 0.88)[int(rng.integers(2))])
+
+
+def _jitter(images: Grey, rng: np.random.Generator) -> None:
+    """The framed square at the upper left, moved by up to 8 pixels in each volume."""
+    down, right = rng.integers(0, 9, size=2)
+    _stamp(images, 0.04 + down / images.shape[0], 0.03 + right / images.shape[1])
+
+
+def _retina(images: Grey, rng: np.random.Generator) -> None:
+    """A bright square over the retina, where the eye itself is."""
+    box = _box(images.shape[0], images.shape[1], (0.42, 0.52), (0.45, 0.53))
+    images[box] = 225
+
+
+def _stamp(images: Grey, top: float, left: float) -> None:
+    depth, width = images.shape[:2]
+    value = np.full((depth, width), 30, dtype=np.uint8)
+    box = _box(depth, width, (top, top + 0.12), (left, left + 0.09))
+    _frame(value, box, 235)
+    images[box] = value[box][..., None]
+
+
+def _speckle(images: Grey, rng: np.random.Generator) -> None:
+    """Smoother speckle, as where a scanner averages more frames."""
+    smooth = gaussian_filter(images.astype(np.float32), (0.6, 0.6, 0.0), mode="nearest")
+    recorded = images > 0
+    images[recorded] = np.rint(smooth)[recorded].astype(np.uint8)
+
+
+def _gain(images: Grey, rng: np.random.Generator) -> None:
+    """Another grey curve: gamma 1.35."""
+    table = np.rint(255 * (np.arange(256) / 255) ** 1.35).astype(np.uint8)
+    images[...] = table[images]
+
+
+def _watermark(images: Grey, rng: np.random.Generator) -> None:
+    """Faint stripes over the whole B-scan, the same in all."""
+    rows, columns = np.indices(images.shape[:2])
+    wave = 6 * np.sin(2 * np.pi * (rows + 2 * columns) / 9)
+    shifted = images.astype(np.float32) + wave[..., None].astype(np.float32)
+    images[...] = np.clip(np.rint(shifted), 1, 255).astype(np.uint8)
+
+
+FURTHER: Mapping[str, Alter] = MappingProxyType(
+    {
+        "corner": _corner,
+        "jitter": _jitter,
+        "retina": _retina,
+        "speckle": _speckle,
+        "gain": _gain,
+        "watermark": _watermark,
+    }
+)
+"""Further artefacts, for experiments: moving, over the eye, or without a place."""
 
 
 def _empty(depth: int, width: int) -> tuple[NDArray[np.bool_], Grey]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ppi_med.errors import UsageError
-from ppi_med.phantoms.oct.artefacts import MARKS
+from ppi_med.phantoms.oct.artefacts import FURTHER, MARKS
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Site:
 
     Attributes:
         name: as in the manifest.
-        artefact: name of the mark that its scanner may burn in, one of `MARKS`.
+        artefact: name of the mark that its scanner may burn in, one of `MARKS` or `FURTHER`.
         prevalence: part of the subjects that have GA at their last visit.
         width: A-scans as a part of the widest site's.
         looks: of the speckle: frames averaged, more is smoother.
@@ -42,10 +42,10 @@ class Site:
     attenuation_db: float = 12.0
 
     def __post_init__(self) -> None:
-        if self.artefact not in MARKS:
+        if self.artefact not in {**MARKS, **FURTHER}:
             raise UsageError(
                 f"Site {self.name}: artefact {self.artefact!r} is unknown, "
-                f"expected one of {', '.join(sorted(MARKS))}."
+                f"expected one of {', '.join(sorted({**MARKS, **FURTHER}))}."
             )
         for name in ("prevalence", "width"):
             if not 0 <= getattr(self, name) <= 1:

@@ -107,7 +107,8 @@ def draw_volumes(
         rng = stream(seed, *name, "visit", visit.visit)
         volume = render(rng, site, grid, anatomy, findings)
         if visit.artefact:
-            burn_in(volume.images, site.artefact)
+            where = stream(seed, *name, "artefact", visit.visit)
+            burn_in(volume.images, site.artefact, where)
         yield volume
 
 

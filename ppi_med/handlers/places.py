@@ -1,0 +1,506 @@
+"""Training at a frozen place: a search first, then each image beside one with it exchanged."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.inferers import Inferer
+from monai.utils.enums import CommonKeys
+from torch import Tensor, distributed, nn
+
+from ppi_med.errors import UsageError
+from ppi_med.intervention.pairing import draw_partners
+from ppi_med.intervention.randomness import process_rank
+from ppi_med.naming import LOSS_AD, LOSS_CLS
+from ppi_med.places import (
+    ImageStack,
+    Search,
+    SearchSettings,
+    accepted_place,
+    exchanged,
+    search,
+)
+from ppi_med.places.exchange import (
+    SUFFIX,
+    Bank,
+    Blank,
+    ExchangePlaced,
+    PlaceBank,
+    StyleBank,
+    packed,
+    quantiles,
+    restyled,
+    spectrum,
+)
+from ppi_med.tracking.base import NullTracker, Tracker
+from ppi_med.training.batch_statistics import running_statistics_kept
+from ppi_med.training.rng import derive_seeds, give_state, take_state
+from ppi_med.training.state import handlers_of, unwrapped
+
+FILE_NAME = "places.npz"
+_SLICES = 24
+_SIDE = 224
+_CHOICES = {
+    "kind": ("place", "style", "auto"),
+    "fill": ("exchange", "blind"),
+    "step": ("beside", "coin"),
+}
+PLACE_METHODS: Mapping[str, Mapping[str, str]] = {
+    "ppi_wbp_place": {},
+    "ppi_wbp_place_coin": {"step": "coin"},
+    "ppi_wbp_place_blind": {"fill": "blind"},
+    "ppi_wbp_style": {"kind": "style"},
+    "auto": {"kind": "auto"},
+}
+"""Training methods of this handler by name, with what they set."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class PlaceData:
+    """What a search reads, and where it writes: a bundle says it once.
+
+    Attributes:
+        training: cases of the training part as the network sees them, not augmented.
+        validation: those of the validation part.
+        bank: cases of the training part as `exchange` sees them; None: as `training`.
+        exchange: stands in the training's transforms; None: content is exchanged in the batch.
+        directory: for ``places.npz``; None: nothing is written.
+        tracker: gets what was found.
+    """
+
+    training: Iterable[Mapping[str, Any]] | None = None
+    validation: Iterable[Mapping[str, Any]] | None = None
+    bank: Iterable[Mapping[str, Any]] | None = None
+    exchange: ExchangePlaced | None = None
+    directory: str | os.PathLike[str] | None = None
+    tracker: Tracker | None = None
+
+
+class PlaceHandler:
+    """Find the place of a shortcut before the first step, then train without it.
+
+    x' is x with the place's content of a random training image of another class, at the same
+    B-scan; the label stays:
+
+        L = L(x, y) + L(x', y)
+
+    Args:
+        kind: ``"place"``: train at the place that is given or found; ``"style"``: exchange the
+            style in place of a content; ``"auto"``: what the search recommends.
+        fill: ``"exchange"``, or ``"blind"``: the place is at 0 in all images, in training and
+            afterwards.
+        step: ``"beside"``: x and x' in each step, two forwards; ``"coin"``: one of them.
+        place: bool ``(H, W)``, or a path, see :func:`read_place`; None: search first.
+        data: what the search reads; None: the batches of the trainer and of its validator.
+        settings: of the search, by name; see :class:`ppi_med.places.SearchSettings`.
+        seed: of the search, of partners and coins.
+
+    Attributes:
+        found: the search; None before, or where a place is given.
+        mask: bool ``(H, W)`` of the place; None where there is none.
+
+    Examples:
+        >>> PlaceHandler("auto").state_dict()
+        {}
+    """
+
+    def __init__(
+        self,
+        kind: str = "place",
+        *,
+        fill: str = "exchange",
+        step: str = "beside",
+        place: str | os.PathLike[str] | Tensor | None = None,
+        data: PlaceData | Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (("kind", kind), ("fill", fill), ("step", step)):
+            if value not in _CHOICES[name]:
+                raise ValueError(f"{name} is {value!r}, expected one of {_CHOICES[name]}.")
+        self.kind, self.fill, self.step, self.seed = kind, fill, step, seed
+        self.place = None if place is None else read_place(place)
+        if data is None or isinstance(data, PlaceData):
+            self.data = data or PlaceData()
+        else:
+            self.data = PlaceData(**data)
+        self.settings = SearchSettings(**(settings or {}))
+        self.found: Search | None = None
+        self.mask: Tensor | None = None
+        self.active: str | None = None
+        self._engine: Engine | None = None
+        self._inferer: _Remembering | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer.
+
+        Raises:
+            TypeError: the engine is no ``SupervisedTrainer``.
+            RuntimeError: this handler is attached already.
+        """
+        if not isinstance(engine, SupervisedTrainer):
+            raise TypeError(
+                f"PlaceHandler attaches to a monai SupervisedTrainer, got {type(engine).__name__}"
+            )
+        if self._engine is not None:
+            raise RuntimeError("A PlaceHandler is attached once: make another for this trainer.")
+        self._engine = engine
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_STARTED(once=1), self._record)
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._add_loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return an empty state: all is made again from the data, the seed and ``places.npz``."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load nothing."""
+
+    # Before the first step
+
+    def _start(self, engine: Engine) -> None:
+        before = take_state()
+        try:
+            self._decide(engine)
+            self._arm(engine)
+        finally:
+            give_state(before)
+
+    def _decide(self, engine: Engine) -> None:
+        """Set what is trained with: ``active`` is ``"place"``, ``"style"`` or None."""
+        if self.kind == "style":
+            self.active = "style"
+            return
+        if self.place is not None:
+            self.mask, self.active = self.place, "place"
+            return
+        found = self._found(engine) if process_rank() == 0 else None
+        self.mask, self.active, line = _of_first_process(
+            None if found is None else _decision(found, self.kind)
+        )
+        self.found = found
+        logger.info("%s", line)
+
+    def _found(self, engine: Engine) -> Search:
+        train = _stack(self._cases(engine, "training"))
+        validation = _stack(self._cases(engine, "validation"))
+        path = None if self.data.directory is None else Path(self.data.directory) / FILE_NAME
+        found = search(
+            train.stack,
+            validation.stack,
+            self.settings,
+            seed=self.seed,
+            progress=lambda line: logger.info("search for shortcuts, %s", line),
+            path=path,
+        )
+        if train.factor > 1:
+            found = _enlarged(found, train.size)
+            if path is not None:
+                found.save(path)
+        return found
+
+    def _arm(self, engine: Engine) -> None:
+        self._tell_checkpoints(engine)
+        if self.active is None:
+            return
+        if self.active == "place" and self.fill == "blind":
+            assert self.mask is not None
+            network = unwrapped(engine.network)  # type: ignore[attr-defined]
+            network.register_forward_pre_hook(Blank(self.mask))
+            return
+        if self.data.exchange is not None:
+            self.data.exchange.bank = self._bank(engine)
+        if self._inferer is None:
+            inner = engine.inferer  # type: ignore[attr-defined]
+            self._inferer = _Remembering(inner, self._coin if self.step == "coin" else None)
+            engine.inferer = self._inferer  # type: ignore[attr-defined]
+
+    def _bank(self, engine: Engine) -> Bank:
+        data = self.data
+        cases = data.bank if data.bank is not None else self._cases(engine, "training")
+        images = ((_image(case), _label(case)) for case in cases)
+        if self.active == "style":
+            return StyleBank(images)
+        assert self.mask is not None
+        return PlaceBank(self.mask, images)
+
+    def _cases(self, engine: Engine, part: str) -> Iterable[Mapping[str, Any]]:
+        given = getattr(self.data, part)
+        if given is not None:
+            return given  # type: ignore[no-any-return]
+        if part == "training":
+            return _cases_of(engine, engine.state.dataloader)
+        held = [getattr(handler, "validator", None) for handler in handlers_of(engine)]
+        validators = [one for one in held if isinstance(one, Engine)]
+        if not validators:
+            raise UsageError(
+                "A search for shortcuts needs validation images: attach a ValidationHandler to the "
+                "trainer, or give PlaceHandler data={'training': ..., 'validation': ...}."
+            )
+        loader = getattr(validators[0], "data_loader", None)
+        return _cases_of(validators[0], loader)
+
+    def _tell_checkpoints(self, engine: Engine) -> None:
+        """Let the files beside the weights say what was found, for inference and its report."""
+        facts = self.facts()
+        if not facts:
+            return
+        for handler in handlers_of(engine):
+            for one in handlers_of(handler.validator) if hasattr(handler, "validator") else ():
+                if isinstance(getattr(one, "facts", None), dict):
+                    one.facts["place"] = facts
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was found and done, as JSON values."""
+        facts: dict[str, Any] = {}
+        if self.found is not None:
+            facts = {
+                "reason": self.found.reason,
+                "kind": self.found.kind,
+                "j_net": self.found.j_net,
+                "j": [one.j for one in self.found.places if one.accepted],
+            }
+        if self.mask is not None and self.active == "place":
+            facts |= {"fill": self.fill, "mask": packed(self.mask)}
+        return facts
+
+    def _record(self, engine: Engine) -> None:
+        tracker = self.data.tracker or NullTracker()
+        if self.found is None or not tracker.active:
+            return
+        accepted = [one for one in self.found.places if one.accepted]
+        tracker.log_metrics(
+            {
+                "audit/j_net": self.found.j_net,
+                "audit/places": float(len(accepted)),
+                "audit/share": float(self.found.place.mean()),
+            },
+            step=0,
+        )
+        tracker.set_tags(
+            {
+                "audit/j_net": f"{self.found.j_net:.3f}",
+                "audit/places": len(accepted),
+                "audit/reason": self.found.reason,
+                "audit/method": self.active or "plain",
+            }
+        )
+        if self.data.directory is not None:
+            tracker.log_artifact(Path(self.data.directory) / FILE_NAME)
+
+    # In each step
+
+    def _generator(self, engine: Engine) -> torch.Generator:
+        """Return draws that depend on the step alone: a resumed run has the same ones."""
+        (seed,) = derive_seeds(1, self.seed, engine.state.iteration, 2 + process_rank())
+        return torch.Generator().manual_seed(seed)
+
+    def _coin(self, image: Tensor) -> Tensor | None:
+        """Return x' where the coin says so; None: x."""
+        engine = self._engine
+        assert engine is not None
+        # All processes throw the same coin: their passes must match.
+        (seed,) = derive_seeds(1, self.seed, engine.state.iteration, 1)
+        if torch.rand((), generator=torch.Generator().manual_seed(seed)) < 0.5:
+            return None
+        return self._altered(engine, image)
+
+    def _add_loss(self, engine: Engine) -> None:
+        if self._inferer is None or self.step == "coin":
+            return
+        output: dict[str, Any] = engine.state.output  # type: ignore[assignment]
+        network: nn.Module = engine.network  # type: ignore[attr-defined]
+        args, kwargs = self._inferer.call
+        altered = self._altered(engine, output[CommonKeys.IMAGE])
+        with running_statistics_kept(network):
+            prediction = self._inferer.inner(altered, network, *args, **kwargs)
+        loss = engine.loss_function(prediction, output[CommonKeys.LABEL]).mean()  # type: ignore[attr-defined]
+        clean = output[CommonKeys.LOSS]
+        output |= {CommonKeys.LOSS: clean + loss, LOSS_CLS: clean.detach(), LOSS_AD: loss.detach()}
+        self._inferer.call = ((), {})
+
+    def _altered(self, engine: Engine, image: Tensor) -> Tensor:
+        """Return x' of a batch: from the loader, or exchanged within the batch."""
+        batch = engine.state.batch
+        key = f"{CommonKeys.IMAGE}{SUFFIX}"
+        if isinstance(batch, Mapping) and key in batch:
+            made: Tensor = batch[key].to(image.device)
+            return made.as_subclass(Tensor)
+        plain = image.as_subclass(Tensor)
+        output: dict[str, Any] = engine.state.output  # type: ignore[assignment]
+        label = output[CommonKeys.LABEL]
+        one_hot = label.ndim == 2 and label.shape[1] > 1
+        classes = (label.argmax(1) if one_hot else label.flatten()).long().to(plain.device)
+        partner = draw_partners("other_class", len(plain), self._generator(engine), classes)
+        if self.active == "style":
+            styles = [(spectrum(one), quantiles(one)) for one in plain.cpu()]
+            pairs = zip(plain.cpu(), partner.tolist(), strict=True)
+            return torch.stack([restyled(x, *styles[j]) for x, j in pairs]).to(plain.device)
+        assert self.mask is not None
+        return exchanged(plain, self.mask, plain[partner])
+
+
+class _Remembering(Inferer):
+    """The trainer's inferer, which keeps a call's further arguments and may pass x' in place of x.
+
+    Args:
+        inner: the trainer's own.
+        coin: image -> x', or None for x; None: always x.
+    """
+
+    def __init__(
+        self, inner: Callable[..., Any], coin: Callable[[Tensor], Tensor | None] | None
+    ) -> None:
+        super().__init__()
+        self.inner = inner
+        self.coin = coin
+        self.call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+
+    def __call__(
+        self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Infer."""
+        self.call = (args, kwargs)
+        altered = None if self.coin is None else self.coin(inputs)
+        if altered is None:
+            return self.inner(inputs, network, *args, **kwargs)
+        kept = running_statistics_kept(network) if isinstance(network, nn.Module) else nullcontext()
+        with kept:
+            return self.inner(altered, network, *args, **kwargs)
+
+
+def read_place(place: str | os.PathLike[str] | Tensor | Any) -> Tensor:
+    """Return a place as bool ``(H, W)``.
+
+    Args:
+        place: an array; or the path of a ``.npy``, of a ``.npz`` with ``place`` (as a search
+            writes it), or of a ``decision.yaml`` (as ``ppi-med audit`` writes it).
+
+    Raises:
+        UsageError: where the file is missing or holds none, or the place is empty.
+    """
+    if isinstance(place, (str, os.PathLike)) and Path(place).suffix in (".yaml", ".yml"):
+        values, name = accepted_place(place), str(place)
+    elif isinstance(place, (str, os.PathLike)):
+        path = Path(place)
+        try:
+            with path.open("rb") as file:
+                loaded = np.load(file, allow_pickle=False)
+                values = np.asarray(loaded if isinstance(loaded, np.ndarray) else loaded["place"])
+        except FileNotFoundError as error:
+            raise UsageError(f"No place {path}: run ppi-med audit first, or leave it out.") from (
+                error
+            )
+        except Exception as error:  # a damaged file raises whatever the reader comes to
+            raise UsageError(
+                f"{path} holds no place ({error}): give a .npy, or a .npz with 'place'."
+            ) from error
+        name = str(path)
+    else:
+        values, name = np.asarray(place), "place"
+    if values.ndim != 2 or not values.any():
+        raise UsageError(
+            f"{name} has shape {values.shape} with {int((values != 0).sum())} pixels set, expected "
+            "(H, W) with some: there is nothing to exchange."
+        )
+    return torch.from_numpy(values != 0)
+
+
+@dataclass(frozen=True)
+class _Stacked:
+    stack: ImageStack
+    factor: int
+    size: tuple[int, int]
+
+
+def _stack(cases: Iterable[Mapping[str, Any]]) -> _Stacked:
+    """Put cases into a stack: at most 24 B-scans of a volume, at most 224 pixels a side."""
+    images, labels, units, positions = [], [], [], []
+    factor, size = 1, (0, 0)
+    for unit, case in enumerate(cases):
+        image = _image(case).float()
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        factor = -(-min(size) // _SIDE)
+        if image.ndim == 4:
+            count = image.shape[1]
+            index = torch.linspace(0, count - 1, min(count, _SLICES)).round().long()
+            image = image[:, index].transpose(0, 1)
+        else:
+            image = image[None]
+        if factor > 1:
+            image = torch.nn.functional.avg_pool2d(image, factor, ceil_mode=True)
+        images.append(image)
+        labels += [_label(case)] * len(image)
+        units += [unit] * len(image)
+        positions += range(len(image))
+    shapes = {tuple(image.shape[1:]) for image in images}
+    if len(shapes) != 1:
+        raise UsageError(
+            f"the images have the shapes {sorted(shapes)[:4]}, expected one (C, H, W): bring them "
+            "to one size (image_size) before a search for places."
+        )
+    stack = ImageStack(
+        torch.cat(images), torch.tensor(labels), torch.tensor(units), torch.tensor(positions)
+    )
+    return _Stacked(stack, factor, size)
+
+
+def _enlarged(found: Search, size: tuple[int, int]) -> Search:
+    """Bring the places of a search on smaller images back to the images' own size."""
+
+    def larger(mask: Any) -> Any:
+        values = torch.from_numpy(mask)[None, None].float()
+        return torch.nn.functional.interpolate(values, size, mode="nearest")[0, 0].numpy() > 0.5
+
+    places = tuple(replace(one, mask=larger(one.mask)) for one in found.places)
+    return replace(found, places=places, facts={**found.facts, "shape": list(size)})
+
+
+def _image(case: Mapping[str, Any]) -> Tensor:
+    return torch.as_tensor(case[CommonKeys.IMAGE]).as_subclass(Tensor)
+
+
+def _label(case: Mapping[str, Any]) -> int:
+    label = torch.as_tensor(case[CommonKeys.LABEL]).flatten()
+    return int(label[0] if len(label) == 1 else label.argmax())
+
+
+def _cases_of(engine: Engine, loader: Any) -> Iterator[dict[str, Any]]:
+    """Yield the cases of a loader's batches, as its engine prepares them."""
+    for data in loader:
+        batch = engine.prepare_batch(data, torch.device("cpu"), False)  # type: ignore[attr-defined]
+        for image, label in zip(batch[0], batch[1], strict=True):
+            yield {CommonKeys.IMAGE: image, CommonKeys.LABEL: label}
+
+
+def _decision(found: Search, kind: str) -> tuple[Tensor | None, str | None, str]:
+    """Return place, what is exchanged and a sentence."""
+    if found.kind == "place":
+        return torch.from_numpy(found.place), "place", found.reason
+    if found.kind == "style" and kind == "auto":
+        return None, "style", found.reason
+    if kind == "auto":
+        return None, None, found.reason
+    return None, None, f"No place was found, so that the training is plain. {found.reason}"
+
+
+def _of_first_process(decision: Any) -> Any:
+    """Return what the first process decided."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return decision
+    held = [decision]
+    distributed.broadcast_object_list(held, src=0)
+    return held[0]

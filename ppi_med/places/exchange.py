@@ -1,0 +1,278 @@
+"""What takes the place of a shortcut: another class's content, another class's style, or nothing.
+
+An :class:`ExchangePlaced` stands in a chain of transforms before the augmentation, and does nothing
+until it is given a bank of what other images hold there.
+"""
+
+from __future__ import annotations
+
+import base64
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import MapTransform
+from monai.transforms.traits import RandomizableTrait
+from torch import Tensor, nn
+
+from ppi_med.errors import UsageError
+
+SUFFIX = "_exchanged"
+_QUANTILES = 33
+_RINGS = 32
+
+
+class Bank(ABC):
+    """What training images hold that others get in exchange, by class."""
+
+    def __init__(self) -> None:
+        self._members: dict[int, Tensor] = {}
+
+    def _sort(self, labels: list[int]) -> None:
+        label = torch.tensor(labels)
+        if len(label.unique()) < 2:
+            raise UsageError(
+                f"the training images have the classes {label.unique().tolist()}, expected two or "
+                "more: content is exchanged with another class."
+            )
+        self._members = {one: (label != one).nonzero()[:, 0] for one in range(int(label.max()) + 1)}
+
+    def draw(self, label: int) -> int:
+        """Return a random member of another class, from torch's global generator."""
+        members = self._members[label]
+        return int(members[torch.randint(len(members), ())])
+
+    @abstractmethod
+    def exchange(self, image: Tensor, label: int, relative: Tensor | None) -> Tensor:
+        """Return an image with what a random image of another class has.
+
+        Args:
+            image: ``(C, H, W)``, or B-scans ``(C, S, H, W)``.
+            label: its class.
+            relative: place of each B-scan in its volume, 0 to 1, ``(S,)``; None in 2-D.
+        """
+
+
+class PlaceBank(Bank):
+    """The content of a place, B-scan by B-scan.
+
+    Args:
+        place: bool ``(H, W)``.
+        images: pairs of image and class, each read once.
+
+    Raises:
+        UsageError: where an image has another size than the place, or there is one class.
+
+    Examples:
+        >>> place = torch.tensor([[True, False]])
+        >>> bank = PlaceBank(place, [(torch.zeros(1, 1, 2), 0), (torch.ones(1, 1, 2), 1)])
+        >>> bank.exchange(torch.zeros(1, 1, 2), 0, None).flatten().tolist()
+        [1.0, 0.0]
+    """
+
+    def __init__(self, place: Tensor, images: Iterable[tuple[Tensor, int]]) -> None:
+        super().__init__()
+        self.place = place
+        self._content: list[Tensor] = []
+        labels = []
+        for image, label in images:
+            check_size(place, image)
+            self._content.append(image[..., place].clone())
+            labels.append(label)
+        self._sort(labels)
+
+    def exchange(self, image: Tensor, label: int, relative: Tensor | None) -> Tensor:
+        """Return the image with the content of another class's at the place, at equal B-scans."""
+        check_size(self.place, image)
+        content = self._content[self.draw(label)].to(image.dtype)
+        if relative is not None:
+            slices = content.shape[1]
+            content = content[:, (relative * slices).long().clamp(0, slices - 1)]
+        made = image.clone()
+        made[..., self.place] = content
+        return made
+
+
+class StyleBank(Bank):
+    """The style of images: radial amplitude spectrum, and quantiles of the grey values.
+
+    Args:
+        images: pairs of image and class, each read once.
+    """
+
+    def __init__(self, images: Iterable[tuple[Tensor, int]]) -> None:
+        super().__init__()
+        self._styles: list[tuple[Tensor, Tensor]] = []
+        labels = []
+        for image, label in images:
+            self._styles.append((spectrum(image), quantiles(image)))
+            labels.append(label)
+        self._sort(labels)
+
+    def exchange(self, image: Tensor, label: int, relative: Tensor | None) -> Tensor:
+        """Return the image in the style of a random one of another class."""
+        return restyled(image, *self._styles[self.draw(label)])
+
+
+def spectrum(image: Tensor) -> Tensor:
+    """Return the mean amplitude in each ring of frequencies, ``(C, 32)``, over all B-scans."""
+    amplitude = torch.fft.rfft2(image.float()).abs()
+    ring, count = _rings(image)
+    flat = amplitude.reshape(image.shape[0], -1, ring.numel()).mean(1)
+    sums = torch.zeros(image.shape[0], _RINGS).index_add_(1, ring.flatten(), flat)
+    return sums / count.clamp_min(1)
+
+
+def quantiles(image: Tensor) -> Tensor:
+    """Return 33 quantiles of each channel's values, ``(C, 33)``."""
+    values = image.float().flatten(1).sort(1).values
+    at = torch.linspace(0, values.shape[1] - 1, _QUANTILES).round().long()
+    return values[:, at]
+
+
+def restyled(image: Tensor, amplitude: Tensor, levels: Tensor) -> Tensor:
+    """Return an image with the spectrum and then the grey values of another.
+
+    The amplitude of each frequency is multiplied by the ratio of the two in its ring, the phase
+    stays; then the values are moved so that their quantiles are the other's, piecewise linearly.
+
+    Args:
+        image: ``(C, [S,] H, W)``.
+        amplitude: of :func:`spectrum`.
+        levels: of :func:`quantiles`.
+    """
+    ring, _ = _rings(image)
+    ratio = amplitude / spectrum(image).clamp_min(1e-6)
+    factor = ratio[:, ring].reshape(image.shape[0], *[1] * (image.ndim - 3), *ring.shape)
+    filtered = torch.fft.irfft2(torch.fft.rfft2(image.float()) * factor, s=tuple(image.shape[-2:]))
+    own = quantiles(filtered)
+    made = torch.stack(
+        [_moved(c.contiguous(), a, b) for c, a, b in zip(filtered, own, levels, strict=True)]
+    )
+    return made.to(image.dtype)
+
+
+def _moved(values: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """Map values so that the levels `own` become `other`, linear between them."""
+    index = torch.searchsorted(own, values).clamp(1, len(own) - 1)
+    low, high = own[index - 1], own[index]
+    part = ((values - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
+    return other[index - 1] + part * (other[index] - other[index - 1])
+
+
+def _rings(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the ring of each frequency of ``rfft2``, and how many frequencies a ring has."""
+    rows, columns = image.shape[-2:]
+    down, across = torch.fft.fftfreq(rows)[:, None], torch.fft.rfftfreq(columns)[None, :]
+    radius = (down**2 + across**2).sqrt() / 0.5**0.5
+    ring = (radius * _RINGS).long().clamp(0, _RINGS - 1)
+    return ring, torch.bincount(ring.flatten(), minlength=_RINGS).float()
+
+
+def check_size(place: Tensor, image: Tensor) -> None:
+    """Check that a place fits an image.
+
+    Raises:
+        UsageError: where it does not.
+    """
+    if place.shape != image.shape[-2:]:
+        raise UsageError(
+            f"the place has {tuple(place.shape)} pixels and an image {tuple(image.shape[-2:])}: "
+            "search again at the size that the network sees, or choose the same image_size."
+        )
+
+
+class ExchangePlaced(RandomizableTrait, MapTransform):
+    """Add ``image_exchanged`` to an item: the image with another class's content or style.
+
+    Stands before the augmentation, whose transforms then move both keys alike. Without a bank it
+    does nothing. Partners are drawn from torch's global generator, which
+    :class:`ppi_med.training.SeededDataset` seeds for each case.
+
+    Args:
+        keys: of images, ``(C, H, W)`` or ``(C, S, H, W)``.
+        label_key: of the class.
+        position_key: of the ids of the B-scans' places, 1 to `num_positions`; where it is missing,
+            the B-scans are the whole volume.
+        num_positions: number of ids.
+    """
+
+    def __init__(
+        self,
+        keys: Any = "image",
+        label_key: str = "label",
+        position_key: str = "positions",
+        num_positions: int = 100,
+    ) -> None:
+        super().__init__(keys)
+        self.label_key = label_key
+        self.position_key = position_key
+        self.num_positions = num_positions
+        self.bank: Bank | None = None
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item, with the exchanged image beside it where there is a bank."""
+        item = dict(data)
+        if self.bank is None:
+            return item
+        for key in self.key_iterator(item):
+            image = torch.as_tensor(item[key]).as_subclass(Tensor)
+            relative = None
+            if image.ndim == 4:
+                relative = (torch.arange(image.shape[1]) + 0.5) / image.shape[1]
+                if self.position_key in item:
+                    ids = torch.as_tensor(item[self.position_key]).as_subclass(Tensor)
+                    relative = (ids - 0.5) / self.num_positions
+            label = int(torch.as_tensor(item[self.label_key]).flatten()[0])
+            item[f"{key}{SUFFIX}"] = self.bank.exchange(image, label, relative)
+        return item
+
+
+class Blank:
+    """Blanks a place in whatever a network is given: a forward pre-hook.
+
+    Examples:
+        >>> network = nn.Flatten()
+        >>> _ = network.register_forward_pre_hook(Blank(torch.tensor([[True, False]])))
+        >>> network(torch.ones(1, 1, 1, 2)).tolist()
+        [[0.0, 1.0]]
+    """
+
+    def __init__(self, place: Tensor) -> None:
+        self.place = place
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the inputs with the image's place at 0."""
+        image = inputs[0]
+        check_size(self.place, image)
+        keep = (~self.place).to(image.device, image.dtype)
+        return (image * keep, *inputs[1:])
+
+
+def packed(mask: Tensor) -> dict[str, Any]:
+    """Return a mask as JSON values: its shape, and its bits in base64."""
+    bits = np.packbits(mask.cpu().numpy())
+    return {"shape": list(mask.shape), "bits": base64.b64encode(bits.tobytes()).decode()}
+
+
+def unpacked(value: Mapping[str, Any]) -> Tensor:
+    """Return the mask of :func:`packed`, bool ``(H, W)``.
+
+    Raises:
+        UsageError: where it is none.
+
+    Examples:
+        >>> unpacked(packed(torch.tensor([[True, False], [False, False]]))).tolist()
+        [[True, False], [False, False]]
+    """
+    try:
+        rows, columns = (int(one) for one in value["shape"])
+        bits = np.frombuffer(base64.b64decode(value["bits"], validate=True), dtype=np.uint8)
+        found = np.unpackbits(bits, count=rows * columns).reshape(rows, columns)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"the place beside the weights cannot be read ({error}): copy both files again."
+        ) from error
+    return torch.from_numpy(found.astype(bool))
