@@ -306,8 +306,9 @@ def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
             its variants: ``_coin`` (one forward a step), ``_blind`` (the place is at 0 in all
             images); ``ppi_wbp_style`` (style exchanged); ``auto`` (what the search recommends).
         places: what a search reads and writes, see :class:`ppi_med.handlers.PlaceData`.
-        options: of :class:`Options`, :class:`PPIHandler` and :class:`PlaceHandler`; a bundle's options for one method
-            may stay where another is chosen, which ignores those it does not read.
+        options: of :class:`Options`, :class:`PPIHandler` and :class:`PlaceHandler`; a bundle's
+            options for one method may stay where another is chosen, which ignores those it does
+            not read.
 
     Returns:
         The handler.

@@ -44,7 +44,7 @@ from ppi_med.places.exchange import (
     spectrum,
 )
 from ppi_med.tracking.base import NullTracker, Tracker
-from ppi_med.training.batch_statistics import running_statistics_kept
+from ppi_med.training.modes import running_statistics_kept
 from ppi_med.training.rng import derive_seeds, give_state, take_state
 from ppi_med.training.state import handlers_of, unwrapped
 
