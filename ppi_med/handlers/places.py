@@ -195,8 +195,8 @@ class PlaceHandler:
         logger.info("%s", line)
 
     def _found(self, engine: Engine) -> Search:
-        train = _stack(self._cases(engine, "training"))
-        validation = _stack(self._cases(engine, "validation"))
+        training, held_out = self._parts(engine)
+        train, validation = _stack(training), _stack(held_out)
         path = None if self.data.directory is None else Path(self.data.directory) / FILE_NAME
         found = search(
             train.stack,
@@ -230,28 +230,29 @@ class PlaceHandler:
 
     def _bank(self, engine: Engine) -> Bank:
         data = self.data
-        cases = data.bank if data.bank is not None else self._cases(engine, "training")
+        cases = data.bank if data.bank is not None else self._training(engine)
         images = ((_image(case), _label(case)) for case in cases)
         if self.active == "style":
             return StyleBank(images)
         assert self.mask is not None
         return PlaceBank(self.mask, images)
 
-    def _cases(self, engine: Engine, part: str) -> Iterable[Mapping[str, Any]]:
-        given = getattr(self.data, part)
-        if given is not None:
-            return given  # type: ignore[no-any-return]
-        if part == "training":
-            return _cases_of(engine, engine.state.dataloader)
+    def _training(self, engine: Engine) -> Iterable[Mapping[str, Any]]:
+        given = self.data.training
+        return _cases_of(engine, engine.state.dataloader) if given is None else given
+
+    def _parts(self, engine: Engine) -> tuple[Iterable[Any], Iterable[Any]]:
+        """Return cases of the training and of the validation part."""
+        training = self._training(engine)
+        if self.data.validation is not None:
+            return training, self.data.validation
         held = [getattr(handler, "validator", None) for handler in handlers_of(engine)]
-        validators = [one for one in held if isinstance(one, Engine)]
-        if not validators:
-            raise UsageError(
-                "A search for shortcuts needs validation images: attach a ValidationHandler to the "
-                "trainer, or give PlaceHandler data={'training': ..., 'validation': ...}."
-            )
-        loader = getattr(validators[0], "data_loader", None)
-        return _cases_of(validators[0], loader)
+        for one in held:
+            if isinstance(one, Engine):
+                return training, _cases_of(one, one.data_loader)  # type: ignore[attr-defined]
+        logger.warning("There are no validation images: the search holds back each fourth case.")
+        cases = list(training)
+        return [c for i, c in enumerate(cases) if i % 4 < 3], cases[3::4]
 
     def _tell_checkpoints(self, engine: Engine) -> None:
         """Let the files beside the weights say what was found, for inference and its report."""

@@ -347,7 +347,9 @@ def test_methods_by_name() -> None:
         configured_method("ppi_wbp_place", {"step": "both"})
 
 
-def test_without_validation_images_it_says_what_to_do() -> None:
-    trainer = trainer_of(PlaceHandler(settings=QUICK), cases(20, 1.0, 0))
-    with pytest.raises(UsageError, match="attach a ValidationHandler"):
-        trainer.run()
+def test_without_validation_images_some_are_held_back(caplog: pytest.LogCaptureFixture) -> None:
+    handler = PlaceHandler("auto", settings=QUICK)
+    with caplog.at_level(logging.INFO):
+        trainer_of(handler, cases(120, 1.0, 0), epochs=1).run()
+    assert "holds back each fourth case" in caplog.text
+    assert handler.active == "place"
