@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from ppi_med.errors import UsageError
+from ppi_med.places import Neutral
 from ppi_med.places.exchange import Blank, unpacked
 
 logger = logging.getLogger(__name__)
@@ -54,14 +55,15 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             f"{path} does not fit {type(network).__name__}: is network_def the same as in "
             f"training? {detail[:400]}"
         ) from error
-    _blank_as_trained(network, path.with_suffix(".json"))
+    _see_as_trained(network, path.with_suffix(".json"))
 
 
-def _blank_as_trained(network: nn.Module, facts: Path) -> None:
-    """Blank what was blank in training, as the file beside the weights says."""
+def _see_as_trained(network: nn.Module, facts: Path) -> None:
+    """Take away what was taken away in training, as the file beside the weights says."""
     hooks = network._forward_pre_hooks
-    for key in [key for key, hook in hooks.items() if isinstance(hook, Blank)]:
-        del hooks[key]
+    for key, hook in list(hooks.items()):
+        if isinstance(hook, Blank) or isinstance(getattr(hook, "__self__", None), Neutral):
+            del hooks[key]
     if not facts.is_file():
         return
     try:
@@ -71,6 +73,10 @@ def _blank_as_trained(network: nn.Module, facts: Path) -> None:
     if place.get("fill") == "blind":
         network.register_forward_pre_hook(Blank(unpacked(place["mask"])))
         logger.info("a place is blanked, as it was in training")
+    if place.get("neutral"):
+        neutral = Neutral.of(place["neutral"])
+        network.register_forward_pre_hook(neutral.hook)
+        logger.info("images are seen with %s, as in training", neutral.name)
 
 
 class LoadWeights:

@@ -304,7 +304,8 @@ def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
             shows, all around it is exchanged; no L_con);
             ``ppi_wbp_place`` (a search for a shortcut's place first, then that place exchanged) and
             its variants: ``_coin`` (one forward a step), ``_blind`` (the place is at 0 in all
-            images); ``ppi_wbp_style`` (style exchanged); ``auto`` (what the search recommends).
+            images); ``ppi_wbp_style`` (style exchanged); ``neutral`` (a device's texture is taken
+            out of all images, in training and afterwards); ``auto`` (what the search recommends).
         places: what a search reads and writes, see :class:`ppi_med.handlers.PlaceData`.
         options: of :class:`Options`, :class:`PPIHandler` and :class:`PlaceHandler`; a bundle's
             options for one method may stay where another is chosen, which ignores those it does
@@ -386,7 +387,7 @@ def mask_name(name: str, options: Mapping[str, Any] | None = None) -> str | None
         'topk'
     """
     if name in PLACE_METHODS:
-        return "style" if name == "ppi_wbp_style" else "place"
+        return PLACE_METHODS[name].get("kind", "place")
     if name not in RECIPES:
         return None
     return RECIPES[name].tag or str((options or {}).get("mask", Options.mask))

@@ -25,6 +25,7 @@ from ppi_med.intervention.randomness import process_rank
 from ppi_med.naming import LOSS_AD, LOSS_CLS
 from ppi_med.places import (
     ImageStack,
+    Neutral,
     Search,
     SearchSettings,
     accepted_place,
@@ -43,6 +44,7 @@ from ppi_med.places.exchange import (
     restyled,
     spectrum,
 )
+from ppi_med.places.search import NEUTRAL, PLACE, STYLE
 from ppi_med.tracking.base import NullTracker, Tracker
 from ppi_med.training.modes import running_statistics_kept
 from ppi_med.training.rng import derive_seeds, give_state, take_state
@@ -52,7 +54,7 @@ FILE_NAME = "places.npz"
 _SLICES = 24
 _SIDE = 224
 _CHOICES = {
-    "kind": ("place", "style", "auto"),
+    "kind": ("place", "style", "neutral", "auto"),
     "fill": ("exchange", "blind"),
     "step": ("beside", "coin"),
 }
@@ -61,9 +63,11 @@ PLACE_METHODS: Mapping[str, Mapping[str, str]] = {
     "ppi_wbp_place_coin": {"step": "coin"},
     "ppi_wbp_place_blind": {"fill": "blind"},
     "ppi_wbp_style": {"kind": "style"},
+    "neutral": {"kind": "neutral"},
     "auto": {"kind": "auto"},
 }
 """Training methods of this handler by name, with what they set."""
+_SOUGHT = {"place": "place", "neutral": "texture of a device that can be taken away"}
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +103,8 @@ class PlaceHandler:
 
     Args:
         kind: ``"place"``: train at the place that is given or found; ``"style"``: exchange the
-            style in place of a content; ``"auto"``: what the search recommends.
+            style in place of a content; ``"neutral"``: take a device's texture out of all images,
+            in training and afterwards; ``"auto"``: what the search recommends.
         fill: ``"exchange"``, or ``"blind"``: the place is at 0 in all images, in training and
             afterwards.
         step: ``"beside"``: x and x' in each step, two forwards; ``"coin"``: one of them.
@@ -111,6 +116,7 @@ class PlaceHandler:
     Attributes:
         found: the search; None before, or where a place is given.
         mask: bool ``(H, W)`` of the place; None where there is none.
+        neutral: what takes a texture away; None where there is none.
 
     Examples:
         >>> PlaceHandler("auto").state_dict()
@@ -140,6 +146,7 @@ class PlaceHandler:
         self.settings = SearchSettings(**(settings or {}))
         self.found: Search | None = None
         self.mask: Tensor | None = None
+        self.neutral: Neutral | None = None
         self.active: str | None = None
         self._engine: Engine | None = None
         self._inferer: _Remembering | None = None
@@ -180,7 +187,7 @@ class PlaceHandler:
             give_state(before)
 
     def _decide(self, engine: Engine) -> None:
-        """Set what is trained with: ``active`` is ``"place"``, ``"style"`` or None."""
+        """Set what is trained with: ``active`` is one of the kinds but ``"auto"``, or None."""
         if self.kind == "style":
             self.active = "style"
             return
@@ -188,7 +195,7 @@ class PlaceHandler:
             self.mask, self.active = self.place, "place"
             return
         found = self._found(engine) if process_rank() == 0 else None
-        self.mask, self.active, line = _of_first_process(
+        self.mask, self.neutral, self.active, line = _of_first_process(
             None if found is None else _decision(found, self.kind)
         )
         self.found = found
@@ -215,6 +222,10 @@ class PlaceHandler:
     def _arm(self, engine: Engine) -> None:
         self._tell_checkpoints(engine)
         if self.active is None:
+            return
+        if self.neutral is not None:
+            network = unwrapped(engine.network)  # type: ignore[attr-defined]
+            network.register_forward_pre_hook(self.neutral.hook)
             return
         if self.active == "place" and self.fill == "blind":
             assert self.mask is not None
@@ -276,6 +287,8 @@ class PlaceHandler:
             }
         if self.mask is not None and self.active == "place":
             facts |= {"fill": self.fill, "mask": packed(self.mask)}
+        if self.neutral is not None:
+            facts["neutral"] = self.neutral.facts()
         return facts
 
     def _record(self, engine: Engine) -> None:
@@ -460,14 +473,23 @@ def _stack(cases: Iterable[Mapping[str, Any]]) -> _Stacked:
 
 
 def _enlarged(found: Search, size: tuple[int, int]) -> Search:
-    """Bring the places of a search on smaller images back to the images' own size."""
+    """Bring what a search found on smaller images back to the images' own size."""
 
     def larger(mask: Any) -> Any:
         values = torch.from_numpy(mask)[None, None].float()
         return torch.nn.functional.interpolate(values, size, mode="nearest")[0, 0].numpy() > 0.5
 
     places = tuple(replace(one, mask=larger(one.mask)) for one in found.places)
-    return replace(found, places=places, facts={**found.facts, "shape": list(size)})
+    neutral = found.texture.neutral
+    if neutral is not None:
+        factor = size[0] / found.facts["shape"][0]
+        neutral = replace(neutral, sigma=neutral.sigma * factor)
+    return replace(
+        found,
+        places=places,
+        texture=replace(found.texture, neutral=neutral),
+        facts={**found.facts, "shape": list(size)},
+    )
 
 
 def _image(case: Mapping[str, Any]) -> Tensor:
@@ -487,15 +509,16 @@ def _cases_of(engine: Engine, loader: Any) -> Iterator[dict[str, Any]]:
             yield {CommonKeys.IMAGE: image, CommonKeys.LABEL: label}
 
 
-def _decision(found: Search, kind: str) -> tuple[Tensor | None, str | None, str]:
-    """Return place, what is exchanged and a sentence."""
-    if found.kind == "place":
-        return torch.from_numpy(found.place), "place", found.reason
-    if found.kind == "style" and kind == "auto":
-        return None, "style", found.reason
-    if kind == "auto":
-        return None, None, found.reason
-    return None, None, f"No place was found, so that the training is plain. {found.reason}"
+def _decision(found: Search, kind: str) -> tuple[Tensor | None, Neutral | None, str | None, str]:
+    """Return place, what takes a texture away, what is done, and a sentence."""
+    active = {PLACE: "place", STYLE: "style", NEUTRAL: "neutral"}.get(found.recommended_method)
+    line = found.reason
+    if kind not in ("auto", active):
+        active = None
+        line = f"No {_SOUGHT[kind]} was found, so that the training is plain. {line}"
+    mask = torch.from_numpy(found.place) if active == "place" else None
+    neutral = found.texture.neutral if active == "neutral" else None
+    return mask, neutral, active, line
 
 
 def _of_first_process(decision: Any) -> Any:

@@ -30,10 +30,11 @@ from ppi_med.places.probe import (
     small_probe,
 )
 from ppi_med.places.stack import ImageStack, Partners, exchanged
+from ppi_med.places.texture import Neutral, Texture, texture
 
-FORMAT = 1
-Kind = Literal["none", "place", "style"]
-PLAIN, PLACE, STYLE = "plain", "ppi_wbp_place", "ppi_wbp_style"
+FORMAT = 2
+Kind = Literal["none", "place", "style", "texture"]
+PLAIN, PLACE, STYLE, NEUTRAL = "plain", "ppi_wbp_place", "ppi_wbp_style", "neutral"
 _FEW_UNITS = 20
 
 
@@ -107,13 +108,15 @@ class Search:
             that hangs on the first place, times that place's constancy.
         j_net_interval: 95 %, over units.
         places: in the order in which they were found, accepted or not.
-        kind: ``"place"``: it has places; ``"style"``: a shortcut without one; ``"none"``.
+        kind: ``"place"``: it has places; ``"texture"``: the fine detail of the whole image tells
+            the class; ``"style"``: another shortcut without a place; ``"none"``.
         recommended_method: to train with.
         reason: in one sentence.
         auc: of the short network, over the validation's units.
         history: of each round: ``round``, ``auc``, ``j_net``, ``j``, ``share`` of the place.
         network: that was trained shortly and plainly; None where it was loaded without a factory.
         rounds: how many short trainings there were.
+        texture: how well the fine detail of each cell tells the class.
     """
 
     shortcut: bool
@@ -127,6 +130,7 @@ class Search:
     history: tuple[dict[str, float], ...]
     network: nn.Module | None
     rounds: int
+    texture: Texture
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -153,6 +157,8 @@ class Search:
             "rounds": self.rounds,
             "history": list(self.history),
             "places": places,
+            "texture": {"median": self.texture.median, "left": self.texture.left},
+            "neutral": None if self.texture.neutral is None else self.texture.neutral.facts(),
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -161,6 +167,7 @@ class Search:
         arrays: dict[str, Any] = {
             "masks": np.stack(masks) if masks else np.zeros((0, *self.facts["shape"]), bool),
             "place": self.place,
+            "cells": self.texture.cells,
             "search": np.array(
                 json.dumps({"format": FORMAT, **self.summary(), "facts": self.facts})
             ),
@@ -199,9 +206,12 @@ class Search:
             Place(mask=mask.astype(bool), **facts)
             for mask, facts in zip(arrays["masks"], found.pop("places"), strict=True)
         )
+        neutral, left = found.pop("neutral"), found.pop("texture")["left"]
+        cells = Texture(arrays["cells"], left, None if neutral is None else Neutral.of(neutral))
         found["history"] = tuple(found["history"])
         found["j_net_interval"] = tuple(found["j_net_interval"])
-        return cls(places=places, network=_restored(arrays, found["facts"], network), **found)
+        restored = _restored(arrays, found["facts"], network)
+        return cls(places=places, network=restored, texture=cells, **found)
 
 
 def search(
@@ -280,14 +290,16 @@ class _Rounds:
             return earlier
         if earlier is not None:
             self._take_up(earlier)
+        else:
+            self.texture = texture(self.train, seed=self.seed)
         for number in range(len(self.places) + 1, self.settings.rounds + 2):
             network = self._trained(number)
             scores = scores_of(network, self._without_places())
             answer = verdict(self.validation, scores)
             place = self._ask(network, number)
             found, bounds_now = self._network_verdict(network, scores, answer, place)
-            if found.j < self.settings.threshold_net:
-                # What the network still uses is not what whole volumes share.
+            if found.j < self.settings.threshold_net or self.texture.shortcut:
+                # What the network uses is not what whole volumes share, or it is everywhere.
                 place = _refused(place)
             if self.first is None:
                 self.first, self.bounds = network, bounds_now
@@ -320,7 +332,7 @@ class _Rounds:
         """Go on behind the rounds of a search that was stopped."""
         self.places, self.history = list(earlier.places), list(earlier.history)
         self.first, self.bounds = earlier.network, earlier.j_net_interval
-        self.found = torch.from_numpy(earlier.place)
+        self.found, self.texture = torch.from_numpy(earlier.place), earlier.texture
 
     def _without_places(self) -> Tensor:
         """Return the validation images, each place found so far with either class's content."""
@@ -392,14 +404,19 @@ class _Rounds:
         j_net = self.history[0]["j_net"]
         shortcut = j_net >= self.settings.threshold_net
         places = self.places
-        if not shortcut:
-            kind: Kind = "none"
+        kind: Kind = "none"
+        if self.texture.shortcut:
+            kind = "texture"
+        elif not shortcut:
+            pass
         elif any(p.accepted for p in places):
             kind = "place"
         else:
             kind = "style" if self.train.volumes else "none"
         shortcut = kind != "none"
-        method = {"none": PLAIN, "place": PLACE, "style": STYLE}[kind]
+        method = {"none": PLAIN, "place": PLACE, "style": STYLE, "texture": NEUTRAL}[kind]
+        if kind == "texture" and self.texture.neutral is None:
+            method = STYLE if self.train.volumes else PLAIN
         return Search(
             shortcut=shortcut,
             j_net=j_net,
@@ -412,6 +429,7 @@ class _Rounds:
             history=tuple(self.history),
             network=self.first,
             rounds=len(self.history),
+            texture=self.texture,
             facts={
                 "shape": list(self.found.shape),
                 "channels": self.train.image.shape[1],
@@ -436,6 +454,8 @@ class _Rounds:
                 f"No shortcut was found (J_net {j_net:.2f}, from "
                 f"{self.settings.threshold_net:.2f} on there is one): train plainly.{caution}"
             )
+        if kind == "texture":
+            return self._texture_reason() + caution
         if kind == "style":
             return (
                 f"The short training decides by something that whole volumes share (J_net "
@@ -447,6 +467,23 @@ class _Rounds:
         return (
             f"A shortcut was found (J_net {j_net:.2f}) at {count} with {share:.1%} of the image "
             f"(J {accepted[0].j:.2f}): exchange its content.{caution}"
+        )
+
+    def _texture_reason(self) -> str:
+        found = (
+            "The fine detail of the whole image tells the class (median AUC of its cells "
+            f"{self.texture.median:.2f}), as a device's sharpness, noise or grey curve does"
+        )
+        neutral = self.texture.neutral
+        if neutral is not None:
+            after = self.texture.left[neutral.name]
+            return f"{found}; with images {neutral.name} it is {after:.2f}: train on these."
+        least = min(self.texture.left.values())
+        if self.train.volumes:
+            return f"{found}, and nothing silences it ({least:.2f} at best): exchange the style."
+        return (
+            f"{found}, and nothing silences it ({least:.2f} at best): no training removes it, "
+            "collect images in which device and class are not the same."
         )
 
 

@@ -177,6 +177,49 @@ def test_blind_training_blanks_the_place_and_loading_does_too(tmp_path: Path) ->
     assert torch.equal(fresh(x), trainer.network(x))
 
 
+def textured(count: int, seed: int) -> Cases:
+    data = cases(count, None, seed)
+    for case in data:
+        case["image"] = case["image"] * (1 + case["label"])
+    return data
+
+
+@pytest.mark.parametrize("kind", ["neutral", "auto"])
+def test_a_texture_is_taken_away_in_training_and_when_weights_are_loaded(
+    kind: str, tmp_path: Path
+) -> None:
+    data = textured(160, 0)
+    handler = PlaceHandler(kind, settings=QUICK)
+    trainer = trainer_of(handler, data, folder=tmp_path, validation=textured(80, 1))
+    trainer.run()
+    assert handler.active == "neutral"
+    assert handler.neutral is not None
+    assert "grey levels made alike" in handler.neutral.name
+    image = torch.stack([case["image"] for case in data[:6]])
+    network = trainer.network.eval()
+    seen = network(image)
+    fresh = SmallCNN(2, widths=(4, 8), downsampling="stride").eval()
+    for _ in range(2):
+        load_weights(fresh, tmp_path / "model.pt")
+        torch.testing.assert_close(fresh(image), seen)
+    bare = SmallCNN(2, widths=(4, 8), downsampling="stride").eval()
+    bare.load_state_dict(network.state_dict())
+    torch.testing.assert_close(bare(handler.neutral(image)), seen)
+    assert not torch.allclose(bare(image), seen)
+
+
+def test_without_a_texture_neutral_is_plain_training_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    data, validation = cases(160, None, 0), cases(80, None, 1)
+    handler = PlaceHandler("neutral", settings=QUICK)
+    trainer = trainer_of(handler, data, validation=validation)
+    with caplog.at_level(logging.INFO):
+        trainer.run()
+    assert handler.active is None
+    assert "No texture of a device" in caplog.text
+
+
 def test_auto_without_a_shortcut_is_plain_training_bit_for_bit() -> None:
     data, validation = cases(100, None, 0), cases(60, None, 1)
     plain = trainer_of(configured_method("plain"), data, validation=validation)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from ppi_med.errors import UsageError
-from ppi_med.places import ImageStack, Neutral, texture
+from ppi_med.places import ImageStack, Neutral, Search, search, texture
 from ppi_med.places.texture import SILENT, THRESHOLD, common_levels
 
 
@@ -137,3 +139,30 @@ def test_what_is_written_beside_the_weights_is_read_back() -> None:
 def test_damaged_facts_are_refused(facts: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="copy both files again"):
         Neutral.of(facts)
+
+
+def test_a_search_names_the_texture_and_finds_no_place() -> None:
+    image = scenes(200, 32)
+    label = torch.arange(200) % 2
+    image[label == 1] = Neutral(0.7)(image[label == 1])
+    index = torch.arange(200)
+    stack = ImageStack(image, label, index, 0 * index)
+    found = search(stack.chosen(index < 120), stack.chosen(index >= 120))
+    assert (found.kind, found.recommended_method, found.rounds) == ("texture", "neutral", 1)
+    assert not found.place.any()
+    assert "smoothed" in found.reason
+
+
+def test_a_search_with_a_texture_is_read_back(tmp_path: Path) -> None:
+    image = scenes(200, 32)
+    label = torch.arange(200) % 2
+    image[label == 1] *= 2
+    index = torch.arange(200)
+    stack = ImageStack(image, label, index, 0 * index)
+    path = tmp_path / "places.npz"
+    found = search(stack.chosen(index < 120), stack.chosen(index >= 120), path=path)
+    again = Search.load(path)
+    assert again.summary() == found.summary()
+    assert found.texture.neutral is not None and again.texture.neutral is not None
+    torch.testing.assert_close(again.texture.neutral(image), found.texture.neutral(image))
+    np.testing.assert_array_equal(again.texture.cells, found.texture.cells)
