@@ -38,6 +38,23 @@ STORE_NAME, WORK = "patches.zarr", ".work"
 MANIFEST_NAME, DATALIST_NAME = "manifest.csv", "datalist.json"
 
 
+@dataclass(frozen=True)
+class SplitOptions:
+    """How the patients are split.
+
+    Attributes:
+        fractions: of the patients, for training, validation, test.
+        folds: over training and validation; 0 for none.
+        seed: of the splits.
+        new_splits: replace existing splits.
+    """
+
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    folds: int = 5
+    seed: int = 0
+    new_splits: bool = False
+
+
 def extract_patches(
     dicom_root: str | Path,
     output: str | Path,
@@ -47,13 +64,10 @@ def extract_patches(
     database: str | Path | None = None,
     scheduler: str = "processes",
     workers: int | None = None,
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
-    folds: int = 5,
-    seed: int = 0,
-    new_splits: bool = False,
     overwrite: bool = False,
     prune: bool = False,
     progress: bool = False,
+    **splits: Any,
 ) -> Extraction:
     """Cut a patch for every slice on which a reader of LIDC outlined a nodule.
 
@@ -72,13 +86,10 @@ def extract_patches(
         scheduler: "serial", "threads", "processes" or a Dask scheduler's address; the cluster
             must see the same paths.
         workers: threads or processes; default one a core.
-        fractions: of the patients, for training, validation, test.
-        folds: over training and validation; 0 for none.
-        seed: of the splits.
-        new_splits: replace existing splits.
         overwrite: cut again what is done.
         prune: remove patches of an earlier run whose series is no longer in the tree.
         progress: show bars.
+        splits: fields of `SplitOptions`.
 
     Returns:
         What was done; the same is in `report.html`.
@@ -91,6 +102,7 @@ def extract_patches(
     if options is None or isinstance(options, dict):
         options = PatchOptions(**(options or {}))
     check_scheduler(scheduler, workers)
+    how = SplitOptions(**splits)
     output = Path(output)
     target = _target(output, store)
     known = open_database(database_path(database).resolve())
@@ -118,7 +130,7 @@ def extract_patches(
             except KeyboardInterrupt:
                 result.interrupted = True
                 return result
-        _finish(output, target, options, result, (fractions, folds, seed, new_splits))
+        _finish(output, target, options, result, how)
         write_extraction_report(output, target, result)
         shutil.rmtree(output / WORK)
     return result
@@ -194,7 +206,7 @@ def _finish(
     store: str,
     options: PatchOptions,
     result: Extraction,
-    how: tuple[tuple[float, float, float], int, int, bool],
+    how: SplitOptions,
 ) -> None:
     """Write manifest, splits and datalist, one record after the other; without patches none."""
     if not result.patches:
@@ -212,28 +224,30 @@ def _splits(
     output: Path,
     options: PatchOptions,
     result: Extraction,
-    how: tuple[tuple[float, float, float], int, int, bool],
+    how: SplitOptions,
 ) -> Splits | None:
     """Read the splits if they are there, else make them, if there are patients enough."""
     path = output / "splits.json"
-    fractions, folds, seed, renew = how
-    if path.exists() and not renew:
+    if path.exists() and not how.new_splits:
         splits = read_splits(path)
         new = _new_patients(output, options, splits)
         if new:
             result.notes.append(
                 f"{new} patients are not in {path.name}, which is written once: they stand under "
-                "'unassigned' in the datalist; give new_splits to part all patients anew."
+                "'unassigned' in the datalist; give new_splits to split all patients again."
             )
         return splits
     try:
         splits = make_splits(
-            manifest_rows(output, options), fractions=fractions, folds=folds, seed=seed
+            manifest_rows(output, options),
+            fractions=how.fractions,
+            folds=how.folds,
+            seed=how.seed,
         )
     except ValueError as error:
         result.notes.append(f"no splits: {error}")
         return None
-    write_splits(path, splits, overwrite=renew)
+    write_splits(path, splits, overwrite=how.new_splits)
     return splits
 
 
