@@ -17,7 +17,7 @@ from ppi_med.audit.evidence import Collector, Evidence
 from ppi_med.audit.network import Network, ask_network, bundle_network
 from ppi_med.audit.page import write_page
 from ppi_med.audit.pixels import Loaded, Scale, read_all, resized, scale_of
-from ppi_med.audit.sources import LEAST_IMAGES, Source, folds, read_source, split
+from ppi_med.audit.sources import GIVEN, LEAST_IMAGES, Source, folds, read_source, split
 from ppi_med.errors import UsageError
 from ppi_med.io import atomic_path, write_json
 from ppi_med.places import ImageStack, SearchSettings
@@ -378,7 +378,7 @@ def _written(
 ) -> Audit:
     output.mkdir(parents=True, exist_ok=True)
     files = []
-    if result.source.form not in ("datalist", "nodules"):
+    if _needs_datalist(result):
         write_json(output / DATALIST, datalist(result.source, held))
         files.append(output / DATALIST)
     command = _command(result, dataset, output, bundle)
@@ -391,6 +391,14 @@ def _written(
     if tracking_uri is not None:
         _track(result, output, tracking_uri)
     return result
+
+
+def _needs_datalist(result: Audit) -> bool:
+    """Whether the bundles cannot read the data set as it is, or would part it in another way."""
+    source = result.source
+    if source.form == "nodules" or any(case.group for case in source.cases):
+        return False
+    return source.form != "datalist" or result.split != GIVEN
 
 
 def datalist(source: Source, held: NDArray[Any]) -> dict[str, list[dict[str, Any]]]:
@@ -422,17 +430,17 @@ def _command(result: Audit, dataset: Path, output: Path, bundle: str | Path | No
     else:
         chosen = "bundles/cxr_ppi" if result.scale.channels == 1 else "bundles/cub_ppi"
     words = ["python", "-m", "monai.bundle", "run", "--config_file", f"{chosen}/train.json"]
-    if (output / DATALIST).is_file() and result.source.form not in ("datalist", "nodules"):
+    if _needs_datalist(result):
         words += ["--datalist", _here(output / DATALIST)]
     else:
-        folder = dataset if dataset.is_dir() else dataset.parent
-        words += ["--dataset_dir", _here(folder)]
+        words += ["--datalist" if dataset.is_file() else "--dataset_dir", _here(dataset)]
     words += ["--method", result.verdict.recommended_method]
     if result.verdict.recommended_method == _PLACE:
         place = _here(output / DECISION)
         options = f"{{'place': '{place}'}}"
         plain = not set(place) & set("'\"$`\\!")
-        return f"{shlex.join(words)} --method_options " + (
+        size = "" if chosen.endswith("lidc_ppi") else f' --image_size "{list(result.scale.size)}"'
+        return f"{shlex.join(words)}{size} --method_options " + (
             f'"{options}"' if plain else shlex.quote(options)
         )
     return f'{shlex.join(words)} --method_options "{{}}"'

@@ -25,6 +25,8 @@ from ppi_med.errors import MissingFileError, UsageError
 
 LEAST_IMAGES, LEAST_PATIENTS = 40, 10
 """Fewer say nothing: of all cases, and patients of each class."""
+GIVEN = "given with the data"
+"""Where the validation part is from, if it is not drawn."""
 MAX_CASES = 20_000
 _MAX_CLASSES = 200
 _VALIDATION_PATIENTS = 10
@@ -377,7 +379,7 @@ def split(source: Source, seed: int = 0) -> tuple[np.ndarray[Any, Any], str]:
         and len(set(patients[~given & (source.label == k)])) >= _VALIDATION_PATIENTS
         for k in range(len(source.classes))
     ):
-        return given, "given with the data"
+        return given, GIVEN
     fold = folds(source.label, source.patient, 3, seed)
     return fold == 0, "a third of the patients, drawn"
 

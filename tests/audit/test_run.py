@@ -94,6 +94,7 @@ def test_the_command_is_one_line_for_a_shell(marked: tuple[Audit, Path]) -> None
     found, out = marked
     words = shlex.split(found.command)
     assert words[words.index("--method") + 1] == "ppi_wbp_place"
+    assert words[words.index("--image_size") + 1] == f"[{SIDE}, {SIDE}]"
     assert words[-1] == f"{{'place': '{out / 'decision.yaml'}'}}"
 
 
@@ -160,7 +161,7 @@ def test_volumes(tmp_path: Path) -> None:
     found = audit(tmp_path, tmp_path / "out", settings=QUICK)
     assert found.scale.positions == 6 and found.verdict.kind == "place"
     assert (tmp_path / "out/places.nii.gz").is_file()
-    assert "--dataset_dir" in found.command and "ga_ppi" in found.command
+    assert "--datalist" in found.command and "ga_ppi" in found.command
 
 
 def test_a_checkpoint_needs_its_bundle(tmp_path: Path) -> None:
