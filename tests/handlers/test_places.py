@@ -385,7 +385,8 @@ def test_methods_by_name() -> None:
     for name in ("ppi_wbp_place", "ppi_wbp_place_coin", "ppi_wbp_style", "auto"):
         assert name in METHODS and isinstance(configured_method(name), PlaceHandler)
     assert configured_method("ppi_wbp_place_blind").fill == "blind"
-    assert mask_name("auto") == "place"
+    assert mask_name("auto") == "auto"
+    assert mask_name("ppi_wbp_place_coin") == "place"
     with pytest.raises(UsageError, match="expected one of"):
         configured_method("ppi_wbp_place", {"step": "both"})
 
