@@ -82,19 +82,9 @@ def option(
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What shapes the pixels and the geometry of one volume; each field says what it is.
+    """What shapes the pixels and the geometry of one volume; `--help` prints what each field is.
 
-    Args:
-        spacing: mm, for what the files do not say; a `Spacing`, three numbers, or text.
-        spacing_overrides: let `spacing` win over the files.
-        laterality: "OD" or "OS", for files that do not say.
-        shape: (depth, width, B-scans) for formats without a header.
-        pad_width: narrower volumes are widened to this by repeating the edge.
-        variable: name of the volume in a .mat file.
-        mask_variable: name of the lesion mask in a .mat file.
-        axes: order of the axes in a .mat file, letters d, w, n.
-        window: two pixel values that become 0 and 255.
-        colour: what to do with coloured pictures.
+    `spacing` may be a `Spacing`, three numbers in mm, or text.
 
     Raises:
         ValueError: for values that make no sense.
@@ -183,15 +173,7 @@ def _spacing(value: Any) -> Spacing:
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How the subjects are parted; see `ppi_med.data.splits.make_splits`.
-
-    Args:
-        fractions: for training, validation and test.
-        folds: over training and validation.
-        seed: of the shuffle.
-        stratify: manifest columns that make the strata.
-        new_splits: replace an existing splits file.
-    """
+    """How the subjects are parted; see `ppi_med.data.splits.make_splits`."""
 
     fractions: Sequence[float] = option(
         (0.6, 0.2, 0.2),
@@ -216,24 +198,8 @@ class SplitOptions:
 class ConvertOptions:
     """What a conversion is asked to do; `ConvertOptions.of` takes all options by name.
 
-    Args:
-        source: a folder, or one file.
-        output: the data set's folder; it may be inside `source`.
-        labels: table with a column `file` and any of subject, eye, visit, site, label.
-        pattern: regular expression with groups of these names, searched in the paths; the table
-            wins.
-        salt: goes into the hash that stands for the patient's id of a file.
-        images: the pictures of a folder are one "stack", or each "single".
-        expect_slices: number of B-scans every volume must have.
-        slices_policy: what to do with another number.
-        laterality_policy: what to do where file and table contradict each other on the eye.
-        subject_policy: what to do where one patient's id stands for two subjects.
-        workers: processes; default one a core. 1 runs in this process.
-        overwrite: convert again what is already there.
-        prune: remove volumes of an earlier run whose source is no longer there.
-        progress: show a bar.
-        read: how the files are read.
-        splits: how subjects are parted.
+    `source` is a folder, or one file; `output`, the data set's folder, may be inside it. The other
+    fields are what `--help` prints.
 
     Examples:
         >>> ConvertOptions.of("scans", "data", pad_width=1000, folds=3).read.pad_width
