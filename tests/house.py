@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "ppi_med"
 MOST_ARGUMENTS = 10
 BOUNDS = {
-    "files": 360,
-    "lines": 56000,
+    "files": 340,
+    "lines": 57000,
     "circles": 0,
     "packages without a guard": 0,
     "functions over ten arguments": 0,
