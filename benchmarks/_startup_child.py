@@ -27,7 +27,7 @@ HOOKS = {
     "ignite.engine.engine": [("Engine.run", "handlers, first batch")],
     "monai.data.dataset": [("CacheDataset._fill_cache", "data read and cached")],
     "monai.engines.trainer": [("SupervisedTrainer._iteration", "first step")],
-    "ppi_med.tracking.base": [("create_tracker", "tracking")],
+    "ppi_med.tracking": [("create_tracker", "tracking")],
     "ppi_med.tracking.run": [("RunTracker.start", "tracking"), ("RunTracker.__init__", "tracking")],
 }
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
