@@ -1,10 +1,11 @@
 """Batch and instance normalisation with their derivatives written out.
 
-On a CPU, torch 2.13 reads the gradient of ``native_batch_norm`` in a wrong order where N is 1 and
-input and gradient lie in different orders in memory, such as behind ``flatten(2).transpose(1, 2)``:
-it is wrong by as much as its own size, and no error says so. Instance normalisation calls the same
-kernel with N = 1, whatever the batch. Under :func:`norm_derivatives` the values are torch's own,
-bit for bit; what passes back is computed here, from operations that no order in memory misleads.
+On a CPU, torch 2.13 and 2.14 read the gradient of ``native_batch_norm`` in a wrong order where N is
+1 and input and gradient are in different orders in memory, such as behind
+``flatten(2).transpose(1, 2)``: it is wrong by as much as its own size, and no error says so.
+Instance normalisation calls the same kernel with N = 1, whatever the batch. Under
+:func:`norm_derivatives` the values are torch's own, bit for bit; what passes back is computed here,
+from operations that no order in memory misleads.
 """
 
 from __future__ import annotations
@@ -154,6 +155,7 @@ class _Normalised(torch.autograd.Function):
         eps: float,
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, inverse)
+        ctx.has_weight = weight is not None
         ctx.axes, ctx.eps, ctx.affine_dtype = axes, eps, None if bias is None else bias.dtype
         ctx.set_materialize_grads(False)
         return run()
@@ -173,16 +175,25 @@ class _Normalised(torch.autograd.Function):
             scaled = grad if weight is None else grad * per_channel(weight, x)
             along = normal * (scaled * normal).mean(ctx.axes, keepdim=True)
             of_x = inverse * (scaled - scaled.mean(ctx.axes, keepdim=True) - along)
-        elif ctx.needs_input_grad[0]:
+        elif _asked_for(ctx, 0):
             of_x = grad * per_channel(inverse if weight is None else inverse * weight, x)
         channels = (0, *range(2, x.ndim))
-        if ctx.needs_input_grad[1]:
+        if ctx.has_weight and _asked_for(ctx, 1):
             if mean.ndim == 1:
                 normal = (wide(x) - per_channel(mean, x)) * per_channel(inverse, x)
             of_weight = (grad * normal).sum(channels).to(weight.dtype)
-        if ctx.needs_input_grad[2]:
+        if ctx.needs_input_grad[2] and _asked_for(ctx, 1 + ctx.has_weight):
             of_bias = grad.sum(channels).to(ctx.affine_dtype)
         return None if of_x is None else of_x.to(x.dtype), of_weight, of_bias, *(None,) * 5
+
+
+def _asked_for(ctx: Any, operand: int) -> bool:
+    """Say whether this backward pass wants the gradient of a tensor: a map wants the input's."""
+    node = ctx.next_functions[operand][0]
+    try:
+        return node is not None and bool(torch._C._will_engine_execute_node(node))
+    except RuntimeError:  # a leaf that autograd.grad itself was given
+        return True
 
 
 def wide(x: Tensor) -> Tensor:
