@@ -129,7 +129,7 @@ def _span(values: Sequence[float]) -> str:
 def _eyes(site_name: str, seed: int, subjects: int) -> dict[str, NDArray[np.uint8]]:
     """Return the volumes of a site's phantom without artefact, (depth, width, B-scans), by name."""
     from ppi_med.phantoms.oct.sites import choose_sites
-    from ppi_med.phantoms.oct.subject import draw_volumes
+    from ppi_med.phantoms.oct.write import draw_volumes
 
     (site,) = choose_sites([site_name])
     spec = _spec(site_name, seed, None, subjects)

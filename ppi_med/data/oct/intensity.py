@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 
 def oct_augmentations(
-    image_key: str | Sequence[str] = "image",
+    image_key: str | Sequence[str] = ("image", "image_exchanged"),
     mask_key: str | None = "lesion",
     *,
     prob: float = 0.5,
