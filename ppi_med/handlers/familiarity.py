@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Familiarity:
-    """One of an evaluator's handlers, before `BestCheckpoint` and the summary of the test.
+    """One of an evaluator's handlers.
 
     In the validation it notes what the inputs are like (see `ppi_med.evaluation.familiarity`); the
     JSON file of the best weights keeps that under `inputs`, and inference warns of an input that is
@@ -65,7 +65,8 @@ class Familiarity:
             raise RuntimeError("A Familiarity is attached once: name it once in handlers.")
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
+        # Before COMPLETED, where weights are kept and runs are closed, in whatever order.
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
         # A step at a time: nothing is left on the network between steps.
         engine.add_event_handler(Events.ITERATION_STARTED, self._record)
 

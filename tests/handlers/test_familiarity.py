@@ -45,8 +45,8 @@ def evaluator(network: nn.Module) -> Engine:
 
 def test_from_the_validation_to_the_test(tmp_path: Path, network: nn.Module) -> None:
     validation = evaluator(network)
-    Familiarity(network).attach(validation)
     BestCheckpoint(network, tmp_path / "model.pt").attach(validation)
+    Familiarity(network).attach(validation)
     validation.state.metrics = {"val/auc": 0.7}
     validation.run([{"image": smooth(seed)} for seed in range(8)])
     noted = json.loads((tmp_path / "model.json").read_text())["inputs"]
