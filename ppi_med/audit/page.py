@@ -108,8 +108,6 @@ def _measure(m: Measure) -> str:
     name = {"ring": f"ring, outer {RING:.0%}", "middle": "middle, half of each side"}.get(
         m.name, m.name
     )
-    if m.group == "file":
-        name = {"bytes": "file size by pixel", "type": "file type"}.get(name, name)
     share = "" if m.share is None else f"{max(m.share, 0):.0%}"
     return (
         f'<tr><td>{html.escape(name)}</td><td class="n">{m.auc:.2f} '

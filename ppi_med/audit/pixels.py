@@ -108,7 +108,8 @@ def _picture(content: bytes) -> Loaded:
         }
         frames = [_frame(frame) for frame in ImageSequence.Iterator(picture)]
     pixels = np.stack([f for f in frames if f.shape == frames[0].shape])
-    file: dict[str, str | float] = {"type": kind, "bytes": len(content) / pixels[..., 0].size}
+    file: dict[str, str | float] = {"file type": kind}
+    file["file size by pixel"] = len(content) / pixels[..., 0].size
     if tables:
         file["JPEG quantisation"] = float(np.mean(tables[min(tables)]))
     return Loaded(pixels, header, file)
@@ -219,7 +220,8 @@ def _zarr(place: str, group: str) -> tuple[Any, list[dict[str, Any]]]:
 
 def _file(case: Case, values: int) -> dict[str, str | float]:
     path = Path(case.image)
-    return {"type": "".join(path.suffixes[-2:]), "bytes": path.stat().st_size / max(values, 1)}
+    size = path.stat().st_size / max(values, 1)
+    return {"file type": "".join(path.suffixes[-2:]), "file size by pixel": size}
 
 
 @dataclass(frozen=True)

@@ -266,8 +266,8 @@ def judge(evidence: Evidence, network: Network | None) -> Verdict:
     if around:
         why = (
             "No single place was found, the device as a whole tells the label: of the methods "
-            f"that were measured on such data, {_DEVICE} lost nothing and gained a little; look "
-            "for images of both classes from one device."
+            f"that were tried on chest X-rays of two devices, {_DEVICE} lost nothing and gained a "
+            "little (four runs); look for images of both classes from one device."
         )
         return Verdict(True, "device", tuple(reasons), look, _DEVICE, why)
     if header:
