@@ -1,7 +1,7 @@
 """The maps that `saliency.py` times: ours and those of other packages, by group and library.
 
 A group holds equivalent maps. Each piece of work has a copy of the network of its own, so that the
-hooks which other packages leave on it (and which they need only place once) disturb nobody else.
+hooks which other packages leave on it (and which they need only place once) disturb no other.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ LIMIT = 1.05
 HELD = ("WBP", "gradient", "GradCAM", "LRP epsilon", "LRP epsilon plus flat")
 TOLERANCE = 1e-4
 # The epsilon rule is WBP but for its epsilon, and Captum's epsilon is another one in pooling;
-# SmoothGrad's noise, 1e-7 of the image, is drawn anew.
+# SmoothGrad's noise, 1e-7 of the image, is drawn by each for itself.
 OTHERS = {
     ("WBP", "zennit Epsilon"): 1e-2,
     ("LRP epsilon", "captum LRP"): 1e-3,

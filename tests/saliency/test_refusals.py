@@ -31,7 +31,7 @@ def explain(network: Callable[[Tensor], Any]) -> Tensor:
 
 
 class Cubic(torch.autograd.Function):
-    """A function of a library that nobody has told the engine about."""
+    """A function of a library that the engine does not know."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
