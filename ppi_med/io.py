@@ -133,7 +133,17 @@ def hold(folder: str | os.PathLike[str], what: str = "run") -> None:
     """
     place = Path(folder).resolve()
     if place not in _HELD:
+        if not _HELD and hasattr(os, "register_at_fork"):
+            # A forked worker outlives a killed parent by seconds, and must not hold its folder.
+            os.register_at_fork(after_in_child=_let_go)
         _HELD[place] = _lock(place / ".lock", what, wait=False)
+
+
+def _let_go() -> None:
+    """Close the locks that a fork has copied; the parent's stay."""
+    for handle in _HELD.values():
+        os.close(handle)
+    _HELD.clear()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

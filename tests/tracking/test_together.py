@@ -187,3 +187,32 @@ def test_a_second_training_in_a_folder_is_refused_until_the_first_is_gone(tmp_pa
     first.wait()
     hold(tmp_path, "training")
     hold(tmp_path, "training")
+
+
+FORKING = """
+import os, sys, time
+from ppi_med.io import hold
+hold(sys.argv[1], "training")
+if os.fork() == 0:
+    os.close(1)
+    time.sleep(60)
+    os._exit(0)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_worker_that_outlives_its_killed_parent_holds_nothing(tmp_path: Path) -> None:
+    first = subprocess.Popen(
+        [sys.executable, "-c", FORKING, str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdout is not None and first.stdout.readline() == "held\n"
+    with pytest.raises(UsageError, match="Another training writes to"):
+        hold(tmp_path, "training")
+    first.kill()
+    first.wait()
+    hold(tmp_path, "training")
