@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ppi_med.evaluation.figures import save_figure
+from ppi_med.experiments.detection import Detection
 from ppi_med.experiments.figures import comparison_figure
 from ppi_med.experiments.lidc_nodules import ENTRIES, LidcNodules
 from ppi_med.experiments.maps import Maps, results
@@ -18,7 +19,7 @@ from ppi_med.experiments.methods import Methods
 from ppi_med.experiments.randomise import Randomisation
 from ppi_med.experiments.records import FolderRecords, Record
 from ppi_med.experiments.run import Experiment
-from ppi_med.experiments.shortcut import Shortcut
+from ppi_med.experiments.shortcut import Marks, Shortcut
 from ppi_med.experiments.table import markdown
 from ppi_med.io import write_text
 
@@ -61,6 +62,8 @@ def lidc_text() -> str:
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "shortcut": lambda: text(Shortcut, "ga_shortcut"),
+    "marks": lambda: text(Marks, "ga_marks"),
+    "detection": lambda: text(Detection, "detection"),
     "cross-site": lambda: cross_site_text("ga_cross_site"),
     "vendors": lambda: cross_site_text("lidc_vendors"),
     "lidc": lidc_text,

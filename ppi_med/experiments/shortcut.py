@@ -292,7 +292,7 @@ class Marks(Experiment):
                 shown = [_auc_of(ceiling, mark) for mark in MARKS]
                 rows.append((_CEILING, *shown, "", ""))
             name = "no mark" if agreement == "none" else f"agreement {agreement}"
-            columns = ("method", *MARKS, "gap closed", "cost in plain trainings")
+            columns = (f"method, {name}", *MARKS, "gap closed", "cost in plain trainings")
             title = f"Each mark alone, {name}: test AUC"
             tables.append(Table(f"marks_{agreement}", title, columns, tuple(rows)))
         return tables
