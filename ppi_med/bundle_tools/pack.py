@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ppi_med.bundle_tools.layout import Bundle
+from ppi_med.bundle_tools.phantom_weights import as_files
 from ppi_med.errors import UsageError
 from ppi_med.io import atomic_path
 
@@ -22,10 +24,11 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 @dataclass(frozen=True)
 class Packed:
-    """What was packed: the zip, and its members in order."""
+    """What was packed: the zip, its members in order, and whether the weights are a phantom's."""
 
     path: Path
     members: tuple[str, ...]
+    of_phantom: bool = False
 
 
 def pack_bundle(bundle: Bundle, output: Path | None = None, models: bool = True) -> Packed:
@@ -34,7 +37,8 @@ def pack_bundle(bundle: Bundle, output: Path | None = None, models: bool = True)
     Args:
         bundle: from `open_bundle`.
         output: the zip to write; `<name>_v<version>.zip` in the current folder by default.
-        models: whether the weights in `models/` are packed too.
+        models: whether the weights in `models/` are packed too; where there are none, those of
+            the phantom that come with the bundle, see `phantom_weights`.
 
     Returns:
         The path written and its members.
@@ -46,19 +50,24 @@ def pack_bundle(bundle: Bundle, output: Path | None = None, models: bool = True)
     version = _version(bundle)
     members = _members(bundle, models)
     _refuse_incomplete(bundle, members)
+    made: dict[str, bytes] = {}
+    if models and "models/model.pt" not in members:
+        made = as_files(bundle.root)
     target = output or Path(f"{bundle.name}_v{version}.zip")
     with (
         atomic_path(target) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        for name, source in members.items():
+        for name in sorted({*members, *made}):
             info = zipfile.ZipInfo(f"{bundle.name}/{name}", _TIMESTAMP)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
-            with source.open("rb") as content, archive.open(info, "w", force_zip64=True) as member:
+            source = io.BytesIO(made[name]) if name in made else members[name].open("rb")
+            with source as content, archive.open(info, "w", force_zip64=True) as member:
                 while chunk := content.read(1 << 20):
                     member.write(chunk)
-    return Packed(target, tuple(f"{bundle.name}/{name}" for name in members))
+    names = tuple(f"{bundle.name}/{name}" for name in sorted({*members, *made}))
+    return Packed(target, names, bool(made))
 
 
 def _members(bundle: Bundle, models: bool) -> dict[str, Path]:
@@ -71,7 +80,9 @@ def _members(bundle: Bundle, models: bool) -> dict[str, Path]:
         found[f"docs/{file.relative_to(root / 'docs').as_posix()}"] = file
     if models:
         for file in _below(root / "models"):
-            if file.suffix in MODEL_SUFFIXES:
+            # What is known of model.pt stands in model.json: inference asks it.
+            described = file.suffix == ".json" and file.with_suffix(".pt").is_file()
+            if file.suffix in MODEL_SUFFIXES or described:
                 found[f"models/{file.relative_to(root / 'models').as_posix()}"] = file
     for name in ("LICENSE", "large_files.yml", "large_files.yaml"):
         found[name] = root / name

@@ -92,4 +92,6 @@ def pack(
     packed = pack_bundle(open_bundle(bundle), output, models)
     for member in packed.members:
         typer.echo(f"  {member}")
+    if packed.of_phantom:
+        typer.echo("models/model.pt: trained on the phantom, no patient was seen")
     typer.echo(f"{packed.path}: {len(packed.members)} files")
