@@ -47,19 +47,14 @@ def plain_words(error: BaseException) -> str:
     return text or f"{type(error).__name__}."
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence on an unknown name: the nearest known one, or all.
-
-    Args:
-        name: what was given.
-        known: all that could have been meant.
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the known name that is nearest to an unknown one, or an empty string.
 
     Examples:
-        >>> nearest("ga_pii", ["ga_ppi", "lidc_ppi"])
-        'did you mean ga_ppi?'
-        >>> nearest("birds", ["ga_ppi", "lidc_ppi"])
-        'expected one of ga_ppi, lidc_ppi.'
+        >>> did_you_mean("ga_pii", ["ga_ppi", "lidc_ppi"])
+        '; did you mean ga_ppi?'
+        >>> did_you_mean("birds", ["ga_ppi", "lidc_ppi"])
+        ''
     """
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}."
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ppi_med
-from ppi_med.errors import UsageError, nearest
+from ppi_med.errors import UsageError, did_you_mean
 
 # Made by runs; a copy starts without them.
 _OF_RUNS = ("runs", "outputs", "eval", "__pycache__", "*.db", "mlruns")
@@ -63,7 +63,10 @@ def find_bundle(name: str) -> InstalledBundle:
     """
     known = {bundle.name: bundle for bundle in installed_bundles()}
     if name not in known:
-        raise UsageError(f"There is no bundle {name!r}: {nearest(name, known)}")
+        raise UsageError(
+            f"There is no bundle {name!r}, expected one of {', '.join(known)}"
+            f"{did_you_mean(name, known) or '.'}"
+        )
     return known[name]
 
 

@@ -31,6 +31,9 @@ TablesFolder = Annotated[
     typer.Option("--output", "-o", help="Write the tables here too: Markdown, CSV, LaTeX, PNG."),
 ]
 Workers = Annotated[int, typer.Option(help="Processes.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the cells and the hours they take; run nothing.")
+]
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ppi_med.cli.options import Overlay, Override, Seeds, log_to_screen, names, numbers, overrides
+from ppi_med.cli.options import DryRun, Overlay, Override, Seeds, log_to_screen, names, numbers, overrides
 from ppi_med.errors import UsageError
 
 Bundle = Annotated[
@@ -84,6 +84,7 @@ def cross_site(
     output: Output = None,
     workers: Workers = 2,
     dask: Dask = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Train on each site, test on every site's held-out subjects; the matrix and its heat map.
 
@@ -110,6 +111,7 @@ def cross_site(
         output=output,
         workers=workers,
         dask=dask,
+        dry_run=dry_run,
     )
 
 
@@ -131,6 +133,7 @@ def cross_validate(
     output: Output = None,
     workers: Workers = 2,
     dask: Dask = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Leave out each subject-wise fold in turn: AUC on it, mean and SD over the folds.
 
@@ -155,6 +158,7 @@ def cross_validate(
         output=output,
         workers=workers,
         dask=dask,
+        dry_run=dry_run,
     )
 
 
@@ -180,12 +184,16 @@ def tables(
         raise UsageError(f"{location.uri} holds no finished run to make a table of.")
 
 
-def _start(**asked: Any) -> None:
-    from ppi_med.experiments.cross_site import Request, start
+def _start(dry_run: bool, **asked: Any) -> None:
+    from ppi_med.experiments.cross_site import Request, look_ahead, start
 
-    log_to_screen()
     command = shlex.join(["ppi-med", *sys.argv[1:]])
-    result = start(Request(command=command, **asked))
+    request = Request(command=command, **asked)
+    if dry_run:
+        typer.echo(look_ahead(request))
+        return
+    log_to_screen()
+    result = start(request)
     whole = next((path for path in result.written if path.name == "tables.md"), None)
     if whole is not None:
         typer.echo(whole.read_text(encoding="utf-8"))

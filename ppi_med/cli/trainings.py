@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ppi_med.cli.options import (
+    DryRun,
     MethodNames,
     Overlay,
     Override,
@@ -57,6 +58,7 @@ def shortcut(
     workers: Workers = 2,
     output: TablesFolder = None,
     table_only: TableOnly = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Table how far each method unlearns a site's artefact (GA phantom, about an hour).
 
@@ -98,7 +100,7 @@ def shortcut(
         methods=names(methods) or DEFAULT_METHODS,
         seeds=numbers(seeds, "--seeds"),
     )
-    run_and_show(experiment, records, workers, output, table_only)
+    run_and_show(experiment, records, workers, output, table_only, dry_run)
 
 
 def compare_methods(
@@ -125,6 +127,7 @@ def compare_methods(
     workers: Workers = 2,
     output: TablesFolder = None,
     table_only: TableOnly = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train a bundle plainly and with PPI by every map; print the paper's Table 2 / 4 (and 7).
 
@@ -142,7 +145,7 @@ def compare_methods(
         overrides=overrides(override),
     )
     folder = records or Path("results") / bundle.name
-    run_and_show(experiment, folder, workers, output, table_only)
+    run_and_show(experiment, folder, workers, output, table_only, dry_run)
 
 
 def lidc_benchmark(
@@ -166,6 +169,7 @@ def lidc_benchmark(
     ] = True,
     output: TablesFolder = None,
     table_only: TableOnly = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Table all methods on LIDC's nodules, five folds of patients (a few hours on two cores).
 
@@ -184,18 +188,27 @@ def lidc_benchmark(
         max_epochs=max_epochs or None,
         dice=run_dice if dice else None,
     )
-    run_and_show(experiment, records, workers, output, table_only)
+    run_and_show(experiment, records, workers, output, table_only, dry_run)
 
 
 def run_and_show(
-    experiment: Experiment, records: Path, workers: int, output: Path | None, table_only: bool
+    experiment: Experiment,
+    records: Path,
+    workers: int,
+    output: Path | None,
+    table_only: bool,
+    dry_run: bool = False,
 ) -> None:
     """Run what is missing of an experiment, print its tables, leave with status 1 on a failure."""
     from ppi_med.experiments.records import FolderRecords
-    from ppi_med.experiments.run import run_experiment
+    from ppi_med.experiments.run import outlook, run_experiment
     from ppi_med.experiments.table import markdown, write_table
 
     store, failed = FolderRecords(records), {}
+    if dry_run:
+        cells, taken = experiment.cells(), [r["seconds"] for r in store.done() if "seconds" in r]
+        typer.echo(outlook(cells, store.missing(cells), taken, workers))
+        return
     if not table_only:
         log_to_screen()
         failed = run_experiment(experiment, store, workers)
@@ -203,5 +216,6 @@ def run_and_show(
         typer.echo(markdown(table))
         if output is not None:
             write_table(table, output)
+    typer.echo(f"records: {records}" + ("" if output is None else f"; tables: {output}"))
     if failed:
         raise typer.Exit(1)

@@ -21,7 +21,10 @@ from ppi_med.experiments.plan import (
 )
 from ppi_med.experiments.selection import selection_of
 from ppi_med.experiments.shortcut import AT_ITS_PLACE, last_epoch
+from ppi_med.experiments.run import outlook
 from ppi_med.experiments.sweep import SweepResult, run_sweep
+from ppi_med.experiments.sweep_records import finished_seconds
+from ppi_med.phantoms.oct.sites import SITES
 from ppi_med.tracking.location import locate
 
 # Baselines that see the lesions in training need a configuration that loads them.
@@ -51,7 +54,6 @@ class GaPhantom:
 
     def make(self, folder: Path, workers: int) -> None:
         """Make the data sets, or complete them: ``FOLDER/SITE`` for each training site."""
-        from ppi_med.phantoms.oct.sites import SITES
         from ppi_med.phantoms.oct.spec import OctPhantomSpec
         from ppi_med.phantoms.oct.write import make_oct_phantom
 
@@ -212,8 +214,30 @@ def start(request: Request) -> SweepResult:
     )
 
 
-def make_plan(request: Request) -> tuple[SweepPlan, dict[str, Any]]:
+def look_ahead(request: Request) -> str:
+    """Return the cells of a sweep and the hours of those that are not finished; run nothing.
+
+    Finished are those of the sweeps of the same name in MLflow, whose runs give the time too.
+
+    Raises:
+        UsageError: where something that was asked for does not exist.
+    """
+    plan, _ = make_plan(request, make_data=False)
+    location = locate(".", None if request.tracking_uri == "default" else request.tracking_uri)
+    done = finished_seconds(location, plan.name)
+    cells = plan.cells()
+    missing = [cell for cell in cells if cell.name not in done]
+    return outlook(cells, missing, list(done.values()), request.workers)
+
+
+def make_plan(
+    request: Request, *, make_data: bool = True
+) -> tuple[SweepPlan, dict[str, Any]]:
     """Return the plan of a request, and the hashes of what it rests on.
+
+    Args:
+        request: what was asked for.
+        make_data: make a preset's phantom where it is not there; without it there are no hashes.
 
     Raises:
         UsageError: where something that was asked for does not exist.
@@ -222,7 +246,8 @@ def make_plan(request: Request) -> tuple[SweepPlan, dict[str, Any]]:
     bundle = request.bundle or (Path(preset.bundle) if preset else None)
     if bundle is None:
         raise UsageError("Name a bundle's folder, such as bundles/ga_ppi, or a --preset.")
-    if preset is not None and preset.phantom is not None and not request.dataset_dir:
+    own_data = preset is not None and preset.phantom is not None and not request.dataset_dir
+    if preset is not None and preset.phantom is not None and own_data and make_data:
         preset.phantom.make(Path(preset.data), max(request.workers, 1))
     dataset_dir = request.dataset_dir or (preset.dataset_dir if preset else "")
     overrides = {**(preset.overrides if preset else {}), **request.overrides}
@@ -230,7 +255,10 @@ def make_plan(request: Request) -> tuple[SweepPlan, dict[str, Any]]:
     methods = request.methods or (preset.methods if preset else default_methods(files))
     if request.methods == () and preset is not None:
         methods = _runnable(bundle, methods)
-    sites, facts = _data(files, dataset_dir, request.sites, overrides)
+    if own_data and not make_data:
+        sites, facts = request.sites or tuple(site.name for site in SITES), {}
+    else:
+        sites, facts = _data(files, dataset_dir, request.sites, overrides)
     crossed = request.kind == "cross_validate"
     name = request.name or f"{bundle.resolve().name}_{request.preset or request.kind}"
     plan = SweepPlan(

@@ -108,3 +108,34 @@ def run_cells(
         took = "" if seconds is None else f" in {seconds:.0f} s"
         logger.info("cell %s (%s) done%s", cell.name, place, took)
     return failed
+
+
+def outlook(
+    cells: Sequence[Cell], missing: Sequence[Cell], seconds: Sequence[float], workers: int = 1
+) -> str:
+    """Return what a run would do: each cell, and the hours that the missing ones would take.
+
+    Args:
+        cells: of the experiment, without those that depend on records.
+        missing: those that have no record.
+        seconds: that finished cells took.
+        workers: processes.
+
+    Examples:
+        >>> one, two = Cell("plain_seed0", {}), Cell("ppi_seed0", {})
+        >>> print(outlook([one, two], [two], [3600.0]))
+        done     plain_seed0
+        to run   ppi_seed0
+        1 of 2 cells to run, about 1.0 hours with 1 process.
+    """
+    todo = {cell.name for cell in missing}
+    lines = [f"{'to run' if cell.name in todo else 'done':<8} {cell.name}" for cell in cells]
+    processes = min(max(workers, 1), max(len(todo), 1))
+    if seconds:
+        hours = len(todo) * sum(seconds) / len(seconds) / processes / 3600
+        time = f"about {hours:.1f} hours"
+    else:
+        time = "no cell has been timed yet, hours unknown"
+    noun = "process" if processes == 1 else "processes"
+    lines.append(f"{len(todo)} of {len(cells)} cells to run, {time} with {processes} {noun}.")
+    return "\n".join(lines)

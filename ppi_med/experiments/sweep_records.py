@@ -130,6 +130,24 @@ def finished(client: Any, sweep: Sweep) -> list[CellRecord]:
     return [found[name] for name in sorted(found)]
 
 
+def finished_seconds(location: Location, name: str) -> dict[str, float]:
+    """Return how long the finished cells of the sweeps of a name took, by the cells' names.
+
+    A database that is not there is not made.
+    """
+    file = Path(location.uri.removeprefix("sqlite:///"))
+    if location.uri.startswith("sqlite:///") and not file.is_file():
+        return {}
+    client = open_client(location)
+    return {
+        run.data.tags[TAG_CELL]: (run.info.end_time - run.info.start_time) / 1000
+        for sweep in find_sweeps(client)
+        if sweep.name == name
+        for run in children(client, sweep)
+        if is_complete(run)
+    }
+
+
 def is_complete(run: Any) -> bool:
     """Say whether a run has all that a finished cell has."""
     tags = run.data.tags

@@ -78,6 +78,7 @@ class Options:
         con_weight: weight of L_con.
         con_step: a step of that weight, such as ``{"factor": 100, "after_epoch": 20}`` (CUB).
         ad_weight: weight of L_ad.
+        reg_weight: weight of L_reg, the sum of the map; 0: it is only recorded.
         warm_up_epochs: epochs over which both weights grow to their full size.
         mask: ``soft``, ``adaptive``, ``hard``, ``box`` or ``topk``, where the method's name leaves
             it open.
@@ -99,6 +100,7 @@ class Options:
     con_weight: float = 0.3
     con_step: Mapping[str, Any] | None = None
     ad_weight: float = 1.0
+    reg_weight: float = 0.0
     warm_up_epochs: int = 2
     mask: str = "soft"
     mask_options: Mapping[str, Any] | None = None
@@ -138,6 +140,7 @@ class Options:
             ),
             "con_weight": StepWeight(con, **self.con_step) if self.con_step else con,
             "ad_weight": _warmed_up(self.ad_weight, self.warm_up_epochs),
+            "reg_weight": self.reg_weight,
             "fill_pairing": self.exchange_with,
             "seed": self.seed,
         }
@@ -145,7 +148,7 @@ class Options:
 
 _COMMON = frozenset(
     {"seed", "slice_axis", "smooth_sigma", "warm_up_epochs"}
-    | {"con_weight", "con_step", "ad_weight", "exchange_with"}
+    | {"con_weight", "con_step", "ad_weight", "reg_weight", "exchange_with"}
 )
 _PLACE = frozenset({"momentum", "release", "share"})
 

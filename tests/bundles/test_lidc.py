@@ -128,6 +128,9 @@ def test_the_papers_settings_resolve(nodules: Path, tmp_path: Path) -> None:
     assert (paper["architecture"], paper["image_size"], paper["lr"], paper["batch_size"]) == (
         "inception_v3", 299, 1e-4, 64
     )  # fmt: skip
+    weights = paper["method_options"]
+    assert (paper["method"], weights["con_weight"]) == ("ppi_wbp_soft", 10)
+    assert (weights["reg_weight"], weights["ad_weight"]) == (0.1, 1)
     assert paper["rotate_degrees"] == 20 and paper["lr_scheduler"]["after"] == "@lr_after"
 
 
