@@ -9,6 +9,8 @@ from typer.testing import CliRunner, Result
 
 from ppi_med import __version__
 from ppi_med.cli import app
+from ppi_med.experiments.cells import Cell
+from ppi_med.experiments.records import FolderRecords
 from tests.bundle_tools.conftest import INFERENCE, METADATA, write
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,3 +83,36 @@ def test_a_forwarded_command_keeps_its_options_and_exit_code(tmp_path: Path) -> 
     result = call(*words)
     assert result.exit_code == 2
     assert result.stderr.startswith("ppi-med export-dicom: There is no ")
+
+
+@pytest.mark.parametrize(
+    ("words", "total"),
+    [
+        (["shortcut", "--methods", "plain,ppi_wbp_shared", "--seeds", "0"], "4 of 4"),
+        (["cross-site", "--preset", "ga-phantom", "--seeds", "0,1"], "24 of 24"),
+        (
+            ["cross-site", "--preset", "ga-phantom", "--sites", "site_a,site_b", "--seeds", "0"],
+            "6 of 6",
+        ),
+    ],
+)
+def test_a_dry_run_lists_the_cells_and_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], total: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "bundles").symlink_to(ROOT / "bundles")
+    result = call(*words, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert f"{total} cells to run, no cell has been timed yet" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["bundles"]
+
+
+def test_a_dry_run_counts_what_is_done_and_its_time(tmp_path: Path) -> None:
+    words = ["shortcut", "--methods", "plain", "--seeds", "0", "--records", tmp_path, "--dry-run"]
+    names = [line.split()[-1] for line in call(*words).output.splitlines()[:-1]]
+    FolderRecords(tmp_path).write(Cell(names[0], {}), {"seconds": 7200.0})
+    output = call(*words).output
+    assert f"done     {names[0]}" in output
+    hours = 2 * (len(names) - 1) / min(2, len(names) - 1)
+    assert f"{len(names) - 1} of {len(names)} cells to run, about {hours:.1f} hours" in output

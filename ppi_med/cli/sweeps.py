@@ -9,7 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ppi_med.cli.options import DryRun, Overlay, Override, Seeds, log_to_screen, names, numbers, overrides
+from ppi_med.cli.options import (
+    DryRun,
+    Overlay,
+    Override,
+    Seeds,
+    log_to_screen,
+    names,
+    numbers,
+    overrides,
+)
 from ppi_med.errors import UsageError
 
 Bundle = Annotated[

@@ -19,9 +19,9 @@ from ppi_med.experiments.plan import (
     default_methods,
     parse_candidates,
 )
+from ppi_med.experiments.run import outlook
 from ppi_med.experiments.selection import selection_of
 from ppi_med.experiments.shortcut import AT_ITS_PLACE, last_epoch
-from ppi_med.experiments.run import outlook
 from ppi_med.experiments.sweep import SweepResult, run_sweep
 from ppi_med.experiments.sweep_records import finished_seconds
 from ppi_med.phantoms.oct.sites import SITES
@@ -230,9 +230,7 @@ def look_ahead(request: Request) -> str:
     return outlook(cells, missing, list(done.values()), request.workers)
 
 
-def make_plan(
-    request: Request, *, make_data: bool = True
-) -> tuple[SweepPlan, dict[str, Any]]:
+def make_plan(request: Request, *, make_data: bool = True) -> tuple[SweepPlan, dict[str, Any]]:
     """Return the plan of a request, and the hashes of what it rests on.
 
     Args:

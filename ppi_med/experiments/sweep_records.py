@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from ppi_med import naming
@@ -16,6 +17,8 @@ from ppi_med.evaluation.metrics import AUC
 from ppi_med.evaluation.predictions import Predictions
 from ppi_med.experiments.cells import Cell
 from ppi_med.experiments.records import Records
+from ppi_med.tracking.environment import import_mlflow
+from ppi_med.tracking.location import Location
 from ppi_med.tracking.settings import PREDICTIONS
 
 PARENT = "mlflow.parentRunId"
@@ -138,7 +141,7 @@ def finished_seconds(location: Location, name: str) -> dict[str, float]:
     file = Path(location.uri.removeprefix("sqlite:///"))
     if location.uri.startswith("sqlite:///") and not file.is_file():
         return {}
-    client = open_client(location)
+    client = import_mlflow().MlflowClient(location.uri)
     return {
         run.data.tags[TAG_CELL]: (run.info.end_time - run.info.start_time) / 1000
         for sweep in find_sweeps(client)
