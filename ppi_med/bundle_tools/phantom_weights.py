@@ -38,15 +38,15 @@ def keep_phantom_weights(bundle: str | Path, facts: dict[str, Any]) -> Path:
     """
     import torch
 
-    from ppi_med.handlers.publish_weights import weights_facts
-
     folder = Path(bundle)
     source = folder / "models" / "model.pt"
     if not source.is_file():
         raise UsageError(f"There is no {source}: train the bundle on the phantom first.")
     state = torch.load(source, map_location="cpu", weights_only=True)
     arrays = {name: value.numpy() for name, value in state.items()}
-    text = json.dumps({**weights_facts(source), **facts, "data": "phantom, no patient"})
+    stated = source.with_suffix(".json")
+    known = json.loads(stated.read_text(encoding="utf-8")) if stated.is_file() else {}
+    text = json.dumps({**known, **facts, "data": "phantom, no patient"})
     arrays[_FACTS] = np.frombuffer(text.encode(), np.uint8)
     target = folder / FILE
     with atomic_path(target) as temporary:
