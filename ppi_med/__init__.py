@@ -4,4 +4,4 @@ Nothing is imported here: each part is taken from its own module, so that a scri
 what it uses, for example ``from ppi_med.saliency import WBP``.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
