@@ -1,0 +1,69 @@
+"""Each mark alone, and detection: their cells, and tables by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ppi_med.errors import UsageError
+from ppi_med.experiments.detection import Detection
+from ppi_med.experiments.shortcut import Marks
+from ppi_med.phantoms.oct.artefacts import FURTHER, burn_in
+
+
+def marks(**options: Any) -> Marks:
+    return Marks(Path("bundle"), Path("data"), Path("work"), **options)
+
+
+def test_cells_are_every_mark_agreement_and_method() -> None:
+    cells = marks(methods=("plain", "auto"), seeds=(0, 1)).cells()
+    assert len({cell.name for cell in cells}) == len(cells) == 4 * 5 * 2 * 2
+    assert all(cell.overrides["seed"] == cell.keys["seed"] for cell in cells)
+    with pytest.raises(UsageError, match="mark is 'dot'"):
+        marks(marks=("dot",))
+
+
+def record(agreement: str, method: str, auc: float, cpu: float) -> dict[str, Any]:
+    keys = {"mark": "band", "agreement": agreement, "method": method, "seed": 0}
+    return {**keys, "test/auc": auc, "cpu_seconds": cpu}
+
+
+def test_table_says_gap_closed_and_cost() -> None:
+    records = [
+        record("1.0", "plain", 0.5, 10),
+        record("1.0", "auto", 0.8, 20),
+        record("none", "plain", 0.9, 10),
+    ]
+    first, none = Marks.tables(records)
+    by_method = {row[0]: row for row in first.texts()}
+    assert by_method["auto"][2].startswith("0.800") and by_method["auto"][-2:] == ["75%", "2.00"]
+    assert by_method["ceiling"][2].startswith("0.900")
+    assert by_method["plain"][1] == "", "no record of the logo"
+    assert len(none.rows) == 1
+
+
+def test_detection_counts_alarms() -> None:
+    cells = Detection().cells()
+    assert sum(cell.keys["kind"] == "none" for cell in cells) == 20
+    base = {"places": [{"j": 0.9}], "j_net": 0.8, "area": 0.03}
+    records = [
+        {**base, "kind": "logo", "agreement": "1.0", "shortcut": True, "found": "place"},
+        {**base, "kind": "none", "agreement": "none", "shortcut": False, "found": "none"},
+    ]
+    (table,) = Detection.tables(records)
+    assert [row[2] for row in table.texts()] == ["1 of 1", "0 of 1"]
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_further_artefacts_change_the_image_and_repeat_themselves(name: str) -> None:
+    eye = np.random.default_rng(0).integers(20, 200, (64, 80, 4)).astype(np.uint8)
+    one, two = eye.copy(), eye.copy()
+    burn_in(one, name, np.random.default_rng(3))
+    burn_in(two, name, np.random.default_rng(3))
+    assert np.array_equal(one, two) and not np.array_equal(one, eye)
+    assert one.dtype == np.uint8
+    changed = (one != eye).any(2).mean()
+    assert changed > 0.5 if name in ("speckle", "gain", "watermark") else changed < 0.03
