@@ -195,7 +195,10 @@ def test_a_damaged_checkpoint_is_passed_over(interrupted, uninterrupted, how):
 
 def test_two_trainings_do_not_share_a_folder(tmp_path):
     (tmp_path / ".lock").touch()
-    code = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX); print(1, flush=True)"
+    code = (
+        "import fcntl, sys; file = open(sys.argv[1]); fcntl.flock(file, fcntl.LOCK_EX);"
+        "print(1, flush=True)"
+    )
     other = subprocess.Popen(
         [sys.executable, "-c", code + "; sys.stdin.read()", str(tmp_path / ".lock")],
         stdin=subprocess.PIPE,
