@@ -35,7 +35,7 @@ from ppi_med.cli.data import (
 from ppi_med.cli.maps import compare_maps, randomise_maps
 from ppi_med.cli.segmentation import weak_segmentation
 from ppi_med.cli.sweeps import cross_site, cross_validate, tables
-from ppi_med.cli.trainings import compare_methods, lidc_benchmark, shortcut
+from ppi_med.cli.trainings import compare_methods, device_shortcut, lidc_benchmark, shortcut
 from ppi_med.errors import SYSTEM_ERRORS, UnreachableError, UsageError, plain_words
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ for _command in (
     *(demo, bundles, copy, check, pack),
     audit,
     *(cross_site, cross_validate, tables),
-    *(shortcut, compare_methods, lidc_benchmark),
+    *(shortcut, device_shortcut, compare_methods, lidc_benchmark),
     *(weak_segmentation, compare_maps, randomise_maps),
     convert_photos,
 ):

@@ -148,6 +148,39 @@ def compare_methods(
     run_and_show(experiment, folder, workers, output, table_only, dry_run)
 
 
+def device_shortcut(
+    source: Annotated[
+        Path, typer.Option(help="Folder with images.zip, images.csv and splits.json.")
+    ] = Path("data/cxr_markers"),
+    records: RecordsFolder = Path("results/cxr_devices"),
+    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("bundles/cxr_ppi"),
+    data: Annotated[Path, typer.Option(help="Folder for images and datalists.")] = Path(
+        "data/cxr_devices"
+    ),
+    work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs/cxr_devices"),
+    methods: MethodNames = "",
+    splits: Annotated[str, typer.Option(help="Splits of the source, commas between.")] = "0,1,2",
+    workers: Workers = 2,
+    output: TablesFolder = None,
+    table_only: TableOnly = False,
+) -> None:
+    """Table how far each method looks past the device (chest X-rays, some minutes a split).
+
+    Cells that have a record are not run again. Exit status 1 if a cell failed.
+    """
+    from ppi_med.experiments.device import DEFAULT_METHODS, Devices
+
+    experiment = Devices(
+        bundle=bundle,
+        source=source,
+        data=data,
+        work=work,
+        methods=names(methods) or DEFAULT_METHODS,
+        splits=numbers(splits, "--splits"),
+    )
+    run_and_show(experiment, records, workers, output, table_only)
+
+
 def lidc_benchmark(
     data: Annotated[
         Path, typer.Option(help="Folder of the nodules: arrays with a table, or patches.")
