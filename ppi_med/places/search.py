@@ -298,7 +298,7 @@ class _Rounds:
             answer = verdict(self.validation, scores)
             place = self._ask(network, number)
             found, bounds_now = self._network_verdict(network, scores, answer, place)
-            if found.j < self.settings.threshold_net or self.texture.shortcut:
+            if found.j < self.settings.threshold_net or self._texture_first():
                 # What the network uses is not what whole volumes share, or it is everywhere.
                 place = _refused(place)
             if self.first is None:
@@ -400,17 +400,25 @@ class _Rounds:
         bounds = min(1.0, low * factor), min(1.0, high * factor)
         return Verdict(0.5 + lost / 2, place.icc), bounds
 
+    def _texture_first(self) -> bool:
+        """Say whether no place is taken, because the whole image tells the class.
+
+        A bright mark moves the grey levels of its whole volume: the place of volumes goes first.
+        In 2-D a device's texture can pass for the constant content of a place.
+        """
+        return self.texture.shortcut and not self.train.volumes
+
     def _concluded(self, name: str, complete: bool) -> Search:
         j_net = self.history[0]["j_net"]
         shortcut = j_net >= self.settings.threshold_net
         places = self.places
         kind: Kind = "none"
-        if self.texture.shortcut:
+        if any(p.accepted for p in places):
+            kind = "place"
+        elif self.texture.shortcut:
             kind = "texture"
         elif not shortcut:
             pass
-        elif any(p.accepted for p in places):
-            kind = "place"
         else:
             kind = "style" if self.train.volumes else "none"
         shortcut = kind != "none"

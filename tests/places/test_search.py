@@ -107,3 +107,16 @@ def test_a_damaged_file_is_answered(tmp_path: Path, content: bytes) -> None:
         Search.load(path)
     with pytest.raises(UsageError, match="run the search first"):
         Search.load(tmp_path / "none.npz")
+
+
+def test_a_mark_of_volumes_that_changes_their_grey_levels_is_a_place() -> None:
+    """As a normalisation by the brightest pixels does."""
+
+    def dimmed(count: int, seed: int) -> ImageStack:
+        stack = volumes(count, 1.0, seed)
+        stack.image[stack.label == 1] *= 0.6
+        return stack
+
+    found = search(dimmed(60, 0), dimmed(40, 1), FAST)
+    assert found.texture.shortcut and found.kind == "place"
+    assert found.place[MARK].mean() > 0.9
