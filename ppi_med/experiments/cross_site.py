@@ -253,6 +253,7 @@ def make_plan(request: Request, *, make_data: bool = True) -> tuple[SweepPlan, d
     methods = request.methods or (preset.methods if preset else default_methods(files))
     if request.methods == () and preset is not None:
         methods = _runnable(bundle, methods)
+    facts: dict[str, Any]
     if own_data and not make_data:
         sites, facts = request.sites or tuple(site.name for site in SITES), {}
     else:

@@ -340,8 +340,9 @@ def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
     if name == "plain":
         return PlainTraining()
     if name in PLACE_METHODS:
-        own = {key: value for key, value in options.items() if key in _OF_PLACES}
-        return PlaceHandler(data=places, **{**PLACE_METHODS[name], **own})
+        for_place: dict[str, Any] = {**PLACE_METHODS[name]}
+        for_place |= {key: value for key, value in options.items() if key in _OF_PLACES}
+        return PlaceHandler(data=places, **for_place)
     recipe = RECIPES[name]
     unread = sorted(set(options) & _OPTIONS - _COMMON - recipe.options)
     if unread:

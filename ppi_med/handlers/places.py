@@ -442,7 +442,10 @@ class _Stacked:
 
 def _stack(cases: Iterable[Mapping[str, Any]]) -> _Stacked:
     """Put cases into a stack: at most 24 B-scans of a volume, at most 224 pixels a side."""
-    images, labels, units, positions = [], [], [], []
+    images: list[Tensor] = []
+    labels: list[int] = []
+    units: list[int] = []
+    positions: list[int] = []
     factor, size = 1, (0, 0)
     for unit, case in enumerate(cases):
         image = _image(case).float()
