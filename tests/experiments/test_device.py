@@ -1,0 +1,116 @@
+"""Past the device: cells, datalists of the source's lists, and tables by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ppi_med.errors import MissingFileError
+from ppi_med.experiments.device import CEILING, Devices, _of_pneumonia
+
+LISTS = {
+    "train_small": [0, 1],
+    "train_small_half": [0, 2],
+    "val": [3],
+    "test_normal": [4],
+    "test_beside": [5],
+    "test_elsewhere": [6],
+}
+
+
+def source_of(folder: Path) -> Path:
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        for row in range(7):
+            held = io.BytesIO()
+            Image.fromarray(np.full((8, 8), row, np.uint8)).save(held, "JPEG")
+            archive.writestr(f"{row:04d}.jpg", held.getvalue())
+    with (folder / "images.csv").open("w", newline="") as table:
+        writer = csv.writer(table)
+        writer.writerow(["row", "group", "label", "marker"])
+        writer.writerows([row, f"g{row}", int(row in (1, 2, 5, 6)), ""] for row in range(7))
+    (folder / "splits.json").write_text(json.dumps({"0": LISTS}))
+    return folder
+
+
+def devices(tmp_path: Path, **options: Any) -> Devices:
+    return Devices(
+        Path("bundle"), tmp_path / "source", tmp_path / "data", tmp_path / "work", **options
+    )
+
+
+def test_every_split_has_its_ceiling_and_the_methods(tmp_path: Path) -> None:
+    cells = devices(tmp_path, methods=("plain", "auto"), splits=(0, 2)).cells()
+    assert [cell.name for cell in cells[:3]] == [
+        "ceiling-plain-split0",
+        "train-plain-split0",
+        "train-auto-split0",
+    ]
+    assert len({cell.name for cell in cells}) == 6
+    assert cells[0].keys["method"] == CEILING
+    assert {cell.overrides["seed"] for cell in cells} == {0, 2}
+
+
+def test_datalists_hold_the_lists_and_the_tests_by_device(tmp_path: Path) -> None:
+    source_of(tmp_path / "source")
+    made = devices(tmp_path, splits=(0,))
+    made.prepare(1)
+    made.prepare(1)
+    for training, rows in (("train", ["0000", "0001"]), ("ceiling", ["0000", "0002"])):
+        folder = tmp_path / "data" / f"split0-{training}"
+        found = json.loads((folder / "datalist.json").read_text())
+        assert [item["volume_id"] for item in found["training"]] == rows
+        assert {item["site"]: item["label"] for item in found["test"]} == {
+            "normal": 0,
+            "beside": 1,
+            "elsewhere": 1,
+        }
+        assert all((folder / item["image"]).is_file() for item in found["test"])
+
+
+def test_a_missing_source_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"images\.zip.*--source"):
+        devices(tmp_path).prepare(1)
+
+
+def test_the_score_is_the_probability_of_pneumonia() -> None:
+    assert _of_pneumonia({"label": "1", "score": "0.7"}) == 0.7
+    assert _of_pneumonia({"label": "0", "score": "0.7"}) == 0.3
+
+
+def record(method: str, beside: list[float], elsewhere: list[float]) -> dict[str, Any]:
+    normal = [0.1, 0.2, 0.3, 0.4]
+    sites = ["normal"] * 4 + ["beside"] * len(beside) + ["elsewhere"] * len(elsewhere)
+    names = [f"{k:04d}" for k in range(len(sites))]
+    predictions = {
+        "volume_id": names,
+        "subject": names,
+        "site": sites,
+        "label": [int(site != "normal") for site in sites],
+        "score": normal + beside + elsewhere,
+    }
+    return {"method": method, "seed": 0, "test/auc": 0.0, "predictions": predictions}
+
+
+def test_table_has_both_tests_and_the_gap_that_is_closed() -> None:
+    records = [
+        record("plain", [0.05, 0.35], [0.9, 0.8]),
+        record("neutral", [0.25, 0.35], [0.9, 0.8]),
+        record(CEILING, [0.35, 0.5], [0.9, 0.35]),
+    ]
+    (table,) = Devices.tables(records, repeats=50)
+    by_method = {row[0]: row for row in table.texts()}
+    assert by_method["plain"][1].startswith("0.375")
+    assert by_method["neutral"][1].startswith("0.625")
+    assert by_method[CEILING][1].startswith("0.875")
+    assert by_method["neutral"][3].startswith("1.000")
+    assert by_method["neutral"][-1] == "50%"
+    assert by_method["plain"][-1] == by_method[CEILING][-1] == ""
