@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ppi_med.evaluation.figures import save_figure
 from ppi_med.experiments.detection import Detection
+from ppi_med.experiments.device import Devices
 from ppi_med.experiments.figures import comparison_figure
 from ppi_med.experiments.lidc_nodules import ENTRIES, LidcNodules
 from ppi_med.experiments.maps import Maps, results
@@ -66,6 +67,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "detection": lambda: text(Detection, "detection"),
     "cross-site": lambda: cross_site_text("ga_cross_site"),
     "vendors": lambda: cross_site_text("lidc_vendors"),
+    "devices": lambda: text(Devices, "cxr_devices"),
     "lidc": lidc_text,
     "birds": lambda: text(Methods, "cub_ppi/phantom"),
     "cub": lambda: text(Methods, "cub_ppi/sample"),
