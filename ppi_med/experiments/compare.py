@@ -49,13 +49,17 @@ class Entry:
         return Value(f"{value.text} (n={len(self.values)})", value.value)
 
 
-def entries(records: Iterable[Record], measure: str, repeats: int = 2000) -> list[Entry]:
+def entries(
+    records: Iterable[Record], measure: str, repeats: int = 2000, *, own_cases: bool = False
+) -> list[Entry]:
     """Return an entry for each method, in the order of first appearance.
 
     Args:
         records: one a method and seed, with the measure and the test cases.
         measure: such as ``test/auc``, ``test/accuracy`` or ``test/energy_all``.
         repeats: resamples of the intervals.
+        own_cases: each seed has test cases of its own, such as those of a split: they are drawn
+            seed by seed.
 
     Raises:
         ValueError: where two records of a seed have other test cases.
@@ -64,11 +68,18 @@ def entries(records: Iterable[Record], measure: str, repeats: int = 2000) -> lis
     for record in records:
         by_method.setdefault(record["method"], {})[int(record["seed"])] = record
     plain = by_method.get(PLAIN, {})
-    return [_entry(method, measure, own, plain, repeats) for method, own in by_method.items()]
+    return [
+        _entry(method, measure, own, plain, repeats, own_cases) for method, own in by_method.items()
+    ]
 
 
 def _entry(
-    method: str, measure: str, own: dict[int, Record], plain: dict[int, Record], repeats: int
+    method: str,
+    measure: str,
+    own: dict[int, Record],
+    plain: dict[int, Record],
+    repeats: int,
+    own_cases: bool,
 ) -> Entry:
     values = tuple(float(own[seed][measure]) for seed in sorted(own))
     shared = [seed for seed in sorted(own) if seed in plain]
@@ -76,9 +87,12 @@ def _entry(
         return Entry(method, measure, values)
     gains = [float(own[seed][measure] - plain[seed][measure]) for seed in shared]
     parts = [
-        cases_of(own[seed]).difference(cases_of(plain[seed]), measure, seed=seed) for seed in shared
+        cases_of(own[seed]).difference(
+            cases_of(plain[seed]), measure, str(seed) if own_cases else "", seed
+        )
+        for seed in shared
     ]
-    found = interval(parts, measure, seeds=True, repeats=repeats)
+    found = interval(parts, measure, seeds=not own_cases, repeats=repeats)
     # The recorded measures have more digits than the cases.
     found = replace(found, value=float(np.mean(gains)))
     return Entry(method, measure, values, found, _paired_t(gains))

@@ -132,7 +132,9 @@ class Devices(Experiment):
         """Return the AUC of both tests for each method, with its gain over plain training."""
         records = in_order(records, (*DEFAULT_METHODS, CEILING))
         found = {
-            test: entries([_of_test(record, sites) for record in records], TEST_AUC, repeats)
+            test: entries(
+                [_of_test(record, sites) for record in records], TEST_AUC, repeats, own_cases=True
+            )
             for test, sites in _TESTS.items()
         }
         rows: list[Row] = []

@@ -86,10 +86,12 @@ def test_the_score_is_the_probability_of_pneumonia() -> None:
     assert _of_pneumonia({"label": "0", "score": "0.7"}) == 0.3
 
 
-def record(method: str, beside: list[float], elsewhere: list[float]) -> dict[str, Any]:
+def record(
+    method: str, beside: list[float], elsewhere: list[float], seed: int = 0
+) -> dict[str, Any]:
     normal = [0.1, 0.2, 0.3, 0.4]
     sites = ["normal"] * 4 + ["beside"] * len(beside) + ["elsewhere"] * len(elsewhere)
-    names = [f"{k:04d}" for k in range(len(sites))]
+    names = [f"{seed}-{k:04d}" for k in range(len(sites))]
     predictions = {
         "volume_id": names,
         "subject": names,
@@ -97,7 +99,7 @@ def record(method: str, beside: list[float], elsewhere: list[float]) -> dict[str
         "label": [int(site != "normal") for site in sites],
         "score": normal + beside + elsewhere,
     }
-    return {"method": method, "seed": 0, "test/auc": 0.0, "predictions": predictions}
+    return {"method": method, "seed": seed, "test/auc": 0.0, "predictions": predictions}
 
 
 def test_table_has_both_tests_and_the_gap_that_is_closed() -> None:
@@ -114,3 +116,15 @@ def test_table_has_both_tests_and_the_gap_that_is_closed() -> None:
     assert by_method["neutral"][3].startswith("1.000")
     assert by_method["neutral"][-1] == "50%"
     assert by_method["plain"][-1] == by_method[CEILING][-1] == ""
+
+
+def test_splits_with_other_patients_are_averaged() -> None:
+    records = [
+        record(method, scores, [0.9, 0.8], seed)
+        for seed in (0, 1)
+        for method, scores in (("plain", [0.05, 0.35]), ("neutral", [0.25, 0.35 + seed]))
+    ]
+    (table,) = Devices.tables(records, repeats=50)
+    by_method = {row[0]: row for row in table.texts()}
+    assert by_method["neutral"][1].startswith("0.688")
+    assert by_method["neutral"][2].startswith("+0.312 [")
