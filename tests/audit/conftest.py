@@ -54,7 +54,7 @@ def write_pictures(folder: Path, count: int = 120, **options: Any) -> Path:
     return write_csv(folder / "images.csv", ["image", "label", "patient", "site"], rows)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless Chromium with a profile of its own that is thrown away."""
     playwright = pytest.importorskip("playwright.sync_api")

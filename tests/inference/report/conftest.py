@@ -51,7 +51,7 @@ def content() -> ReportContent:
     return make_content()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless Chromium with a profile of its own that is thrown away."""
     playwright = pytest.importorskip("playwright.sync_api")
