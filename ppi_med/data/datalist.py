@@ -180,7 +180,10 @@ def _crossed(
 ) -> list[dict[str, Any]]:
     """Return the items of one round of a cross-validation."""
     items = [item for name in PARTS for item in content.get(name, [])]
-    parts = crossed_parts(splits, {str(item["subject"]) for item in items}, test_fold)
+    labels: dict[str, set[Any]] = {}
+    for item in items:
+        labels.setdefault(str(item["subject"]), set()).add(item.get("label"))
+    parts = crossed_parts(splits, labels, test_fold, labels)
     return [item for item in items if parts.get(str(item["subject"])) in wanted]
 
 

@@ -107,7 +107,12 @@ VALIDATION_SHARE = 0.125
 """Of the subjects that are not in the test fold; see `crossed_parts`."""
 
 
-def crossed_parts(splits: Splits, subjects: Iterable[str], test_fold: int) -> dict[str, str]:
+def crossed_parts(
+    splits: Splits,
+    subjects: Iterable[str],
+    test_fold: int,
+    labels: Mapping[str, set[Any]] | None = None,
+) -> dict[str, str]:
     """Return the part of each subject in one round of a cross-validation.
 
     Test is one fold. Of the other subjects a share, `VALIDATION_SHARE` of them (at least one of
@@ -118,6 +123,8 @@ def crossed_parts(splits: Splits, subjects: Iterable[str], test_fold: int) -> di
         splits: with at least two folds.
         subjects: those of the data set.
         test_fold: index of the fold.
+        labels: of each subject; a class that the validation part lacks is then taken from the next
+            subject that has it.
 
     Raises:
         UsageError: for a fold that does not exist, or a single one.
@@ -136,7 +143,14 @@ def crossed_parts(splits: Splits, subjects: Iterable[str], test_fold: int) -> di
         (name for name, part in place.items() if part == "training"),
         key=lambda name: hashlib.sha256(f"validation-{splits.seed}-{name}".encode()).hexdigest(),
     )
-    held = set(rest[: max(round(VALIDATION_SHARE * len(rest)), int(len(rest) > 2))])
+    count = max(round(VALIDATION_SHARE * len(rest)), int(len(rest) > 2))
+    held = set(rest[:count])
+    if labels is not None:
+        seen = set().union(*(labels[name] for name in held))
+        for name in rest[count:]:
+            if labels[name] - seen:
+                held.add(name)
+                seen |= labels[name]
     parts = {name: "validation" if name in held else "training" for name in rest}
     return parts | {name: "test" for name, part in place.items() if part == "validation"}
 

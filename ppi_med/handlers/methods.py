@@ -79,6 +79,7 @@ class Options:
         con_step: a step of that weight, such as ``{"factor": 100, "after_epoch": 20}`` (CUB).
         ad_weight: weight of L_ad.
         reg_weight: weight of L_reg, the sum of the map; 0: it is only recorded.
+        reg_per: ``image``: that sum, or ``element``: the mean, which no image size moves.
         warm_up_epochs: epochs over which both weights grow to their full size.
         mask: ``soft``, ``adaptive``, ``hard``, ``box`` or ``topk``, where the method's name leaves
             it open.
@@ -101,6 +102,7 @@ class Options:
     con_step: Mapping[str, Any] | None = None
     ad_weight: float = 1.0
     reg_weight: float = 0.0
+    reg_per: str = "image"
     warm_up_epochs: int = 2
     mask: str = "soft"
     mask_options: Mapping[str, Any] | None = None
@@ -141,6 +143,7 @@ class Options:
             "con_weight": StepWeight(con, **self.con_step) if self.con_step else con,
             "ad_weight": _warmed_up(self.ad_weight, self.warm_up_epochs),
             "reg_weight": self.reg_weight,
+            "reg_per": self.reg_per,
             "fill_pairing": self.exchange_with,
             "seed": self.seed,
         }
@@ -148,7 +151,7 @@ class Options:
 
 _COMMON = frozenset(
     {"seed", "slice_axis", "smooth_sigma", "warm_up_epochs"}
-    | {"con_weight", "con_step", "ad_weight", "reg_weight", "exchange_with"}
+    | {"con_weight", "con_step", "ad_weight", "reg_weight", "reg_per", "exchange_with"}
 )
 _PLACE = frozenset({"momentum", "release", "share"})
 
