@@ -89,6 +89,12 @@ def test_a_forwarded_command_keeps_its_options_and_exit_code(tmp_path: Path) -> 
     ("words", "total"),
     [
         (["shortcut", "--methods", "plain,ppi_wbp_shared", "--seeds", "0"], "4 of 4"),
+        (
+            ["shortcut", "--marks", "band", "--agreements", "1.0", "--methods", "plain"],
+            "3 of 3",
+        ),
+        (["shortcut", "--detect"], "50 of 50"),
+        (["device-shortcut", "--methods", "plain", "--splits", "0,2"], "4 of 4"),
         (["cross-site", "--preset", "ga-phantom", "--seeds", "0,1"], "24 of 24"),
         (
             ["cross-site", "--preset", "ga-phantom", "--sites", "site_a,site_b", "--seeds", "0"],

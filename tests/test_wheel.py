@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 
 
 def run(*words: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    # MLflow leaves its address in the environment of whatever runs after it in the same process.
+    foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "MLFLOW_TRACKING_URI")
     environment = {name: value for name, value in os.environ.items() if name not in foreign}
     result = subprocess.run(
         [str(word) for word in words],

@@ -73,15 +73,14 @@ def shortcut(
         Shortcut,
     )
 
-    standard = records == Path("results/ga_shortcut")
+    experiment: Experiment
+    folder = records
     if detect:
         from ppi_med.experiments.detection import Detection
 
-        folder = Path("results/detection") if standard else records
-        run_and_show(Detection(), folder, workers, output, table_only)
-        return
-    if marks:
-        alone = Marks(
+        experiment, folder = Detection(), _own_folder(records, "results/detection")
+    elif marks:
+        experiment = Marks(
             bundle=bundle,
             data=data,
             work=work,
@@ -90,17 +89,21 @@ def shortcut(
             marks=MARKS if marks == "all" else tuple(names(marks) or ()),
             agreements=tuple(names(agreements) or AGREEMENTS),
         )
-        folder = Path("results/ga_marks") if standard else records
-        run_and_show(alone, folder, workers, output, table_only)
-        return
-    experiment = Shortcut(
-        bundle=bundle,
-        data=data,
-        work=work,
-        methods=names(methods) or DEFAULT_METHODS,
-        seeds=numbers(seeds, "--seeds"),
-    )
-    run_and_show(experiment, records, workers, output, table_only, dry_run)
+        folder = _own_folder(records, "results/ga_marks")
+    else:
+        experiment = Shortcut(
+            bundle=bundle,
+            data=data,
+            work=work,
+            methods=names(methods) or DEFAULT_METHODS,
+            seeds=numbers(seeds, "--seeds"),
+        )
+    run_and_show(experiment, folder, workers, output, table_only, dry_run)
+
+
+def _own_folder(records: Path, own: str) -> Path:
+    """Return the folder that was asked for, else the one of this kind of records."""
+    return Path(own) if records == Path("results/ga_shortcut") else records
 
 
 def compare_methods(
@@ -163,6 +166,7 @@ def device_shortcut(
     workers: Workers = 2,
     output: TablesFolder = None,
     table_only: TableOnly = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Table how far each method looks past the device (chest X-rays, some minutes a split).
 
@@ -178,7 +182,7 @@ def device_shortcut(
         methods=names(methods) or DEFAULT_METHODS,
         splits=numbers(splits, "--splits"),
     )
-    run_and_show(experiment, records, workers, output, table_only)
+    run_and_show(experiment, records, workers, output, table_only, dry_run)
 
 
 def lidc_benchmark(

@@ -217,8 +217,11 @@ def patient_of(name: str) -> str:
 def class_order(text: str) -> tuple[int, float, str]:
     """Sort key of class names: healthy first, numbers by value.
 
-    >>> sorted(["pneumonia", "normal", "10", "9"], key=class_order)
-    ['9', '10', 'normal', 'pneumonia']
+    Examples:
+        >>> sorted(["pneumonia", "normal"], key=class_order)
+        ['normal', 'pneumonia']
+        >>> sorted(["10", "9", "0"], key=class_order)
+        ['0', '9', '10']
     """
     healthy = text.lower().startswith(("normal", "no ", "benign", "healthy", "control", "negative"))
     try:

@@ -62,12 +62,12 @@ def _arrange_death(plan: Plan) -> None:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    add_terms = PPIHandler._add_terms
+    add_to_loss = PPIHandler._add_to_loss
 
-    def add_terms_or_die(self: Any, engine: Any) -> None:
+    def add_to_loss_or_die(self: Any, engine: Any) -> None:
         if engine.state.iteration == plan.kill_in_iteration:
             die()
-        add_terms(self, engine)
+        add_to_loss(self, engine)
 
     flush, writes = ppi_med.io._flush_to_disk, []
 
@@ -79,13 +79,14 @@ def _arrange_death(plan: Plan) -> None:
                 die()
         flush(path)
 
-    PPIHandler._add_terms = add_terms_or_die
+    PPIHandler._add_to_loss = add_to_loss_or_die
     ppi_med.io._flush_to_disk = flush_or_die
 
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
+        "tests.conftest",  # first: MONAI imports torchvision, whose operators may be missing
         "monai.bundle",
         "monai.engines",
         "monai.handlers",

@@ -52,7 +52,7 @@ def test_labels_in_every_form():
     [
         lambda: positive_logit(torch.zeros(2, 1, 3)),
         lambda: positive_logit(torch.zeros(2, 2), positive=2),
-        lambda: binary_label(torch.zeros(2, 1, 1)),
+        lambda: binary_label(torch.zeros(2, 1, 3)),
         lambda: binary_label(torch.tensor([0.5])),
     ],
 )

@@ -54,7 +54,7 @@ def image_itself(network, image, target, *, create_graph=False):
     return image * target
 
 
-def evaluator_of(handlers, network, shape=(1, 5, 8, 9), n=6, lesion=False):
+def evaluator_of(handlers, network, shape=(1, 5, 8, 9), n=6, lesion=False, name="v_{}"):
     images = torch.randn(n, *shape, generator=torch.Generator().manual_seed(0))
     batches = []
     for start in range(0, n, 2):
@@ -62,7 +62,7 @@ def evaluator_of(handlers, network, shape=(1, 5, 8, 9), n=6, lesion=False):
         batch = {
             "image": images[rows],
             "label": torch.tensor([[0.0], [1.0]]),
-            "volume_id": [f"v/{start}", f"v/{start + 1}"],
+            "volume_id": [name.format(start), name.format(start + 1)],
             "subject": [f"s{start}", f"s{start + 1}"],
         }
         if lesion:
@@ -86,6 +86,15 @@ def test_pictures_of_volumes(tmp_path, lesion):
     assert {path.name for path in tmp_path.iterdir()} == expected
     assert set(tracker.files) == {(name, "pictures") for name in expected}
     assert network.scale.grad is None
+
+
+def test_names_that_are_no_file_names_stay_apart(tmp_path):
+    network = Flat()
+    for name in ("v/{}", "v:{}", "v_{}"):
+        pictures = PicturesHandler(tmp_path, network, image_itself)
+        evaluator_of([pictures], network, (1, 8, 9), name=name).run()
+    assert len(list(tmp_path.glob("case_v_?.png"))) == 4
+    assert len(list(tmp_path.glob("case_v_?_????????.png"))) == 8
 
 
 def test_each_modules_mode_is_put_back():
