@@ -41,7 +41,8 @@ def shortcut(
         str,
         typer.Option(
             help="Each of these marks alone, by agreement: some of logo,band,line,ticks, or all; "
-            "records then default to results/ga_marks."
+            "retina,corner,jitter,speckle,gain,watermark, or further; records then default to "
+            "results/ga_marks."
         ),
     ] = "",
     agreements: Annotated[
@@ -67,6 +68,7 @@ def shortcut(
     from ppi_med.experiments.shortcut import (
         AGREEMENTS,
         DEFAULT_METHODS,
+        FURTHER_MARKS,
         MARK_METHODS,
         MARKS,
         Marks,
@@ -86,7 +88,7 @@ def shortcut(
             work=work,
             methods=names(methods) or MARK_METHODS,
             seeds=numbers(seeds, "--seeds"),
-            marks=MARKS if marks == "all" else tuple(names(marks) or ()),
+            marks={"all": MARKS, "further": FURTHER_MARKS}.get(marks, tuple(names(marks) or ())),
             agreements=tuple(names(agreements) or AGREEMENTS),
         )
         folder = _own_folder(records, "results/ga_marks")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,8 @@ class Shortcut(Experiment):
 
 MARKS = ("logo", "band", "line", "ticks")
 """The marks of the phantom's four sites, in the order of the sites."""
+FURTHER_MARKS = ("retina", "corner", "jitter", "speckle", "gain", "watermark")
+"""Other artefacts, all at the first site: over the eye, moving, without a place."""
 AGREEMENTS = ("1.0", "0.9", "0.8", "0.5", "none")
 MARK_METHODS = (
     "plain",
@@ -187,7 +189,8 @@ class Marks(Experiment):
     """Each mark alone: how much of the gap between plain training and the ceiling is closed.
 
     The ceiling is plain training without a mark (agreement ``none``), of the same mark's site and
-    the same seed. Plain trainings are in the same run, so that costs are compared to them.
+    the same seed. Plain trainings are in the same run, so that costs are compared to them. The
+    further artefacts share the first site, and so its ceiling.
 
     Attributes:
         bundle: folder of the GA bundle.
@@ -195,7 +198,7 @@ class Marks(Experiment):
         work: folder for checkpoints and outputs of the runs.
         methods: names of :data:`ppi_med.handlers.methods.METHODS`.
         seeds: of the runs.
-        marks: some of :data:`MARKS`.
+        marks: some of :data:`MARKS` and :data:`FURTHER_MARKS`.
         agreements: with the label in training and validation; ``none``: no mark there.
         subjects: of each phantom.
         phantom_seed: methods were developed on others.
@@ -215,7 +218,7 @@ class Marks(Experiment):
 
     def __post_init__(self) -> None:
         for name, given, known in (
-            ("mark", self.marks, MARKS),
+            ("mark", self.marks, (*MARKS, *FURTHER_MARKS)),
             ("agreement", self.agreements, AGREEMENTS),
         ):
             for one in given:
@@ -230,6 +233,7 @@ class Marks(Experiment):
             for method in self.methods
             for agreement in self.agreements
             for mark in self.marks
+            if agreement != "none" or mark in MARKS
         ]
 
     def _cell(self, mark: str, agreement: str, method: str, seed: int) -> Cell:
@@ -254,8 +258,9 @@ class Marks(Experiment):
         from ppi_med.phantoms.oct.write import make_oct_phantom
 
         mark, agreement = cell.keys["mark"], cell.keys["agreement"]
+        own = tuple(site for site in SITES if site.artefact == mark)
         spec = OctPhantomSpec(
-            sites=tuple(site for site in SITES if site.artefact == mark),
+            sites=own or (replace(SITES[0], artefact=mark),),
             subjects=self.subjects,
             agreement=None if agreement == "none" else float(agreement),
             test_agreement=0.5,
@@ -278,24 +283,16 @@ class Marks(Experiment):
     def tables(records: Sequence[Record], repeats: int = 2000) -> list[Table]:
         """Return test AUC of each method at each agreement, with its cost, and the gap closed."""
         records = in_order(records, MARK_METHODS)
-        ceiling = _by_seed(records, "none", "plain")
-        tables = []
-        for agreement in AGREEMENTS:
-            own = [record for record in records if record["agreement"] == agreement]
-            if not own:
-                continue
-            rows = [
-                _mark_row(method, _by_seed(own, agreement, method), own, agreement, ceiling)
-                for method in dict.fromkeys(str(record["method"]) for record in own)
-            ]
-            if agreement != "none":
-                shown = [_auc_of(ceiling, mark) for mark in MARKS]
-                rows.append((_CEILING, *shown, "", ""))
-            name = "no mark" if agreement == "none" else f"agreement {agreement}"
-            columns = (f"method, {name}", *MARKS, "gap closed", "cost in plain trainings")
-            title = f"Each mark alone, {name}: test AUC"
-            tables.append(Table(f"marks_{agreement}", title, columns, tuple(rows)))
-        return tables
+        ceiling = _by_seed(records, "none", PLAIN)
+        for (mark, seed), record in list(ceiling.items()):
+            if mark == MARKS[0]:
+                ceiling |= {(further, seed): record for further in FURTHER_MARKS}
+        return [
+            table
+            for agreement in AGREEMENTS
+            for name, marks in (("", MARKS), ("further_", FURTHER_MARKS))
+            for table in _mark_table(records, agreement, name, marks, ceiling)
+        ]
 
 
 _Found = dict[tuple[str, int], Record]
@@ -309,6 +306,24 @@ def _by_seed(records: Sequence[Record], agreement: str, method: str) -> _Found:
     }
 
 
+def _mark_table(
+    records: Sequence[Record], agreement: str, name: str, marks: tuple[str, ...], ceiling: _Found
+) -> list[Table]:
+    own = [r for r in records if r["agreement"] == agreement and r["mark"] in marks]
+    if not own:
+        return []
+    rows = [
+        _mark_row(method, _by_seed(own, agreement, method), own, agreement, marks, ceiling)
+        for method in dict.fromkeys(str(record["method"]) for record in own)
+    ]
+    if agreement != "none":
+        rows.append((_CEILING, *[_auc_of(ceiling, mark) for mark in marks], "", ""))
+    shown = "no mark" if agreement == "none" else f"agreement {agreement}"
+    columns = (f"method, {shown}", *marks, "gap closed", "cost in plain trainings")
+    title = f"Each {'further artefact' if name else 'mark'} alone, {shown}: test AUC"
+    return [Table(f"marks_{name}{agreement}", title, columns, tuple(rows))]
+
+
 def _auc_of(found: _Found, mark: str) -> str | Value:
     values = [float(record[TEST_AUC]) for (own, _), record in found.items() if own == mark]
     if not values:
@@ -319,7 +334,12 @@ def _auc_of(found: _Found, mark: str) -> str | Value:
 
 
 def _mark_row(
-    method: str, found: _Found, own: Sequence[Record], agreement: str, ceiling: _Found
+    method: str,
+    found: _Found,
+    own: Sequence[Record],
+    agreement: str,
+    marks: tuple[str, ...],
+    ceiling: _Found,
 ) -> Row:
     plain = _by_seed(own, agreement, PLAIN)
     shared = [key for key in found if key in plain and key in ceiling]
@@ -332,7 +352,7 @@ def _mark_row(
         if key in plain
     ]
     cost = number(float(np.mean(costs)), digits=2) if costs else ""
-    return (method, *[_auc_of(found, mark) for mark in MARKS], closed, cost)
+    return (method, *[_auc_of(found, mark) for mark in marks], closed, cost)
 
 
 def _shown(entry: Entry | None) -> tuple[str | Value, str | Value]:

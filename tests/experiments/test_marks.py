@@ -10,7 +10,7 @@ import pytest
 
 from ppi_med.errors import UsageError
 from ppi_med.experiments.detection import Detection
-from ppi_med.experiments.shortcut import Marks
+from ppi_med.experiments.shortcut import FURTHER_MARKS, Marks
 from ppi_med.phantoms.oct.artefacts import FURTHER, burn_in
 
 
@@ -43,6 +43,21 @@ def test_table_says_gap_closed_and_cost() -> None:
     assert by_method["ceiling"][2].startswith("0.900")
     assert by_method["plain"][1] == "", "no record of the logo"
     assert len(none.rows) == 1
+
+
+def test_further_artefacts_share_the_first_sites_ceiling() -> None:
+    cells = marks(marks=("logo", "speckle"), methods=("plain",), seeds=(0,)).cells()
+    assert [c.name for c in cells if "none" in c.name] == ["logo-none-plain-seed0"]
+    records = [
+        {**record("1.0", "plain", 0.5, 10), "mark": "speckle"},
+        {**record("1.0", "auto", 0.6, 20), "mark": "speckle"},
+        {**record("none", "plain", 0.9, 10), "mark": "logo"},
+    ]
+    further, _ = Marks.tables(records)
+    assert further.columns[1:7] == FURTHER_MARKS
+    by_method = {row[0]: row for row in further.texts()}
+    assert by_method["auto"][-2:] == ["25%", "2.00"]
+    assert by_method["ceiling"][4].startswith("0.900")
 
 
 def test_detection_counts_alarms() -> None:
