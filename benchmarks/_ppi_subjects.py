@@ -92,7 +92,7 @@ class Setting:
         network: in training mode; each trainer works on a copy.
         image: `(N, C, *spatial)`.
         label: `(N,)` for two logits, `(N, 1)` for one.
-        shared_place: see :class:`Subject`.
+        shared_place: see `Subject`.
     """
 
     network: nn.Module

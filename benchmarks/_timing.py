@@ -32,7 +32,7 @@ def interleaved(
         work: what to time, by name.
         rounds: how often each is timed; the order within a round is rotated.
         warmup: rounds before the first that counts.
-        clock: ``"wall"``, or ``"cpu"`` for the processor time of this process, which other
+        clock: `"wall"`, or `"cpu"` for the processor time of this process, which other
             processes disturb less.
 
     Returns:
@@ -59,7 +59,7 @@ def synchronise() -> None:
 
 
 def ratio(seconds: Mapping[str, Sequence[float]], name: str, base: str) -> float:
-    """Return the median over the rounds of ``name``'s time by ``base``'s in the same round."""
+    """Return the median over the rounds of `name`'s time by `base`'s in the same round."""
     return statistics.median(a / b for a, b in zip(seconds[name], seconds[base], strict=True))
 
 

@@ -1,7 +1,6 @@
-"""Show examples in docstrings as examples, under whatever heading they stand.
+"""Show examples in docstrings as examples, with a heading or without.
 
-Griffe knows the heading "Examples:"; below "Example:", or below none, it would take a doctest for
-prose and its output `[1, 2]` for a link.
+Without the heading "Examples:" griffe takes a doctest for prose and its output `[1, 2]` for a link.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ def with_heading(text: str) -> str:
     >>> with_heading("Add.\n\n>>> 1 + 1\n2")
     'Add.\n\nExamples:\n    >>> 1 + 1\n    2'
     """
-    text = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
 
     def heading(match: re.Match[str]) -> str:
         block = match.group(1)

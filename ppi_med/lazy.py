@@ -10,10 +10,10 @@ from typing import Any
 def lazy_names(
     package: str, where: Mapping[str, str]
 ) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
-    """Return ``__all__``, ``__getattr__`` and ``__dir__`` of a package.
+    """Return `__all__`, `__getattr__` and `__dir__` of a package.
 
     Args:
-        package: its ``__name__``.
+        package: its `__name__`.
         where: public name -> module of the package that defines it.
 
     Examples:

@@ -112,8 +112,8 @@ def direction(name: str) -> Literal[1, -1]:
     """Return 1 where a larger value of the metric is better, -1 where a smaller one is.
 
     Args:
-        name: full name, such as `VAL_AUC`; losses (``loss/...`` and ``.../loss``), errors of
-            calibration (``.../brier``, ``.../ece``) and distances (``seg/hd95_mm/...``) are
+        name: full name, such as `VAL_AUC`; losses (`loss/...` and `.../loss`), errors of
+            calibration (`.../brier`, `.../ece`) and distances (`seg/hd95_mm/...`) are
             minimised.
 
     Examples:

@@ -113,7 +113,6 @@ def test_every_module_is_in_the_reference() -> None:
     ("text", "wanted"),
     [
         ("Add.\n\n>>> f()\n[1, 2]", "Add.\n\nExamples:\n    >>> f()\n    [1, 2]"),
-        ("Add.\n\nExample:\n    >>> f()\n    1", "Add.\n\nExamples:\n    >>> f()\n    1"),
         ("Add.\n\nExamples:\n    >>> f()\n    1", "Add.\n\nExamples:\n    >>> f()\n    1"),
         ("Add a >>> b.", "Add a >>> b."),
         (">>> a\n1\n\nText.", "Examples:\n    >>> a\n    1\n\nText."),

@@ -57,13 +57,13 @@ class Measure:
 
     Attributes:
         name: such as "ring".
-        group: ``header``, ``file``, ``around`` (the surroundings, and these summed up), ``image``
+        group: `header`, `file`, `around` (the surroundings, and these summed up), `image`
             (all of it, or its middle).
         auc: of out-of-fold predictions; with more than two classes the mean of one against rest.
         low: lower end of its 95 % interval.
         high: upper end.
         share: (AUC - 0.5) / (best AUC of the whole image - 0.5); None of header and file.
-        level: ``none``, ``look`` or ``shortcut``, by the rule.
+        level: `none`, `look` or `shortcut`, by the rule.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Evidence:
 
     Attributes:
         measures: in the order of the page.
-        cells: AUC of an 8 x 8 grid of cells, ``(8, 8)``.
+        cells: AUC of an 8 x 8 grid of cells, `(8, 8)`.
         cells_low: lower ends.
         cells_high: upper ends.
         reasons: of a shortcut: name of each measure that says so.
@@ -170,7 +170,7 @@ class Collector:
 
 
 def ring_mask(height: int, width: int) -> NDArray[np.bool_]:
-    """Return the outer 12 % of an image, bool ``(H, W)``.
+    """Return the outer 12 % of an image, bool `(H, W)`.
 
     >>> int(ring_mask(8, 8).sum())
     28
@@ -182,7 +182,7 @@ def ring_mask(height: int, width: int) -> NDArray[np.bool_]:
 
 
 def part_masks(side: int) -> dict[str, NDArray[np.bool_]]:
-    """Return the parts of a small square image, bool ``(side, side)`` each."""
+    """Return the parts of a small square image, bool `(side, side)` each."""
     ring = ring_mask(side, side)
     corner, quarter = side // 5, side // 4
     corners = np.zeros((side, side), bool)
@@ -303,7 +303,7 @@ class _FoldRidge:
             self.products.append((gram, cross, mean, shift))
 
     def scores(self, mask: NDArray[np.bool_], strength: float = _RIDGE) -> Floats:
-        """Return out-of-fold predictions ``(n, K)`` from the columns of the mask."""
+        """Return out-of-fold predictions `(n, K)` from the columns of the mask."""
         result = np.zeros_like(self.target)
         columns = np.flatnonzero(mask)
         for k, (gram, cross, mean, shift) in enumerate(self.products):

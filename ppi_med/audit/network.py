@@ -32,10 +32,10 @@ class Cluster:
         label: their class.
         count: how many of the class's images that were asked.
         asked: how many of this class were asked.
-        mean: mean of the pooled maps, ``(16, 16)``, of 0 to 1.
+        mean: mean of the pooled maps, `(16, 16)`, of 0 to 1.
         edge_share: part of the mean map in the outer ring of 2 of 16.
-        images: some, ``(n, H, W, C)`` of 0 to 1.
-        maps: theirs, ``(n, H, W)``, of 0 to 1.
+        images: some, `(n, H, W, C)` of 0 to 1.
+        maps: theirs, `(n, H, W)`, of 0 to 1.
         names: of the cases.
     """
 
@@ -55,10 +55,10 @@ class Network:
 
     Attributes:
         search: places and J.
-        effects: of each place: AUC as they are (``clean``), with another class's content
-            (``other``) and the same class's (``same``) at the place.
+        effects: of each place: AUC as they are (`clean`), with another class's content
+            (`other`) and the same class's (`same`) at the place.
         clusters: of maps.
-        mean_image: of the training part, ``(H, W, C)``.
+        mean_image: of the training part, `(H, W, C)`.
     """
 
     search: Search
@@ -171,7 +171,7 @@ def _one_a_unit(stack: ImageStack) -> Tensor:
 
 
 def _maps(network: nn.Module, stack: ImageStack, index: Tensor) -> Tensor:
-    """Return |WBP| of the true class, smoothed so that a person sees things, ``(n, H, W)``."""
+    """Return |WBP| of the true class, smoothed so that a person sees things, `(n, H, W)`."""
     from ppi_med.intervention.smoothing import gaussian_smooth
 
     network.eval()
@@ -212,7 +212,7 @@ def bundle_network(
     """Return what makes a bundle's network, and the network with a checkpoint's weights.
 
     Args:
-        bundle: its folder, with ``train.json``.
+        bundle: its folder, with `train.json`.
         channels: that the images have.
         classes: that the labels have.
         checkpoint: of the bundle's training, or a plain state dict.

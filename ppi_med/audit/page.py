@@ -260,7 +260,7 @@ def _outlined(image: Grey, mask: Grey) -> Grey:
 
 
 def _rgb(image: Grey, ends: tuple[float, float] | None = None) -> Grey:
-    """Return ``(H, W, C)`` of 0 to 1 as RGB; grey is stretched to `ends`, or its own range."""
+    """Return `(H, W, C)` of 0 to 1 as RGB; grey is stretched to `ends`, or its own range."""
     if image.shape[-1] == 3:
         return (np.clip(image, 0, 1) * 255).astype(np.uint8)
     low, high = ends or (float(image.min()), float(image.max()))
@@ -269,7 +269,7 @@ def _rgb(image: Grey, ends: tuple[float, float] | None = None) -> Grey:
 
 
 def _coloured(values: Grey) -> Grey:
-    """Return ``(H, W)`` of 0 to 1 in a scale from black over red to pale yellow."""
+    """Return `(H, W)` of 0 to 1 in a scale from black over red to pale yellow."""
     from matplotlib import colormaps
 
     found: Grey = (colormaps["inferno"](np.clip(values, 0, 1))[..., :3] * 255).astype(np.uint8)

@@ -43,7 +43,7 @@ class Loaded:
     """A case's pixels.
 
     Attributes:
-        pixels: float32 ``(S, H, W, C)``, S = 1 in 2-D, C = 1 or 3.
+        pixels: float32 `(S, H, W, C)`, S = 1 in 2-D, C = 1 or 3.
         header: what the header says, by name.
         file: what the file says: bytes, type, quality.
     """
@@ -250,7 +250,7 @@ class Scale:
         return self.positions > 1
 
     def slices(self, pixels: Floats) -> Floats:
-        """Return the positions taken of a volume, scaled: ``(S, H, W, C)`` of 0 to 1."""
+        """Return the positions taken of a volume, scaled: `(S, H, W, C)` of 0 to 1."""
         depth = len(pixels)
         taken = [int((k + 0.5) * depth / self.positions) for k in range(self.positions)]
         chosen = pixels[taken] if depth > 1 or self.volumes else pixels
@@ -299,7 +299,7 @@ def _target(shapes: Sequence[tuple[int, int]], side: int) -> tuple[int, int]:
 
 
 def resized(plane: Floats, size: tuple[int, int]) -> Floats:
-    """Bring ``(H, W, C)`` to a size: means over areas where it shrinks, else bilinear."""
+    """Bring `(H, W, C)` to a size: means over areas where it shrinks, else bilinear."""
     from PIL import Image
 
     if plane.shape[:2] == size:

@@ -38,8 +38,8 @@ class Verdict:
 
     Attributes:
         shortcut: whether there is one.
-        kind: ``none``; ``place``; ``style`` (no place, by the network); ``device`` (by the data
-            alone, the surroundings tell the label); ``header`` (values outside the image do).
+        kind: `none`; `place`; `style` (no place, by the network); `device` (by the data
+            alone, the surroundings tell the label); `header` (values outside the image do).
         reasons: sentences, the strongest first.
         look: what is worth a look, but no shortcut by the rule.
         recommended_method: to train with.
@@ -101,7 +101,7 @@ class Audit:
         return tuple(said)
 
     def summary(self) -> dict[str, Any]:
-        """Return what ``audit.json`` holds."""
+        """Return what `audit.json` holds."""
         found = self.network.search if self.network else None
         effects = self.network.effects if self.network else ()
         places = [
@@ -171,7 +171,7 @@ def audit(
     """Ask what a network would learn from these data that it should not.
 
     Args:
-        dataset: see :func:`ppi_med.audit.sources.read_source`.
+        dataset: see `ppi_med.audit.sources.read_source`.
         output: folder of page, numbers, places and decision; made where it is missing.
         label: column of a CSV to take for the label.
         bundle: folder of a bundle whose network is trained shortly in place of the default one.
@@ -490,7 +490,7 @@ def _write_nifti(place: NDArray[np.bool_], path: Path) -> Path:
 
 
 def cluster_mask(mean: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return where a cluster's mean map is at least half of its top, bool ``(H, W)``."""
+    """Return where a cluster's mean map is at least half of its top, bool `(H, W)`."""
     rows = np.arange(size[0]) * len(mean) // size[0]
     columns = np.arange(size[1]) * mean.shape[1] // size[1]
     return np.asarray(mean[np.ix_(rows, columns)] >= _CLUSTER_TOP * mean.max())

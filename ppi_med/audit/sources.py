@@ -53,11 +53,11 @@ class Case:
 
     Attributes:
         name: shown on the page.
-        image: path, or path and member behind ``::``, or a folder of patches.
+        image: path, or path and member behind `::`, or a folder of patches.
         label: class, from 0.
         patient: whose; splits keep a patient's cases together.
         site: "" where unknown.
-        part: ``training``, ``validation``, ``test``, or "".
+        part: `training`, `validation`, `test`, or "".
         facts: header and manifest values.
         group: of a patch in Zarr.
         row: of a patch.
@@ -111,7 +111,7 @@ def read_source(dataset: str | Path, label: str = "") -> Source:
     """Read a data set in whatever form it is.
 
     Args:
-        dataset: a folder with ``datalist.json``, ``nodules.csv``, a CSV of images, folders of
+        dataset: a folder with `datalist.json`, `nodules.csv`, a CSV of images, folders of
             classes or photographs in a known layout; a MONAI datalist; or a CSV of images.
         label: column of a CSV to take for the label.
 
@@ -367,10 +367,10 @@ def sample(cases: Iterable[Case], most: int, seed: int = 0) -> list[Case]:
 
 
 def split(source: Source, seed: int = 0) -> tuple[np.ndarray[Any, Any], str]:
-    """Return which cases are the validation part, bool ``(n,)``, and where that is from.
+    """Return which cases are the validation part, bool `(n,)`, and where that is from.
 
     The parts of the data are taken where no patient is in both and each class has
-    ``_VALIDATION_PATIENTS`` patients there; else patients are dealt, class by class.
+    `_VALIDATION_PATIENTS` patients there; else patients are dealt, class by class.
     """
     given = np.array([case.part == "validation" for case in source.cases])
     patients = np.array(source.patient)

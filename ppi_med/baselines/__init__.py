@@ -1,12 +1,12 @@
 """Training methods to compare PPI with: each one handler on a stock trainer, by name.
 
-- ``strong_augmentation``: geometry, grey values, noise, blur and erasing, drawn for each image.
-- ``group_dro``: the worst group's loss counts most (Sagawa et al., 2020).
-- ``irm``: one classifier that is optimal at every site (Arjovsky et al., 2019).
-- ``rsc``: the features that speak loudest are left out (Huang et al., 2020).
-- ``right_reasons``: no gradient outside the lesion (Ross et al., 2017); it sees the masks.
+- `strong_augmentation`: geometry, grey values, noise, blur and erasing, drawn for each image.
+- `group_dro`: the worst group's loss counts most (Sagawa et al., 2020).
+- `irm`: one classifier that is optimal at every site (Arjovsky et al., 2019).
+- `rsc`: the features that speak loudest are left out (Huang et al., 2020).
+- `right_reasons`: no gradient outside the lesion (Ross et al., 2017); it sees the masks.
 
-Masking at random places is a control of PPI itself: ``random_mask``, ``random_exchange``.
+Masking at random places is a control of PPI itself: `random_mask`, `random_exchange`.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def baseline(
     Args:
         name: one of `BASELINES`.
         seed: of what is drawn.
-        slice_axis: axis of ``(N, C, *spatial)`` along which an image is moved as a whole.
+        slice_axis: axis of `(N, C, *spatial)` along which an image is moved as a whole.
         options: of the handler.
 
-    Example:
+    Examples:
         >>> baseline("irm", weight=10.0).weight
         10.0
     """
@@ -55,7 +55,7 @@ def baseline(
 def baseline_options(name: str) -> tuple[str, ...]:
     """Return the names of a baseline's options.
 
-    Example:
+    Examples:
         >>> baseline_options("irm")
         ('weight', 'warm_up_epochs', 'groups')
     """

@@ -1,4 +1,4 @@
-"""What all baselines share: one entry in ``train#handlers`` that changes the loss or the input."""
+"""What all baselines share: one entry in `train#handlers` that changes the loss or the input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Baseline:
         """Attach to a trainer.
 
         Raises:
-            TypeError: the engine is not a ``SupervisedTrainer``.
+            TypeError: the engine is not a `SupervisedTrainer`.
             RuntimeError: this handler is attached already.
         """
         name = type(self).__name__
@@ -65,7 +65,7 @@ class Baseline:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
+        """Restore `state_dict`."""
 
     def prepare(self, image: Tensor) -> Tensor:
         """Return what the network sees of the images of a training step."""
@@ -76,7 +76,7 @@ class Baseline:
 
         Args:
             engine: the trainer.
-            output: of the step: ``image``, ``label``, ``pred``, ``loss``.
+            output: of the step: `image`, `label`, `pred`, `loss`.
         """
         return output[CommonKeys.LOSS], {}
 
@@ -125,7 +125,7 @@ class Baseline:
 class SeenInferer(Inferer):
     """Wraps a trainer's inferer: in training it changes the images and keeps the call.
 
-    Its forward passes have right derivatives, see :func:`ppi_med.saliency.norm_derivatives`.
+    Its forward passes have right derivatives, see `ppi_med.saliency.norm_derivatives`.
 
     Args:
         inner: the trainer's own inferer.
@@ -163,6 +163,6 @@ class SeenInferer(Inferer):
 
 
 def losses_by_sample(output: Mapping[str, Any]) -> Tensor:
-    """Return the cross entropy of each sample, ``(N,)``, of a trainer's output."""
+    """Return the cross entropy of each sample, `(N,)`, of a trainer's output."""
     logits = primary_logits(output[CommonKeys.PRED])
     return -log_prob_y(logits, output[CommonKeys.LABEL])

@@ -23,10 +23,10 @@ class GroupDRO(Baseline):
 
     Args:
         step_size: of the weights, 0.01 as published.
-        groups: ``site_and_label`` (default), ``site`` or ``label``; with one training site, groups
+        groups: `site_and_label` (default), `site` or `label`; with one training site, groups
             by site alone would be plain training.
 
-    Example:
+    Examples:
         >>> GroupDRO().state_dict()
         {'weights': {}}
     """

@@ -58,7 +58,7 @@ def groups_of(engine: Engine, output: Mapping[str, Any], grouping: Grouping) -> 
 def mean_by_group(losses: Tensor, names: list[str]) -> dict[str, Tensor]:
     """Return the mean of each group that is there, in the order of the names.
 
-    Example:
+    Examples:
         >>> mean_by_group(torch.tensor([1.0, 2.0, 4.0]), ["b", "a", "a"])
         {'a': tensor(3.), 'b': tensor(1.)}
     """

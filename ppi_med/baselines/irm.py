@@ -26,10 +26,10 @@ class IRM(Baseline):
     Args:
         weight: of the penalty.
         warm_up_epochs: with weight 1.
-        groups: what an environment is: ``site`` (default), ``label`` or ``site_and_label``. With
+        groups: what an environment is: `site` (default), `label` or `site_and_label`. With
             one training site there is one environment.
 
-    Example:
+    Examples:
         >>> IRM(weight=10.0).grouping
         'site'
     """

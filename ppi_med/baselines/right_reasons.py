@@ -26,10 +26,10 @@ class RightReasons(Baseline):
     Args:
         weight: of the gradients.
         key: of the lesion masks in the batch, shaped like the image; above 0 is lesion.
-        without_lesion: an image without lesion may have gradients anywhere (``free``, default), or
-            nowhere (``everywhere`` is penalised).
+        without_lesion: an image without lesion may have gradients anywhere (`free`, default), or
+            nowhere (`everywhere` is penalised).
 
-    Example:
+    Examples:
         >>> RightReasons(weight=5.0).key
         'lesion'
     """
@@ -88,9 +88,9 @@ class RightReasons(Baseline):
 
 
 def sum_of_log_probabilities(logits: Tensor) -> Tensor:
-    """Return sum_k log p_k of each sample, ``(N,)``; of a single logit both classes count.
+    """Return sum_k log p_k of each sample, `(N,)`; of a single logit both classes count.
 
-    Example:
+    Examples:
         >>> sum_of_log_probabilities(torch.zeros(1, 1)).exp().item()
         0.25
     """

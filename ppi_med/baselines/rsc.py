@@ -31,10 +31,10 @@ class RSC(Baseline):
     Args:
         features: share of the features left out.
         samples: share of a batch that is challenged.
-        layer: name of the module whose output z is; default ``backbone``, or what the last linear
+        layer: name of the module whose output z is; default `backbone`, or what the last linear
             layer takes in.
 
-    Example:
+    Examples:
         >>> RSC(features=0.5).features
         0.5
     """
@@ -113,9 +113,9 @@ class RSC(Baseline):
 
 
 def loudest_left_out(slope: Tensor, share: float) -> Tensor:
-    """Return a mask ``(M, ...)``: False on the share of each row's features with the largest slope.
+    """Return a mask `(M, ...)`: False on the share of each row's features with the largest slope.
 
-    Example:
+    Examples:
         >>> loudest_left_out(torch.tensor([[0.1, 0.9, -2.0, 0.3]]), 0.5).tolist()
         [[True, False, True, False]]
     """
@@ -127,9 +127,9 @@ def loudest_left_out(slope: Tensor, share: float) -> Tensor:
 
 
 def hit_hardest(plain: Tensor, challenged: Tensor, share: float) -> Tensor:
-    """Return a mask ``(N,)``: True on the share of samples whose p_y falls most.
+    """Return a mask `(N,)`: True on the share of samples whose p_y falls most.
 
-    Example:
+    Examples:
         >>> hit_hardest(torch.tensor([0.1, 0.1]), torch.tensor([0.2, 3.0]), 0.5).tolist()
         [False, True]
     """

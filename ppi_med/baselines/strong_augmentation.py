@@ -28,9 +28,9 @@ class StrongAugmentation(Baseline):
             pixels, a rectangle of up to a third of each side; other values scale the ranges.
         prob: of each of the five, for each image.
         seed: of what is drawn; several processes draw each their own.
-        slice_axis: axis of ``(N, C, *spatial)`` along which slices are moved alike.
+        slice_axis: axis of `(N, C, *spatial)` along which slices are moved alike.
 
-    Example:
+    Examples:
         >>> StrongAugmentation().prepare(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 1, 8, 8])
     """
@@ -65,7 +65,7 @@ class StrongAugmentation(Baseline):
         self._separated = False
 
     def prepare(self, image: Tensor) -> Tensor:
-        """Return images ``(N, C, *spatial)`` changed at random.
+        """Return images `(N, C, *spatial)` changed at random.
 
         Raises:
             ValueError: where they are not of two dimensions, or of slices of two.
@@ -85,7 +85,7 @@ class StrongAugmentation(Baseline):
         return self._erased(moved).movedim(1, self._axis(image)).reshape(image.shape)
 
     def _as_slices(self, image: Tensor) -> Tensor:
-        """Return ``(N, S, C, H, W)``."""
+        """Return `(N, S, C, H, W)`."""
         if self.slice_axis is None and image.ndim == 4:
             return image.unsqueeze(1)
         if self.slice_axis is not None and image.ndim == 5:

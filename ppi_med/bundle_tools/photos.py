@@ -19,10 +19,10 @@ def count_classes(datalist: str | os.PathLike[str], without: int = 10) -> int:
     """Return the number of classes of a data set: the highest label and one.
 
     Args:
-        datalist: its ``datalist.json``.
+        datalist: its `datalist.json`.
         without: returned where the file is not there, so that the network can be looked at.
 
-    Example:
+    Examples:
         >>> count_classes("no/such/datalist.json")
         10
     """
@@ -38,7 +38,7 @@ def require_photos(datalist: str | os.PathLike[str], phantom: str | None = None)
     """Refuse to start without a data set, naming the commands that make one.
 
     Args:
-        datalist: the data set's ``datalist.json``.
+        datalist: the data set's `datalist.json`.
         phantom: folder of the phantom; default that of the datalist.
 
     Raises:

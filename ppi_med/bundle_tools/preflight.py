@@ -1,6 +1,6 @@
 """What a bundle looks at before it starts, so that a wrong key or value costs seconds.
 
-One of the first expressions of ``initialize`` is ``"$explain_errors(...)"``: whatever ends the run
+One of the first expressions of `initialize` is `"$explain_errors(...)"`: whatever ends the run
 from then on, the last line of the output says in one sentence what was wrong.
 """
 
@@ -31,7 +31,7 @@ def explain_errors(name: str) -> None:
     """Say in the last line of the output what ended the run.
 
     An error that the user or the machine's owner can put right (a
-    :class:`~ppi_med.errors.UsageError`, a full or read-only disk, no memory, a damaged database)
+    `UsageError`, a full or read-only disk, no memory, a damaged database)
     is that line alone, and the exit status is 2. Any other is shown with its traceback first, which
     MONAI's own frames make long; the exit status is 1.
 
@@ -85,9 +85,9 @@ def in_one_line(error: BaseException) -> str:
 def refuse_unknown_keys(bundle_root: str | os.PathLike[str]) -> None:
     """Refuse a key of the running configuration that nothing knows: a misspelt override.
 
-    MONAI takes ``--max_epoch 3`` and trains as long as ``max_epochs`` says. A key is known where
-    a configuration of the bundle has it, or another key refers to it. The text ``false`` is
-    refused too: MONAI's command line knows ``False``, and every other text counts as yes.
+    MONAI takes `--max_epoch 3` and trains as long as `max_epochs` says. A key is known where
+    a configuration of the bundle has it, or another key refers to it. The text `false` is
+    refused too: MONAI's command line knows `False`, and every other text counts as yes.
 
     Args:
         bundle_root: the bundle's folder.
@@ -156,7 +156,7 @@ def require_dataset(datalist: str | os.PathLike[str]) -> None:
     """Refuse to start without a data set, naming the command that makes one.
 
     Args:
-        datalist: the data set's ``datalist.json``.
+        datalist: the data set's `datalist.json`.
 
     Raises:
         UsageError: where the file does not exist.

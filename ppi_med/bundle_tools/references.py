@@ -30,7 +30,7 @@ def accepted_by(parser: ConfigParser, overrides: Mapping[str, Any]) -> dict[str,
 
     Args:
         parser: of the configuration.
-        overrides: values by id, separated by ``#`` or ``::``.
+        overrides: values by id, separated by `#` or `::`.
     """
     known = set(parser.get()) | missing_references(parser)
     accepted = {}

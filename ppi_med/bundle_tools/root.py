@@ -12,13 +12,13 @@ def bundle_root(name: str) -> str:
     """Return the folder of a bundle, seen from the current folder.
 
     It is that of the configuration which is running, or the one above where this lies in the model
-    zoo's ``configs/``. Where nothing is running: called from a repository's root ``bundles/NAME``,
-    from inside the bundle ``.``, from inside ``configs/`` ``..``.
+    zoo's `configs/`. Where nothing is running: called from a repository's root `bundles/NAME`,
+    from inside the bundle `.`, from inside `configs/` `..`.
 
     Args:
         name: the bundle's folder name.
 
-    Example:
+    Examples:
         >>> bundle_root("no_such_bundle")
         '.'
     """
@@ -35,12 +35,12 @@ def bundle_root(name: str) -> str:
 
 
 def workspace(root: str) -> str:
-    """Return the folder for data and runs: that around ``bundles/``, or else the bundle's own.
+    """Return the folder for data and runs: that around `bundles/`, or else the bundle's own.
 
     Args:
-        root: the bundle's folder, from :func:`bundle_root`.
+        root: the bundle's folder, from `bundle_root`.
 
-    Example:
+    Examples:
         >>> workspace("elsewhere/ga_ppi")
         'elsewhere/ga_ppi'
     """

@@ -225,15 +225,15 @@ def dataset_hashes(folder: str | os.PathLike[str]) -> dict[str, str | None]:
     """Return the hashes of a converted data set's manifest and splits, as tags of a run.
 
     Args:
-        folder: with ``manifest.csv`` (or ``.parquet``) and ``splits.json``.
+        folder: with `manifest.csv` (or `.parquet`) and `splits.json`.
 
     Returns:
-        ``data_hash`` and ``split_hash``; None where the file is not there.
+        `data_hash` and `split_hash`; None where the file is not there.
 
     Raises:
         ValueError: where a file is there and cannot be read.
 
-    Example:
+    Examples:
         >>> dataset_hashes("no/such/folder")
         {'data_hash': None, 'split_hash': None}
     """

@@ -17,7 +17,7 @@ class EmptyMaskd(MapTransform):
         keys: masks that may be missing.
         like: whose shape they get.
 
-    Example:
+    Examples:
         >>> item = EmptyMaskd("lesion", like="image")({"image": torch.ones(1, 2, 2)})
         >>> item["lesion"].dtype, int(item["lesion"].sum())
         (torch.uint8, 0)

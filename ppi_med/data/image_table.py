@@ -1,7 +1,7 @@
 """Labelled images as people have them on disk: a table, or a folder for each class.
 
 One reader for all: a CSV of image, label, patient and site; the tables of NIH ChestX-ray14,
-CheXpert and ISIC as they are downloaded; folders such as Kermany's ``train/NORMAL``.
+CheXpert and ISIC as they are downloaded; folders such as Kermany's `train/NORMAL`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class LabelledImage:
         label: as the table has it.
         patient: "" where nothing says whose it is.
         site: "" where nothing says where it is from.
-        part: ``training``, ``validation``, ``test``, or "" where none is given.
+        part: `training`, `validation`, `test`, or "" where none is given.
         facts: further values that a device or a protocol writes, by column.
     """
 
@@ -169,7 +169,7 @@ def read_image_table(path: str | Path, label: str = "") -> ImageTable:
 def class_folders(folder: str | Path) -> dict[str, Path]:
     """Return the parts of a tree of class folders: part (or "") to the folder that holds classes.
 
-    ``DIR/train/NORMAL/...``, ``DIR/NORMAL/...``, or either one folder below ``DIR``.
+    `DIR/train/NORMAL/...`, `DIR/NORMAL/...`, or either one folder below `DIR`.
     """
     folder = Path(folder)
     below = [p for p in sorted(folder.iterdir()) if p.is_dir() and not _hidden(p.name)]

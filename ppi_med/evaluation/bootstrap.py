@@ -1,6 +1,6 @@
 """Intervals by resampling whole subjects: the eyes and visits of one subject are not independent.
 
-:func:`interval` is the only one; every table uses it. Subjects are drawn with replacement, and a
+`interval` is the only one; every table uses it. Subjects are drawn with replacement, and a
 case counts as often as its subject was drawn. All resamples are measured at once, by weights.
 """
 
@@ -21,7 +21,7 @@ _WEIGHTS_AT_ONCE = 2_000_000
 NAN = float("nan")
 
 Measured = Callable[[Floats | None], Floats]
-"""Weights ``(rows, n)`` of the cases -> a value for each row; None: each case counts once."""
+"""Weights `(rows, n)` of the cases -> a value for each row; None: each case counts once."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Part:
     """One term of the mean that an interval is of: a measure on the cases of one training.
 
     Attributes:
-        units: the subject of each case ``(n,)``: what is drawn.
+        units: the subject of each case `(n,)`: what is drawn.
         measure: the measure, or the difference of two.
         stratum: subjects of one stratum are drawn together, for all of its parts alike; strata,
             such as sites or folds, are drawn on their own.
@@ -86,13 +86,13 @@ def of_metric(
     stratum: str = "",
     seed: int = 0,
 ) -> Part:
-    """Return a metric of labels ``(n,)`` and scores ``(n,)`` as a part."""
+    """Return a metric of labels `(n,)` and scores `(n,)` as a part."""
     y, s = checked(labels, scores)
     return Part(units, lambda weights: metric(y, s, weights), stratum, seed)
 
 
 def of_mean(values: ArrayLike, units: ArrayLike, stratum: str = "", seed: int = 0) -> Part:
-    """Return the mean of values ``(n,)`` as a part; NaN: not measured there, left out."""
+    """Return the mean of values `(n,)` as a part; NaN: not measured there, left out."""
     found = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(found)
     filled = np.where(known, found, 0.0)
@@ -140,7 +140,7 @@ def interval(
 def interval_by_cases_and_seeds(
     parts: Sequence[Part], name: str = "", *, repeats: int = 2000
 ) -> tuple[Interval, Interval]:
-    """Return :func:`interval` with subjects drawn, and with seeds too, from the same resamples."""
+    """Return `interval` with subjects drawn, and with seeds too, from the same resamples."""
     draws, count = _drawn(parts, repeats, 0, 0.95)
     first, second = (_summed(parts, draws, count, name, seeds, 0.95, 0) for seeds in (False, True))
     return first, second
@@ -157,13 +157,13 @@ def bootstrap(
     """Return a metric, or its difference to another method's scores, with its interval.
 
     Args:
-        metric: such as :data:`ppi_med.evaluation.metrics.AUC`.
-        labels: ``(n,)``, 0 or 1.
-        scores: ``(n,)``.
-        subjects: ``(n,)``, the subject of each case.
-        other: ``(n,)``, scores of another method for the same cases: metric(scores) -
+        metric: such as `ppi_med.evaluation.metrics.AUC`.
+        labels: `(n,)`, 0 or 1.
+        scores: `(n,)`.
+        subjects: `(n,)`, the subject of each case.
+        other: `(n,)`, scores of another method for the same cases: metric(scores) -
             metric(other), paired.
-        options: `repeats`, `level` and `seed` of :func:`interval`.
+        options: `repeats`, `level` and `seed` of `interval`.
 
     Raises:
         ValueError: where the metric is undefined on the cases or on all resamples, a case names
@@ -193,10 +193,10 @@ def bootstrap(
 
 
 def subject_weights(subjects: ArrayLike, repeats: int, seed: int) -> Iterator[Floats]:
-    """Yield ``(some, n)``: how often each case counts in each resample, `repeats` rows in all.
+    """Yield `(some, n)`: how often each case counts in each resample, `repeats` rows in all.
 
     Args:
-        subjects: ``(n,)``, the subject of each case.
+        subjects: `(n,)`, the subject of each case.
         repeats: number of resamples.
         seed: the same seed gives the same resamples.
 

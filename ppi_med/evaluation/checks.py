@@ -14,8 +14,8 @@ def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
     """Return labels and scores as float64 vectors of one length.
 
     Args:
-        labels: ``(n,)``, each 0 or 1.
-        scores: ``(n,)``, finite; larger means more likely 1.
+        labels: `(n,)`, each 0 or 1.
+        scores: `(n,)`, finite; larger means more likely 1.
 
     Raises:
         ValueError: for another shape, no cases, a label that is not 0 or 1, or a score that is
@@ -43,7 +43,7 @@ def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def checked_weights(weights: ArrayLike | None, n: int) -> Floats:
-    """Return weights ``(..., n)`` of the cases; ones where None is given.
+    """Return weights `(..., n)` of the cases; ones where None is given.
 
     Raises:
         ValueError: where the last axis is not `n` long or a weight is negative or not finite.

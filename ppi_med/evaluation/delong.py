@@ -1,7 +1,7 @@
 """DeLong's variance of the AUC and of a difference of two, for independent cases.
 
 E. R. DeLong et al., Biometrics 44 (1988) 837-845. It knows nothing of subjects: with more than
-one case a subject use :mod:`ppi_med.evaluation.bootstrap`.
+one case a subject use `ppi_med.evaluation.bootstrap`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> 
     """Test whether two methods have the same AUC on the same independent cases.
 
     Args:
-        labels: ``(n,)``, 0 or 1, at least two of each.
-        scores_a: ``(n,)``.
-        scores_b: ``(n,)``.
+        labels: `(n,)`, 0 or 1, at least two of each.
+        scores_a: `(n,)`.
+        scores_b: `(n,)`.
 
     Raises:
         ValueError: where a class has fewer than two cases.
@@ -84,7 +84,7 @@ def _tested(difference: float, variance: float) -> DeLong:
 
 
 def _covariance(y: Floats, scores: Floats) -> Floats:
-    """Return the covariance ``(k, k)`` of k areas."""
+    """Return the covariance `(k, k)` of k areas."""
     require_both_classes(y)
     if min(y.sum(), (1 - y).sum()) < 2:
         raise ValueError("Got a class with a single case, expected at least two of each.")

@@ -31,7 +31,7 @@ class Curve:
         measure: name and direction of the area.
         counts: pixels that were removed or shown, ascending, the first 0.
         pixels: pixels of an image.
-        scores: ``(N, K)``, one a count.
+        scores: `(N, K)`, one a count.
     """
 
     measure: Measure
@@ -40,12 +40,12 @@ class Curve:
     scores: Tensor
 
     def area(self) -> Tensor:
-        """Return the mean height ``(N,)`` over the share of pixels that was altered."""
+        """Return the mean height `(N,)` over the share of pixels that was altered."""
         width = torch.as_tensor(self.counts, dtype=self.scores.dtype, device=self.scores.device)
         return torch.trapezoid(self.scores, width, dim=1) / (width[-1] - width[0])
 
     def change(self) -> Tensor:
-        """Return what the score lost against the first count, ``(N, K)``; below 0: gained."""
+        """Return what the score lost against the first count, `(N, K)`; below 0: gained."""
         return self.scores[:, :1] - self.scores
 
 
@@ -61,17 +61,17 @@ def deletion_curve(
 ) -> Curve:
     """Remove the highest pixels and look at the score: the faster it falls the better.
 
-    ``curve.change()`` is the reduction of the score of Figure 5.
+    `curve.change()` is the reduction of the score of Figure 5.
 
     Args:
         network: from images to logits; its mode is the caller's to choose.
-        image: ``(N, C, *spatial)``.
-        target: class indices ``(N,)``.
-        values: ``(N, *spatial)``, see :func:`~.measures.pixel_values`.
+        image: `(N, C, *spatial)`.
+        target: class indices `(N,)`.
+        values: `(N, *spatial)`, see `pixel_values`.
         counts: numbers of pixels; those beyond the image are left out, 0 is added.
         fill: what removed pixels become: a number (default 0), or a function from the images to
             images of the same shape.
-        score: from output and target to ``(N,)`` (default the target's probability).
+        score: from output and target to `(N,)` (default the target's probability).
 
     Returns:
         The curve.
@@ -105,17 +105,17 @@ def insertion_curve(
 ) -> Curve:
     """Show the highest pixels on an empty image: the faster the score rises the better.
 
-    Arguments as of :func:`deletion_curve`; ``fill`` is the image they are shown on.
+    Arguments as of `deletion_curve`; `fill` is the image they are shown on.
     """
     place, kept = _places(image, values), _counts(values, counts)
     return _curve(INSERTION, network, filled_with(image, fill), image, target, place, kept, score)
 
 
 def random_values(image: Tensor, seed: int) -> Tensor:
-    """Return random values ``(N, *spatial)``: the baseline that removes pixels at random.
+    """Return random values `(N, *spatial)`: the baseline that removes pixels at random.
 
     Args:
-        image: ``(N, C, *spatial)``.
+        image: `(N, C, *spatial)`.
         seed: of the values, drawn on the CPU, so that they are the same on any device.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -124,7 +124,7 @@ def random_values(image: Tensor, seed: int) -> Tensor:
 
 
 def filled_with(image: Tensor, fill: Fill) -> Tensor:
-    """Return what pixels of ``image`` become where they are removed."""
+    """Return what pixels of `image` become where they are removed."""
     filled = fill(image) if callable(fill) else torch.full_like(image, fill)
     if filled.shape != image.shape:
         raise ValueError(

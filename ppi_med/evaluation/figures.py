@@ -56,10 +56,10 @@ def roc_figure(
     """Draw the ROC curve with its area.
 
     Args:
-        labels: ``(n,)``, 0 or 1, both present.
-        scores: ``(n,)``.
+        labels: `(n,)`, 0 or 1, both present.
+        scores: `(n,)`.
         title: above the curve.
-        interval: of the area, from :func:`ppi_med.evaluation.bootstrap.bootstrap`.
+        interval: of the area, from `ppi_med.evaluation.bootstrap.bootstrap`.
         threshold: mark the working point it leads to.
 
     Raises:
@@ -116,11 +116,11 @@ def overlay_figure(
     the absolute values.
 
     Args:
-        slices: ``(k, H, W)``, grey values of any range.
-        maps: ``(k, H, W)``, signed.
+        slices: `(k, H, W)`, grey values of any range.
+        maps: `(k, H, W)`, signed.
         names: one a slice.
         title: above all.
-        outlines: ``(k, H, W)``, masks whose outline is drawn, such as a lesion.
+        outlines: `(k, H, W)`, masks whose outline is drawn, such as a lesion.
         smoothing: standard deviation in pixels of the Gaussian over the map; 0 for none.
         aspect: height of a pixel divided by its width, from the spacing.
 
@@ -174,8 +174,8 @@ def slice_weight_figure(
     """Draw the weight of each slice, and below it what each slice alone says.
 
     Args:
-        weights: ``(S,)``, sum 1.
-        probabilities: ``(S,)``, each slice's own probability.
+        weights: `(S,)`, sum 1.
+        probabilities: `(S,)`, each slice's own probability.
         marked: indices of slices that are shown elsewhere, or have a lesion.
         title: above.
 
@@ -277,7 +277,7 @@ def _plain_frame(axes: Axes) -> None:
 
 
 def smoothed(maps: Floats, deviation: float) -> Floats:
-    """Return maps ``(k, H, W)`` behind a Gaussian of this standard deviation in pixels."""
+    """Return maps `(k, H, W)` behind a Gaussian of this standard deviation in pixels."""
     if deviation <= 0:
         return maps
     from scipy.ndimage import gaussian_filter

@@ -15,12 +15,12 @@ def energy_inside(values: Tensor, mask: Tensor, top: int | None = None) -> Tenso
     """Return the share of the map's energy that is in the mask, of all or of the top points.
 
     Args:
-        values: ``(N, *spatial)`` of 0 or more, see :func:`~.measures.pixel_values`.
-        mask: ``(N, *spatial)``, boolean.
+        values: `(N, *spatial)` of 0 or more, see `pixel_values`.
+        mask: `(N, *spatial)`, boolean.
         top: count only this many highest points (default all).
 
     Returns:
-        ``(N,)`` in [0, 1]; NaN where the map is 0 everywhere.
+        `(N,)` in [0, 1]; NaN where the map is 0 everywhere.
 
     Raises:
         ValueError: where shapes differ or a value is negative.
@@ -41,7 +41,7 @@ def energy_inside(values: Tensor, mask: Tensor, top: int | None = None) -> Tenso
 
 
 def top_points(values: Tensor, count: int) -> Tensor:
-    """Return the mask ``(N, *spatial)`` of the highest points; ties in the order of pixels.
+    """Return the mask `(N, *spatial)` of the highest points; ties in the order of pixels.
 
     Raises:
         ValueError: where the count is below 1.
@@ -58,11 +58,11 @@ def pointing_game(values: Tensor, mask: Tensor) -> Tensor:
     scores the mask's area and not its luck. With an empty mask nothing can be hit: 0.
 
     Args:
-        values: ``(N, *spatial)``.
-        mask: ``(N, *spatial)``, boolean.
+        values: `(N, *spatial)`.
+        mask: `(N, *spatial)`, boolean.
 
     Returns:
-        ``(N,)`` in [0, 1].
+        `(N,)` in [0, 1].
 
     Examples:
         >>> pointing_game(torch.zeros(1, 4), torch.tensor([[True, False, False, False]])).tolist()
@@ -76,10 +76,10 @@ def pointing_game(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def box_mask(boxes: Tensor, spatial: tuple[int, ...]) -> Tensor:
-    """Return masks ``(N, *spatial)`` of boxes.
+    """Return masks `(N, *spatial)` of boxes.
 
     Args:
-        boxes: ``(N, 2 d)``: the first pixel of each axis, then the first behind the box.
+        boxes: `(N, 2 d)`: the first pixel of each axis, then the first behind the box.
         spatial: size of the d axes.
 
     Raises:

@@ -27,7 +27,7 @@ class Measure:
     """A quantity that knows its name and which way is better.
 
     Attributes:
-        name: as logged, such as ``"deletion"``.
+        name: as logged, such as `"deletion"`.
         direction: 1 where larger is better, -1 where smaller is.
 
     Examples:
@@ -46,11 +46,11 @@ class Measure:
 
 
 def pixel_values(maps: Tensor, reduce: str = "sum") -> Tensor:
-    """Return one value a pixel, ``(N, *spatial)``, of maps ``(N, C, *spatial)``.
+    """Return one value a pixel, `(N, *spatial)`, of maps `(N, C, *spatial)`.
 
     Args:
         maps: signed maps.
-        reduce: ``"sum"`` over channels (default), ``"abs_sum"`` or ``"positive_sum"``.
+        reduce: `"sum"` over channels (default), `"abs_sum"` or `"positive_sum"`.
 
     Raises:
         ValueError: for another name or shape.
@@ -70,7 +70,7 @@ def ranks(values: Tensor) -> Tensor:
     """Return each pixel's place, 0 for the highest value; equal values in the order of pixels.
 
     Args:
-        values: ``(N, *spatial)``.
+        values: `(N, *spatial)`.
 
     Returns:
         Places of the same shape.

@@ -31,7 +31,7 @@ class Metric:
     Attributes:
         name: as logged behind the part of the data, such as "auc" in "test/auc".
         direction: 1 where larger is better, -1 where smaller is.
-        function: ``function(labels, scores, weights)``; weights ``(..., n)`` or None.
+        function: `function(labels, scores, weights)`; weights `(..., n)` or None.
 
     Examples:
         >>> float(AUC([0, 1], [0.2, 0.7]))
@@ -74,9 +74,9 @@ def brier(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None
     """Return the mean of (p - y)^2; smaller is better, 0.25 for a constant one half.
 
     Args:
-        labels: ``(n,)``, 0 or 1.
-        probabilities: ``(n,)``, of label 1.
-        weights: ``(..., n)``, how often each case counts; default once.
+        labels: `(n,)`, 0 or 1.
+        probabilities: `(n,)`, of label 1.
+        weights: `(..., n)`, how often each case counts; default once.
 
     Examples:
         >>> round(float(brier([0, 1], [0.2, 0.6])), 3)
@@ -100,9 +100,9 @@ def calibration_error(
     The sum over bins of (cases in the bin / all cases) |share of label 1 - mean probability|.
 
     Args:
-        labels: ``(n,)``, 0 or 1.
-        probabilities: ``(n,)``, of label 1.
-        weights: ``(..., n)``, how often each case counts; default once.
+        labels: `(n,)`, 0 or 1.
+        probabilities: `(n,)`, of label 1.
+        weights: `(..., n)`, how often each case counts; default once.
         bins: number of bins.
         by: "width" (equal parts of [0, 1]) or "count" (about equally many cases, from quantiles).
 
@@ -153,7 +153,7 @@ def _accuracy(
 
 
 def _membership(p: Floats, bins: int, by: Bins) -> Floats:
-    """Return ``(n, bins)``: 1 where the case is in the bin. A bin holds its lower edge."""
+    """Return `(n, bins)`: 1 where the case is in the bin. A bin holds its lower edge."""
     if bins < 1:
         raise ValueError(f"Got bins={bins}, expected at least one.")
     if by == "width":

@@ -70,7 +70,7 @@ class Predictions:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Predictions:
-        """Read the CSV that :meth:`write` makes.
+        """Read the CSV that `write` makes.
 
         Raises:
             ValueError: where a column is missing or a value is not a number, naming the file.
@@ -133,7 +133,7 @@ class Predictions:
 
     @classmethod
     def from_json(cls, text: str) -> Predictions:
-        """Return the predictions of a text of :meth:`to_json`.
+        """Return the predictions of a text of `to_json`.
 
         Raises:
             UsageError: where it is of another format.

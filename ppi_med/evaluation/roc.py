@@ -32,16 +32,16 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     """Return the area under the ROC curve: P(s_1 > s_0) + P(s_1 = s_0) / 2.
 
     Args:
-        labels: ``(n,)``, 0 or 1.
-        scores: ``(n,)``, of any scale.
-        weights: ``(..., n)``, how often each case counts; default once. One area comes back for
+        labels: `(n,)`, 0 or 1.
+        scores: `(n,)`, of any scale.
+        weights: `(..., n)`, how often each case counts; default once. One area comes back for
             each leading index, at the cost of a single sort.
 
     Returns:
-        Shape ``(...)``; NaN where one of the classes has no weight.
+        Shape `(...)`; NaN where one of the classes has no weight.
 
     Raises:
-        ValueError: see :func:`ppi_med.evaluation.checks.checked`.
+        ValueError: see `ppi_med.evaluation.checks.checked`.
 
     Examples:
         >>> float(auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8]))
@@ -59,8 +59,8 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike) -> RocCurve:
     """Return the ROC curve, one point for each distinct score.
 
     Args:
-        labels: ``(n,)``, 0 or 1, both present.
-        scores: ``(n,)``.
+        labels: `(n,)`, 0 or 1, both present.
+        scores: `(n,)`.
 
     Raises:
         ValueError: where only one class is present, or the input is not as above.
@@ -87,10 +87,10 @@ def sensitivity(
     """Return the share of label 1 that is called positive; NaN where there is no label 1.
 
     Args:
-        labels: ``(n,)``, 0 or 1.
-        scores: ``(n,)``.
+        labels: `(n,)`, 0 or 1.
+        scores: `(n,)`.
         threshold: on the scale of the scores.
-        weights: ``(..., n)``, how often each case counts; default once.
+        weights: `(..., n)`, how often each case counts; default once.
 
     Examples:
         >>> float(sensitivity([0, 1, 1], [0.1, 0.5, 0.2], threshold=0.5))
@@ -107,10 +107,10 @@ def specificity(
     """Return the share of label 0 that is called negative; NaN where there is no label 0.
 
     Args:
-        labels: ``(n,)``, 0 or 1.
-        scores: ``(n,)``.
+        labels: `(n,)`, 0 or 1.
+        scores: `(n,)`.
         threshold: on the scale of the scores.
-        weights: ``(..., n)``, how often each case counts; default once.
+        weights: `(..., n)`, how often each case counts; default once.
 
     Examples:
         >>> float(specificity([0, 0, 1], [0.1, 0.5, 0.9], threshold=0.5))
@@ -128,8 +128,8 @@ def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     exact value. Of equally good ones the one with the higher sensitivity is taken.
 
     Args:
-        labels: ``(n,)``, 0 or 1, both present; of the validation cases, never of the test.
-        scores: ``(n,)``.
+        labels: `(n,)`, 0 or 1, both present; of the validation cases, never of the test.
+        scores: `(n,)`.
 
     Raises:
         ValueError: where only one class is present.

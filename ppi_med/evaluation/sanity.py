@@ -27,7 +27,7 @@ class SanityResult:
     Attributes:
         measure: name and direction.
         layers: what was randomised, in this order.
-        correlations: ``(L, N)``, Spearman's rank correlation a step and image.
+        correlations: `(L, N)`, Spearman's rank correlation a step and image.
         cumulative: each step keeps the steps before it, so that the last is all of them.
     """
 
@@ -37,7 +37,7 @@ class SanityResult:
     cumulative: bool
 
     def passes(self, limit: float = 0.5) -> bool:
-        """Say whether maps depend on the network: mean |correlation| at most ``limit``.
+        """Say whether maps depend on the network: mean |correlation| at most `limit`.
 
         Of cumulative steps the last counts, otherwise the mean of all.
         """
@@ -46,12 +46,12 @@ class SanityResult:
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Return Spearman's rank correlation of each pair, ``(N,)``; ties share their mean rank.
+    """Return Spearman's rank correlation of each pair, `(N,)`; ties share their mean rank.
 
     A constant map has no order and nothing in common with another: 0.
 
     Args:
-        a: ``(N, *spatial)``.
+        a: `(N, *spatial)`.
         b: of the same shape.
 
     Raises:
@@ -79,7 +79,7 @@ def layers_of(network: nn.Module) -> list[str]:
 def randomised(network: nn.Module, layers: Sequence[str], seed: int) -> nn.Module:
     """Return a copy of the network whose named layers are initialised again.
 
-    A layer without ``reset_parameters`` gets normal values of its own mean and deviation.
+    A layer without `reset_parameters` gets normal values of its own mean and deviation.
 
     Raises:
         ValueError: where the network has no such layer.
@@ -130,14 +130,14 @@ def model_randomisation(
     """Compare the maps of a network with those of randomised copies of it.
 
     Args:
-        method: ``method(network, image, target)``, the map ``(N, C, *spatial)``.
+        method: `method(network, image, target)`, the map `(N, C, *spatial)`.
         network: trained.
-        image: ``(N, C, *spatial)``.
-        target: class indices ``(N,)``.
-        kind: ``"cascading"`` (default) or ``"independent"``.
-        layers: names, from the output to the image (default :func:`layers_of`).
+        image: `(N, C, *spatial)`.
+        target: class indices `(N,)`.
+        kind: `"cascading"` (default) or `"independent"`.
+        layers: names, from the output to the image (default `layers_of`).
         seed: of the new parameters.
-        reduce: how channels become one value, see :func:`~.measures.pixel_values`; the absolute
+        reduce: how channels become one value, see `pixel_values`; the absolute
             values (default), as Adebayo et al. show that signs may hide what is in common.
 
     Raises:

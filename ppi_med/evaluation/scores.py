@@ -14,12 +14,12 @@ def positive_logit(output: Tensor, positive: int = 1) -> Tensor:
     """Return the log odds of the positive class.
 
     Args:
-        output: logits ``(N, K)`` or ``(N,)``; axes of length 1 may follow. K = 1: the logit
+        output: logits `(N, K)` or `(N,)`; axes of length 1 may follow. K = 1: the logit
             itself; K >= 2: softmax logits, z_k - log sum over the others of exp z.
         positive: index of the positive class where K >= 2.
 
     Returns:
-        ``(N,)`` in float64, detached.
+        `(N,)` in float64, detached.
 
     Raises:
         ValueError: for another shape or an index that is not a class.
@@ -49,12 +49,12 @@ def binary_label(label: Tensor, positive: int = 1) -> Tensor:
     """Return 1 where the label is the positive class, else 0.
 
     Args:
-        label: class indices ``(N,)`` or ``(N, 1)``, or one-hot ``(N, K)``; axes of length 1 may
+        label: class indices `(N,)` or `(N, 1)`, or one-hot `(N, K)`; axes of length 1 may
             follow.
         positive: index of the positive class.
 
     Returns:
-        ``(N,)`` of int64.
+        `(N,)` of int64.
 
     Raises:
         ValueError: for another shape, or a value that is not a whole number.
@@ -75,7 +75,7 @@ def binary_label(label: Tensor, positive: int = 1) -> Tensor:
 def without_ones(tensor: Tensor) -> Tensor:
     """Drop axes of length 1 after the second, which a head of convolutions leaves.
 
-    Example:
+    Examples:
         >>> without_ones(torch.zeros(1, 3, 1, 1)).shape
         torch.Size([1, 3])
     """

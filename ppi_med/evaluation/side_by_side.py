@@ -35,10 +35,10 @@ def side_by_side_figure(
     units, so only places can be compared.
 
     Args:
-        images: ``(n, H, W)`` or ``(n, H, W, 3)``, values of any range.
-        maps: method -> ``(n, H, W)``, signed.
+        images: `(n, H, W)` or `(n, H, W, 3)`, values of any range.
+        maps: method -> `(n, H, W)`, signed.
         names: one an image.
-        masks: ``(n, H, W)``, boolean; their outline is drawn, such as a box or a lesion.
+        masks: `(n, H, W)`, boolean; their outline is drawn, such as a box or a lesion.
         smoothing: standard deviation in pixels of a Gaussian over the maps (default 0: none).
 
     Raises:

@@ -6,20 +6,20 @@
 - `compare`: what a method gains over plain training. `table`: Markdown, CSV, LaTeX, PNG.
 - `plan`, `sweep`, `selection`, `matrix`, `sweep_tables`: sweeps over sites that MLflow keeps.
 
-A new experiment is one file with one frozen dataclass, an :class:`~.run.Experiment`:
+A new experiment is one file with one frozen dataclass, an `Experiment`:
 
-1. ``cells``: a :class:`~.cells.Cell` for each run: a name, the keys of its record (``method`` and
-   ``seed`` for a comparison with plain training), and the overrides of the bundle.
-2. ``run``: :func:`~.cells.run_cell` trains and tests a bundle and returns the first part of the
-   record; add ``"predictions": predictions_of(folder / "test_predictions.csv")``, and whatever else
+1. `cells`: a `Cell` for each run: a name, the keys of its record (`method` and
+   `seed` for a comparison with plain training), and the overrides of the bundle.
+2. `run`: `run_cell` trains and tests a bundle and returns the first part of the
+   record; add `"predictions": predictions_of(folder / "test_predictions.csv")`, and whatever else
    is measured. An experiment without a bundle measures what it likes and returns JSON values.
-3. ``tables``: :func:`~.compare.entries` gives mean, deviation and gain with the one interval
-   (:func:`ppi_med.evaluation.bootstrap.interval`); a :class:`~.table.Table` of them.
-4. Where needed: ``prepare`` makes the data, ``sources`` refuses records of other data, ``further``
+3. `tables`: `entries` gives mean, deviation and gain with the one interval
+   (`ppi_med.evaluation.bootstrap.interval`); a `Table` of them.
+4. Where needed: `prepare` makes the data, `sources` refuses records of other data, `further`
    adds cells that depend on the first ones.
 
-The command is :func:`ppi_med.cli.trainings.run_and_show` of it: it goes on where it stopped, prints
-the tables and writes them with ``--output``. :mod:`ppi_med.experiments.shortcut` is the shortest to
+The command is `ppi_med.cli.trainings.run_and_show` of it: it goes on where it stopped, prints
+the tables and writes them with `--output`. `ppi_med.experiments.shortcut` is the shortest to
 copy. A table of docs/results.md is one more line in docs/figures/result_tables.py.
 """
 

@@ -29,7 +29,7 @@ class Cell:
 
 
 def config_files(bundle: Path, overlays: Sequence[str | Path] = ()) -> tuple[Path, ...]:
-    """Return ``train.json`` of a bundle and its overlays; names are looked for in the bundle.
+    """Return `train.json` of a bundle and its overlays; names are looked for in the bundle.
 
     Raises:
         MissingFileError: where a file does not exist.
@@ -48,7 +48,7 @@ def config_files(bundle: Path, overlays: Sequence[str | Path] = ()) -> tuple[Pat
 
 
 def run_bundle(config_files: Sequence[Path], overrides: Mapping[str, Any]) -> None:
-    """Run a bundle as ``python -m monai.bundle run`` does, without its start-up cost.
+    """Run a bundle as `python -m monai.bundle run` does, without its start-up cost.
 
     Args:
         config_files: the configuration and its overlays, later ones winning.
@@ -74,13 +74,13 @@ def run_cell(
 
     Args:
         cell: what to run.
-        files: the bundle's ``train.json`` and overlays.
-        work: folder of all runs; ``WORK/CELL`` is this one's, for weights and outputs.
-        overrides: further ids that are no part of the cell, such as ``ckpt_dir``.
+        files: the bundle's `train.json` and overlays.
+        work: folder of all runs; `WORK/CELL` is this one's, for weights and outputs.
+        overrides: further ids that are no part of the cell, such as `ckpt_dir`.
 
     Returns:
         The folder, and the record: the validation metric of the weights that were kept and their
-        epoch, what the bundle wrote into ``test.json``, seconds, and the command that repeats it.
+        epoch, what the bundle wrote into `test.json`, seconds, and the command that repeats it.
     """
     folder = work / cell.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def run_cell(
 def bundle_command(config_files: Sequence[Path], overrides: Mapping[str, Any]) -> str:
     """Return the shell command of a run.
 
-    Example:
+    Examples:
         >>> bundle_command([Path("bundles/ga_ppi/train.json")], {"seed": 1, "method": "plain"})
         'python -m monai.bundle run --config_file bundles/ga_ppi/train.json --seed 1 --method plain'
     """
@@ -120,7 +120,7 @@ def bundle_command(config_files: Sequence[Path], overrides: Mapping[str, Any]) -
 def portable(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return overrides with absolute paths cut to their last part: they hold on one machine only.
 
-    Example:
+    Examples:
         >>> portable({"seed": 1, "backbone_weights": "/home/me/squeezenet.pt"})
         {'seed': 1, 'backbone_weights': 'squeezenet.pt'}
     """

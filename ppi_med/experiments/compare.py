@@ -20,7 +20,7 @@ class Entry:
 
     Attributes:
         method: its name.
-        measure: such as ``test/auc``.
+        measure: such as `test/auc`.
         values: one a seed.
         gain: mean over the seeds that both have, minus plain training's, with the interval over
             resampled subjects and seeds; None for plain training or without a common seed.
@@ -56,7 +56,7 @@ def entries(
 
     Args:
         records: one a method and seed, with the measure and the test cases.
-        measure: such as ``test/auc``, ``test/accuracy`` or ``test/energy_all``.
+        measure: such as `test/auc`, `test/accuracy` or `test/energy_all`.
         repeats: resamples of the intervals.
         own_cases: each seed has test cases of its own, such as those of a split: they are drawn
             seed by seed.

@@ -53,7 +53,7 @@ class GaPhantom:
     held_out: float = 0.5
 
     def make(self, folder: Path, workers: int) -> None:
-        """Make the data sets, or complete them: ``FOLDER/SITE`` for each training site."""
+        """Make the data sets, or complete them: `FOLDER/SITE` for each training site."""
         from ppi_med.phantoms.oct.spec import OctPhantomSpec
         from ppi_med.phantoms.oct.write import make_oct_phantom
 
@@ -132,7 +132,7 @@ def preset_of(name: str) -> Preset:
     Raises:
         UsageError: for another name.
 
-    Example:
+    Examples:
         >>> preset_of("ga-phantom").methods
         ('plain', 'random_mask', 'ppi_wbp_shared')
     """
@@ -146,26 +146,26 @@ class Request:
     """What was asked for.
 
     Attributes:
-        kind: ``cross_site`` or ``cross_validate``.
+        kind: `cross_site` or `cross_validate`.
         bundle: the bundle's folder; None: the preset's.
         preset: a sweep by name, or "".
         dataset_dir: "" for the preset's or the bundle's own.
         sites: to train and test on; none: all of the data.
         methods: none: the preset's, or plain and the bundle's own.
         seeds: of the runs.
-        train: ``each``, ``all-but-one``, ``pooled``.
+        train: `each`, `all-but-one`, `pooled`.
         folds: number of folds to leave out in turn (cross-validation).
-        settings: to choose among, each ``NAME=VALUE,...``.
+        settings: to choose among, each `NAME=VALUE,...`.
         selection: how to choose.
         overrides: id -> value of every cell.
         overlays: further configurations, by name.
         experiment: of MLflow; "" for one named by bundle and kind.
         name: of the sweep; "" for one named by bundle and kind.
-        tracking_uri: "default": ``MLFLOW_TRACKING_URI``, or SQLite in the current folder.
+        tracking_uri: "default": `MLFLOW_TRACKING_URI`, or SQLite in the current folder.
         work: for checkpoints and outputs.
-        output: for tables; None: ``results/NAME``.
+        output: for tables; None: `results/NAME`.
         workers: processes; 0 or 1: this one.
-        dask: address of a scheduler, or ``local``.
+        dask: address of a scheduler, or `local`.
         command: what was typed, for the record.
     """
 
@@ -193,7 +193,7 @@ class Request:
 
 
 def start(request: Request) -> SweepResult:
-    """Run a sweep, or go on with it; see :func:`ppi_med.experiments.sweep.run_sweep`.
+    """Run a sweep, or go on with it; see `ppi_med.experiments.sweep.run_sweep`.
 
     Raises:
         UsageError: where something that was asked for does not exist.

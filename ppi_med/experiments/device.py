@@ -6,7 +6,7 @@ where the device tells nothing; test 2 is normal against pneumonia of other devi
 validation shows. The ceiling is plain training on as many images, half of whose pneumonias are from
 the normals' device.
 
-The data (``images.zip``; ``images.csv`` with row, group, label, marker; ``splits.json`` with lists
+The data (`images.zip`; `images.csv` with row, group, label, marker; `splits.json` with lists
 of rows) are those of Kermany et al. (doi 10.17632/rscbjbr9sj), the markers read by eye.
 """
 
@@ -44,7 +44,7 @@ class Devices(Experiment):
         source: folder of the three files.
         data: folder for the unpacked images and a datalist for each split.
         work: folder for checkpoints and outputs of the runs.
-        methods: names of :data:`ppi_med.handlers.methods.METHODS`.
+        methods: names of `ppi_med.handlers.methods.METHODS`.
         splits: of the source; each is a seed of training too.
     """
 

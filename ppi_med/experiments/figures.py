@@ -114,7 +114,7 @@ def comparison_figure(found: Sequence[MethodResult]) -> Figure:
     """Draw deletion, insertion and the energy in the box, one row a network.
 
     Args:
-        found: of :func:`ppi_med.experiments.maps.results`.
+        found: of `ppi_med.experiments.maps.results`.
 
     Raises:
         ValueError: there are no results.

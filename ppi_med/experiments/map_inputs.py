@@ -37,7 +37,7 @@ def map_method(name: str, bounds: Range) -> MapMethod:
     """Return a method or a control by name.
 
     Args:
-        name: one of :data:`METHODS`.
+        name: one of `METHODS`.
         bounds: of a prepared image's channels, for the LRP rule that needs them.
 
     Raises:
@@ -86,9 +86,9 @@ class Photographs:
     """Photographs of one size.
 
     Attributes:
-        images: ``(N, 3, side, side)`` in 0..1.
-        labels: class indices ``(N,)``.
-        masks: ``(N, side, side)``, boolean: inside a box of the labelled thing.
+        images: `(N, 3, side, side)` in 0..1.
+        labels: class indices `(N,)`.
+        masks: `(N, side, side)`, boolean: inside a box of the labelled thing.
     """
 
     images: Tensor
@@ -100,7 +100,7 @@ def load_photographs(photos: Sequence[Photo], side: int = 224) -> Photographs:
     """Load photographs, cut to their centre of side x side; boxes are cut alike.
 
     Args:
-        photos: of :func:`ppi_med.data.photos.layouts.read_photos`.
+        photos: of `ppi_med.data.photos.layouts.read_photos`.
         side: in pixels; nothing is resampled.
 
     Raises:
@@ -155,7 +155,7 @@ class Preparation:
     std: tuple[float, ...]
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Prepare images ``(N, C, H, W)`` in 0..1."""
+        """Prepare images `(N, C, H, W)` in 0..1."""
         mean, std = (torch.tensor(v).view(1, -1, 1, 1).to(image) for v in (self.mean, self.std))
         return (image - mean) / std
 

@@ -63,11 +63,11 @@ class Maps(Experiment):
     """The experiment: some photographs, one network and one method a cell.
 
     Attributes:
-        network: name of a classifier, such as ``squeezenet1_1``.
+        network: name of a classifier, such as `squeezenet1_1`.
         weights: file of its state dict, head included.
         images: folder of photographs with boxes, in a layout of
-            :func:`ppi_med.data.photos.layouts.read_photos`.
-        methods: names, see :data:`~ppi_med.experiments.map_inputs.METHODS`.
+            `ppi_med.data.photos.layouts.read_photos`.
+        methods: names, see `METHODS`.
         part: photographs a cell: a stopped run loses at most one cell.
         most: photographs in all; None: all there are.
         classes: of the network.
@@ -157,7 +157,7 @@ def measure(
     target: Tensor,
     mask: Tensor,
 ) -> dict[str, Tensor]:
-    """Return curves ``(N, K)`` and single values ``(N,)`` of a method's maps, by name.
+    """Return curves `(N, K)` and single values `(N,)` of a method's maps, by name.
 
     A map is summed over channels. Pixels are ordered by that sum, equal ones at random; energy is
     its positive part, NaN where nothing is positive.
@@ -166,9 +166,9 @@ def measure(
         network: in evaluation mode.
         method: under test.
         reference: its maps' rank correlation with the method's is the agreement.
-        image: prepared images ``(N, C, H, W)``.
-        target: class indices ``(N,)``.
-        mask: inside the box, ``(N, H, W)``.
+        image: prepared images `(N, C, H, W)`.
+        target: class indices `(N,)`.
+        mask: inside the box, `(N, H, W)`.
     """
     values = pixel_values(method(network, image, target))
     expected = pixel_values(reference(network, image, target))
@@ -248,13 +248,13 @@ class MethodResult:
         return len(next(iter(self.values.values())))
 
     def curve(self, kind: str) -> tuple[list[int], Floats]:
-        """Return the counts and the scores ``(N, K)`` of the ``deletion`` or ``insertion``."""
+        """Return the counts and the scores `(N, K)` of the `deletion` or `insertion`."""
         names = [name for name in self.values if name.startswith(f"{kind}_")]
         counts = [int(name.rpartition("_")[2]) for name in names]
         return counts, np.stack([self.values[name] for name in names], axis=1)
 
     def quantity(self, name: str) -> Floats:
-        """Return a column, an area or the reduction at 1000 points, ``(N,)``."""
+        """Return a column, an area or the reduction at 1000 points, `(N,)`."""
         if name in (DELETION_AREA, INSERTION_AREA):
             counts, scores = self.curve(name.removesuffix("_area"))
             area = np.trapezoid(scores, counts, axis=1) / (counts[-1] - counts[0])
@@ -267,7 +267,7 @@ class MethodResult:
 def results(records: Iterable[Record]) -> list[MethodResult]:
     """Join the records of each network and method, in the order of the methods.
 
-    Records of which a part is missing are joined all the same: see ``images``.
+    Records of which a part is missing are joined all the same: see `images`.
     """
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
@@ -282,7 +282,7 @@ def results(records: Iterable[Record]) -> list[MethodResult]:
 
 
 def mean_of(values: Floats) -> Interval:
-    """Return the mean of ``(N,)`` values over images with its 95 % interval, images resampled.
+    """Return the mean of `(N,)` values over images with its 95 % interval, images resampled.
 
     Args:
         values: NaN where not defined.

@@ -26,9 +26,9 @@ class Matrix:
         train_sites: labels of the rows.
         test_sites: of the columns.
         seeds: that are in it.
-        values: ``(rows, columns)``, mean over the seeds; NaN where a cell is missing.
-        deviations: ``(rows, columns)``, standard deviation over the seeds (n - 1).
-        seen: ``(rows, columns)``, where the test site is among the training sites.
+        values: `(rows, columns)`, mean over the seeds; NaN where a cell is missing.
+        deviations: `(rows, columns)`, standard deviation over the seeds (n - 1).
+        seen: `(rows, columns)`, where the test site is among the training sites.
     """
 
     method: str
@@ -158,7 +158,7 @@ def gain(
     other sites.
 
     Args:
-        chosen: of :func:`choose`.
+        chosen: of `choose`.
         method: the one.
         other_sites: over test sites that were not trained on; False: over those that were.
         base: the other.

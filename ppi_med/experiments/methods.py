@@ -29,13 +29,13 @@ class Methods(Experiment):
     """The comparison.
 
     Attributes:
-        bundle: folder of a bundle whose ``train.json`` has the keys method, seed, dataset_dir,
-            output_dir and ckpt_dir, and which writes ``test.json`` and ``test_predictions.csv``.
+        bundle: folder of a bundle whose `train.json` has the keys method, seed, dataset_dir,
+            output_dir and ckpt_dir, and which writes `test.json` and `test_predictions.csv`.
         work: folder for checkpoints and outputs of the runs.
         data: data set; None: the bundle's own.
-        methods: names of :data:`ppi_med.handlers.methods.METHODS`.
+        methods: names of `ppi_med.handlers.methods.METHODS`.
         seeds: of the runs.
-        overlays: configurations over ``train.json``, by name in the bundle or by path.
+        overlays: configurations over `train.json`, by name in the bundle or by path.
         overrides: id -> value of the configuration, the same for every cell.
     """
 

@@ -19,7 +19,7 @@ from ppi_med.experiments.compare import PLAIN
 Training = Literal["each", "all-but-one", "pooled"]
 TRAININGS: tuple[Training, ...] = ("each", "all-but-one", "pooled")
 PLACE = "{train_site}"
-"""In ``dataset_dir``: stands for the training site, where each has a data set of its own."""
+"""In `dataset_dir`: stands for the training site, where each has a data set of its own."""
 
 
 NEEDED = (
@@ -48,16 +48,16 @@ class SweepPlan:
     Attributes:
         bundle: the bundle's folder.
         files: configuration and overlays, as written in the recorded command.
-        dataset_dir: the data set; ``{train_site}`` in it is replaced in each cell.
+        dataset_dir: the data set; `{train_site}` in it is replaced in each cell.
         sites: to train and to test on.
-        methods: of ``--method``.
+        methods: of `--method`.
         seeds: of the runs.
         trainings: on each site, on all but one, on all pooled.
-        candidates: settings (``method_options``) among which a selection chooses.
+        candidates: settings (`method_options`) among which a selection chooses.
         folds: subject-wise folds to leave out in turn; then one training on all sites each.
         overrides: id -> value of every cell.
         overlays_of: method -> further overlays it needs.
-        kind: ``cross_site`` or ``cross_validate``.
+        kind: `cross_site` or `cross_validate`.
         experiment: of MLflow.
         name: of the sweep.
     """
@@ -227,7 +227,7 @@ def data_facts(files: Sequence[Path], overrides: Mapping[str, Any]) -> DataFacts
 
     Args:
         files: the configuration and its overlays.
-        overrides: id -> value, such as ``dataset_dir``.
+        overrides: id -> value, such as `dataset_dir`.
 
     Raises:
         UsageError: where the bundle lacks a key, or its cases name no site.
@@ -260,7 +260,7 @@ def data_facts(files: Sequence[Path], overrides: Mapping[str, Any]) -> DataFacts
 
 
 def parse_candidates(texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
-    """Read settings to choose from, each ``NAME=VALUE,NAME=VALUE``; none gives one empty setting.
+    """Read settings to choose from, each `NAME=VALUE,NAME=VALUE`; none gives one empty setting.
 
     Raises:
         UsageError: where one is not of that form.

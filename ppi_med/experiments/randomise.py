@@ -41,7 +41,7 @@ class Randomisation(Experiment):
         network: name of a classifier.
         weights: file of its state dict, head included.
         images: folder of photographs with boxes.
-        methods: names, see :data:`~ppi_med.experiments.map_inputs.METHODS`.
+        methods: names, see `METHODS`.
         most: photographs, the first of the folder.
         classes: of the network.
         side: photographs are cut to side x side.
@@ -110,7 +110,7 @@ def compare(
     blocks: Sequence[str],
     seed: int = 0,
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield each block with the rank correlations ``(N,)`` once it and all behind it are random.
+    """Yield each block with the rank correlations `(N,)` once it and all behind it are random.
 
     A map that is constant has no order: NaN.
     """
@@ -142,7 +142,7 @@ def spread(names: Sequence[str], most: int) -> list[str]:
 def blocks_of(network: nn.Module) -> list[str]:
     """Return the names of a network's blocks with parameters, from the output to the image.
 
-    A block is what a chain of ``Sequential`` holds: a layer or a block of several.
+    A block is what a chain of `Sequential` holds: a layer or a block of several.
 
     Examples:
         >>> blocks_of(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Sequential(nn.Linear(2, 2))))

@@ -1,6 +1,6 @@
 """What is kept of finished cells: one interface, and its simplest form, a folder of JSON files.
 
-:mod:`ppi_med.experiments.sweep_records` is the other form: runs of MLflow.
+`ppi_med.experiments.sweep_records` is the other form: runs of MLflow.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class FolderRecords(Records[Record]):
     Args:
         folder: their place; made when the first is written.
 
-    Example:
+    Examples:
         >>> FolderRecords("no_such_folder").done()
         []
     """
@@ -128,7 +128,7 @@ class Cases:
         names: one a case.
         units: the subject of each, or the case itself: what is resampled.
         sites: "" where unknown.
-        columns: ``label`` and ``score``, or ``right`` (0 or 1), and measures of maps; NaN where a
+        columns: `label` and `score`, or `right` (0 or 1), and measures of maps; NaN where a
             case has none.
     """
 
@@ -138,10 +138,10 @@ class Cases:
     columns: Mapping[str, NDArray[np.float64]]
 
     def part(self, measure: str, stratum: str = "", seed: int = 0) -> Part:
-        """Return a measure of these cases for :func:`ppi_med.evaluation.bootstrap.interval`.
+        """Return a measure of these cases for `ppi_med.evaluation.bootstrap.interval`.
 
         Args:
-            measure: ``test/auc``, ``test/accuracy``, ``test/accuracy/SITE`` or ``test/COLUMN``.
+            measure: `test/auc`, `test/accuracy`, `test/accuracy/SITE` or `test/COLUMN`.
             stratum: cases of one stratum are drawn together.
             seed: of the training.
         """
@@ -184,7 +184,7 @@ def predictions_of(path: Path) -> list[str]:
 def cases_of(record: Mapping[str, Any]) -> Cases:
     """Return the test cases of a record, in whichever form they were written.
 
-    Lines of CSV (:func:`predictions_of`); before that, columns under ``cases`` or ``predictions``,
+    Lines of CSV (`predictions_of`); before that, columns under `cases` or `predictions`,
     or texts with spaces between.
     """
     found = record["cases"] if isinstance(record.get("cases"), dict) else record["predictions"]

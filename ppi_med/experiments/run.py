@@ -88,7 +88,7 @@ def run_cells(
         records: where finished cells are kept.
         run: cell -> result; picklable where there is more than one worker.
         workers: processes; a single one is this process.
-        dask: address of a Dask scheduler, or ``local``, to compute there instead.
+        dask: address of a Dask scheduler, or `local`, to compute there instead.
 
     Returns:
         Cell name -> reason, of the cells that failed.

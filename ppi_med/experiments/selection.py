@@ -80,7 +80,7 @@ def selection_of(name: str) -> Selection:
     Raises:
         UsageError: where there is none of that name.
 
-    Example:
+    Examples:
         >>> selection_of("oracle").oracle
         True
     """

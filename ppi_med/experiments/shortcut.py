@@ -76,12 +76,12 @@ class Shortcut(Experiment):
         bundle: folder of the GA bundle.
         data: folder for the two phantoms.
         work: folder for checkpoints and outputs of the runs.
-        methods: names of :data:`ppi_med.handlers.methods.METHODS`.
+        methods: names of `ppi_med.handlers.methods.METHODS`.
         seeds: of the runs.
         subjects: of the phantom.
         phantom_seed: of the phantom; methods were developed on another.
         max_epochs: of each run.
-        trainings: ``artefact``, ``clean`` or both.
+        trainings: `artefact`, `clean` or both.
     """
 
     bundle: Path
@@ -188,7 +188,7 @@ _CEILING = "ceiling"
 class Marks(Experiment):
     """Each mark alone: how much of the gap between plain training and the ceiling is closed.
 
-    The ceiling is plain training without a mark (agreement ``none``), of the same mark's site and
+    The ceiling is plain training without a mark (agreement `none`), of the same mark's site and
     the same seed. Plain trainings are in the same run, so that costs are compared to them. The
     further artefacts share the first site, and so its ceiling.
 
@@ -196,10 +196,10 @@ class Marks(Experiment):
         bundle: folder of the GA bundle.
         data: folder for the phantoms.
         work: folder for checkpoints and outputs of the runs.
-        methods: names of :data:`ppi_med.handlers.methods.METHODS`.
+        methods: names of `ppi_med.handlers.methods.METHODS`.
         seeds: of the runs.
-        marks: some of :data:`MARKS` and :data:`FURTHER_MARKS`.
-        agreements: with the label in training and validation; ``none``: no mark there.
+        marks: some of `MARKS` and `FURTHER_MARKS`.
+        agreements: with the label in training and validation; `none`: no mark there.
         subjects: of each phantom.
         phantom_seed: methods were developed on others.
         max_epochs: of each run.

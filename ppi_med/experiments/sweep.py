@@ -79,7 +79,7 @@ def run_sweep(
         work: folder for checkpoints and outputs, reached by all workers.
         output: folder for the tables.
         workers: processes; a single one is this process.
-        dask: address of a Dask scheduler, or ``local``, to compute there instead.
+        dask: address of a Dask scheduler, or `local`, to compute there instead.
         selection: of settings; default by in-site validation.
         command: that started this, for the record.
         patience: seconds to wait for a tracking server that is away.
@@ -144,7 +144,7 @@ class CellRun:
     patience: float = 900.0
 
     def __call__(self, cell: Cell) -> dict[str, Any]:
-        """Return ``run_id`` and ``seconds``; MLflow then has all of the cell."""
+        """Return `run_id` and `seconds`; MLflow then has all of the cell."""
         with _ONE_AT_A_TIME:
             started = time.monotonic()
             done = self._close_earlier(cell)

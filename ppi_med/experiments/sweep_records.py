@@ -84,7 +84,7 @@ class Sweep:
     Attributes:
         run_id: of MLflow.
         name: of the sweep.
-        kind: ``cross_site`` or ``cross_validate``.
+        kind: `cross_site` or `cross_validate`.
         bundle: whose runs it holds.
         sites: in the order of the tables.
         experiment_id: where it is.

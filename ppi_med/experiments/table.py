@@ -80,7 +80,7 @@ def number(value: float, deviation: float = float("nan"), digits: int = 3) -> Va
 def signed(value: float, low: float = float("nan"), high: float = float("nan")) -> Value:
     """Return a difference with its interval; nothing for NaN.
 
-    Example:
+    Examples:
         >>> signed(0.05, 0.01, 0.09).text
         '+0.050 [+0.010, +0.090]'
     """
@@ -96,7 +96,7 @@ def ranged(found: Interval | None, sign: str = "", digits: int = 3, mark: str = 
         digits: behind the point.
         mark: behind the value.
 
-    Example:
+    Examples:
         >>> ranged(Interval("", 0.5, 0.4, 0.6), digits=2, mark="*").text
         '0.50* [0.40, 0.60]'
     """
@@ -110,7 +110,7 @@ def ranged(found: Interval | None, sign: str = "", digits: int = 3, mark: str = 
 def markdown(table: Table) -> str:
     """Return the table in Markdown, with title and notes.
 
-    Example:
+    Examples:
         >>> print(markdown(Table("t", "Title", ("a", "b"), (("x", number(0.5)),))))
         Title
         <BLANKLINE>

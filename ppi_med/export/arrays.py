@@ -26,7 +26,7 @@ def as_mask(values: NDArray[Any], source: Source) -> NDArray[np.bool_]:
     """Return a mask of a series as bool.
 
     Args:
-        values: ``(slices, rows, columns)``, bool, or numbers that are only 0 and 1.
+        values: `(slices, rows, columns)`, bool, or numbers that are only 0 and 1.
         source: the series.
 
     Raises:
@@ -48,7 +48,7 @@ def as_map(values: NDArray[Any], source: Source) -> NDArray[np.float32]:
     """Return a map of a series as 32-bit floats.
 
     Args:
-        values: ``(slices, rows, columns)``, numbers.
+        values: `(slices, rows, columns)`, numbers.
         source: the series.
 
     Raises:

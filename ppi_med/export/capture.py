@@ -66,13 +66,13 @@ def overlay(
     """Return a slice in grey with its map in red and blue and the mask's edge in yellow.
 
     Args:
-        hu: ``(rows, columns)``.
+        hu: `(rows, columns)`.
         values: of the map, same shape, or None.
         mask: same shape, or None.
         strongest: the largest absolute value of the whole map.
 
     Returns:
-        ``(rows, columns, 3)``.
+        `(rows, columns, 3)`.
 
     Examples:
         >>> air = np.full((3, 3), -1000.0)

@@ -69,7 +69,7 @@ def write_segmentation(
 
     Args:
         path: of the file.
-        mask: ``(slices, rows, columns)``, bool, or numbers that are only 0 and 1.
+        mask: `(slices, rows, columns)`, bool, or numbers that are only 0 and 1.
         source: the series.
         label: of the segment, ASCII, at most 64 characters.
         algorithm: by which it was made, ASCII.
@@ -103,7 +103,7 @@ def write_parametric_map(
 
     Args:
         path: of the file.
-        values: ``(slices, rows, columns)``, without unit; signed.
+        values: `(slices, rows, columns)`, without unit; signed.
         source: the series.
         method: of the map, for its description, ASCII.
         series_number: of the new series.

@@ -21,7 +21,7 @@ def write_nifti(path: str | Path, values: NDArray[Any], source: Source) -> Path:
 
     Args:
         path: ends in `.nii.gz` or `.nii`.
-        values: bool, written as uint8, or float, written as float32; ``(slices, rows, columns)``.
+        values: bool, written as uint8, or float, written as float32; `(slices, rows, columns)`.
         source: the series.
 
     Returns:

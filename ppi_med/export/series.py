@@ -48,7 +48,7 @@ class SeriesAnswer:
     """What a network says of points of a series.
 
     Attributes:
-        map: float32 ``(slices, rows, columns)``, 0 where nobody looked.
+        map: float32 `(slices, rows, columns)`, 0 where nobody looked.
         mask: bool of the same shape.
         logits: one a point.
     """
@@ -74,8 +74,8 @@ def explain_series(
     Where windows overlap, the stronger value of the maps is kept and the masks are joined.
 
     Args:
-        network: images ``(N, 1, size, size)`` to logits.
-        method: saliency by ``method(network, image, target)``.
+        network: images `(N, 1, size, size)` to logits.
+        method: saliency by `method(network, image, target)`.
         source: the series.
         points: where to look.
         grid: of the network's images; needs `field_mm`.

@@ -78,8 +78,8 @@ class Source:
     """A series.
 
     Attributes:
-        volume: HU ``(slices, rows, columns)`` with its affine, see
-            :class:`~ppi_med.data.dicom.volume.DicomVolume`.
+        volume: HU `(slices, rows, columns)` with its affine, see
+            `DicomVolume`.
         slices: in the volume's order, ascending along the normal.
         study: StudyInstanceUID.
         series: SeriesInstanceUID.

@@ -14,7 +14,7 @@ from ppi_med.handlers.metrics import logits_and_labels
 
 
 class Accuracy(metrics.Accuracy):
-    """Accuracy of all cases of an epoch, gathered over processes; an entry of ``key_val_metric``.
+    """Accuracy of all cases of an epoch, gathered over processes; an entry of `key_val_metric`.
 
     The answer is the highest of K logits, or the sign of a single one, which ignite would round.
 
@@ -32,13 +32,13 @@ class Accuracy(metrics.Accuracy):
         super().__init__(output_transform or logits_and_labels)
 
     def update(self, output: Sequence[Tensor]) -> None:
-        """Count the cases of a batch ``(logits, labels)`` that are right."""
+        """Count the cases of a batch `(logits, labels)` that are right."""
         right = (predicted_class(output[0]) == class_of(output[1])).long()
         super().update((right, torch.ones_like(right)))
 
 
 def predicted_class(output: Tensor) -> Tensor:
-    """Return the class ``(N,)`` that logits ``(N, K)`` or ``(N,)`` say.
+    """Return the class `(N,)` that logits `(N, K)` or `(N,)` say.
 
     Examples:
         >>> predicted_class(torch.tensor([[0.5], [-0.5]])).tolist()
@@ -51,7 +51,7 @@ def predicted_class(output: Tensor) -> Tensor:
 
 
 def class_of(label: Tensor) -> Tensor:
-    """Return class indices ``(N,)`` of labels ``(N,)``, ``(N, 1)`` or one-hot ``(N, K)``."""
+    """Return class indices `(N,)` of labels `(N,)`, `(N, 1)` or one-hot `(N, K)`."""
     label = without_ones(label)
     if label.ndim == 2 and label.shape[1] > 1:
         return label.detach().argmax(1)

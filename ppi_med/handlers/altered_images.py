@@ -16,10 +16,10 @@ from ppi_med.saliency.engine.convolution import image_gradient, suits
 
 @contextmanager
 def fast_image_gradient(images: Tensor) -> Iterator[None]:
-    """Let the first convolution pass the gradient of ``images`` back quickly, on a CPU.
+    """Let the first convolution pass the gradient of `images` back quickly, on a CPU.
 
     Values and gradients are as without it, up to rounding; see
-    :mod:`ppi_med.saliency.engine.convolution`.
+    `ppi_med.saliency.engine.convolution`.
     """
     if not images.requires_grad or images.device.type != "cpu":
         yield

@@ -9,16 +9,16 @@ from torch import nn
 
 
 class AttentionSchedule:
-    """Calls ``network.set_epoch(epoch)``, counted from 0, at the start of each epoch.
+    """Calls `network.set_epoch(epoch)`, counted from 0, at the start of each epoch.
 
     It keeps nothing itself: a resumed trainer starts at its epoch and sets the same value.
 
     Args:
-        network: has ``set_epoch``, such as ``MultiViewClassifier``; also wrapped for parallel
+        network: has `set_epoch`, such as `MultiViewClassifier`; also wrapped for parallel
             training.
 
     Raises:
-        TypeError: where the network has no ``set_epoch``.
+        TypeError: where the network has no `set_epoch`.
 
     Examples:
         >>> from ppi_med.networks import MultiViewClassifier

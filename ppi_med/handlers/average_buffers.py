@@ -13,8 +13,8 @@ from ppi_med.training.state import unwrapped
 class AverageBuffers:
     """Averages the network's floating point buffers over all processes before each evaluation.
 
-    One of ``validate#handlers`` where several processes train one network by
-    `DistributedDataParallel` with ``broadcast_buffers=False``, as PPI needs it: each process then
+    One of `validate#handlers` where several processes train one network by
+    `DistributedDataParallel` with `broadcast_buffers=False`, as PPI needs it: each process then
     keeps running statistics of its own share, and would validate, and save, a network of its own.
     With a single process it does nothing.
 

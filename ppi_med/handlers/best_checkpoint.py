@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 class BestCheckpoint:
     """Write the network's `state_dict` whenever a validation beats all before.
 
-    One of ``validate#handlers``. The file is a plain `state_dict`, as MONAI's `CheckpointLoader`
+    One of `validate#handlers`. The file is a plain `state_dict`, as MONAI's `CheckpointLoader`
     and `ckpt_export` read it; a JSON file of the same name beside it says metric, value and epoch.
     A NaN is never the best. Of equals the last is kept: where a validation saturates, as an
     in-site AUC does on a shortcut, the first of equals would be the least trained.
@@ -33,7 +33,7 @@ class BestCheckpoint:
     Args:
         network: whose weights to keep.
         path: of the file, such as "models/model.pt".
-        metric: key of ``evaluator.state.metrics``; its direction is known from its name.
+        metric: key of `evaluator.state.metrics`; its direction is known from its name.
         start_epoch: first epoch that may be the best, from 1.
         ties: which of equals is kept, "last" or "first".
         facts: of the training, such as its method and seed; "trained" in the JSON file.

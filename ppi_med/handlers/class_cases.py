@@ -34,19 +34,19 @@ Row = dict[str, Any]
 
 
 class ClassCases:
-    """Collects an evaluator's cases, writes them as CSV; one of ``test#handlers``.
+    """Collects an evaluator's cases, writes them as CSV; one of `test#handlers`.
 
     Columns: volume_id, site, label, predicted, score (probability of the label); and, with a
     method and boxes (Table 7): the share of the map's energy inside the box of the `top` highest
     points and of all, whether the highest point lies inside, and the box's share of the image. A
     map is that of the label, summed over channels; energy is its positive part. The rows are left
-    in ``engine.state.cases``.
+    in `engine.state.cases`.
 
     Args:
         path: of the CSV; None writes none.
         network: whose maps are measured.
-        method: ``method(network, image, target)``; None measures no maps.
-        mask_key: key of the boxes' mask ``(N, 1, *spatial)`` in the batch; a case whose mask is
+        method: `method(network, image, target)`; None measures no maps.
+        mask_key: key of the boxes' mask `(N, 1, *spatial)` in the batch; a case whose mask is
             empty is not measured.
         top: number of highest points (Table 7: 1000 of 224 x 224).
         tracker: records the file in the run; None does not.
@@ -139,11 +139,11 @@ class ClassCases:
 
 
 def measure_maps(maps: Tensor, mask: Tensor, top: int) -> list[dict[str, float]]:
-    """Return Table 7's measures of each map ``(N, C, *spatial)`` by name.
+    """Return Table 7's measures of each map `(N, C, *spatial)` by name.
 
     Args:
         maps: signed; summed over channels, positive part.
-        mask: ``(N, *spatial)``, inside the boxes; a case with none has no measures.
+        mask: `(N, *spatial)`, inside the boxes; a case with none has no measures.
         top: number of highest points.
 
     Examples:

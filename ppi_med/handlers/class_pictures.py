@@ -23,14 +23,14 @@ from ppi_med.training.state import unwrapped
 
 
 class ClassPictures:
-    """Draws the first images of an evaluation with the map of their label; in ``test#handlers``.
+    """Draws the first images of an evaluation with the map of their label; in `test#handlers`.
 
-    One file, ``maps.png``, one row an image, boxes outlined where the batch has them.
+    One file, `maps.png`, one row an image, boxes outlined where the batch has them.
 
     Args:
         directory: where to write it.
         network: whose maps are drawn; left as it was.
-        method: ``method(network, image, target)``.
+        method: `method(network, image, target)`.
         mask_key: key of the boxes' mask in the batch.
         images: how many, 1 or more.
         tracker: records the file in the run; None does not.

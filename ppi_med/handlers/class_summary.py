@@ -20,15 +20,15 @@ _LOCALISATION = (ENERGY_TOP, ENERGY_ALL, POINTING, AREA)
 
 
 class ClassSummary(HeldOutSummary):
-    """Measures the cases of an evaluation; one of ``test#handlers``, behind `ClassCases`.
+    """Measures the cases of an evaluation; one of `test#handlers`, behind `ClassCases`.
 
-    ``test/accuracy`` of all cases with Wilson's 95 % interval; where they are of several sites
-    (conditions, such as swapped backgrounds) also ``test/accuracy/<site>``; where maps were
-    measured ``test/energy_top``, ``test/energy_all``, ``test/pointing`` and ``test/box_area``.
+    `test/accuracy` of all cases with Wilson's 95 % interval; where they are of several sites
+    (conditions, such as swapped backgrounds) also `test/accuracy/<site>`; where maps were
+    measured `test/energy_top`, `test/energy_all`, `test/pointing` and `test/box_area`.
 
-    Arguments and attributes are those of :class:`HeldOutSummary`.
+    Arguments and attributes are those of `HeldOutSummary`.
 
-    Example:
+    Examples:
         >>> ClassSummary().result is None
         True
     """
@@ -47,7 +47,7 @@ def summarise_cases(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the measures of cases by name.
 
     Args:
-        rows: of :class:`~ppi_med.handlers.class_cases.ClassCases`.
+        rows: of `ClassCases`.
 
     Raises:
         ValueError: where there is none.

@@ -17,13 +17,13 @@ logger = logging.getLogger(__name__)
 class EarlyStop:
     """Stop the trainer after `patience` validations without a better metric.
 
-    One of ``train#handlers``. Its count is part of the run's state: a resumed run stops where an
+    One of `train#handlers`. Its count is part of the run's state: a resumed run stops where an
     uninterrupted one does. A NaN counts as no improvement.
 
     Args:
         validator: the evaluator whose metric is watched.
         patience: validations without improvement that end the training, 1 or more.
-        metric: key of ``validator.state.metrics``; its direction is known from its name.
+        metric: key of `validator.state.metrics`; its direction is known from its name.
         min_delta: how much better counts as better.
         start_epoch: first epoch that counts, from 1; before it nothing is compared (warm-up).
 

@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 
 class EpochLines:
-    """Logs losses, validation metrics and time at the end of each epoch; in ``train#handlers``.
+    """Logs losses, validation metrics and time at the end of each epoch; in `train#handlers`.
 
     Name it behind the validation, whose metrics it shows.
 
@@ -68,7 +68,7 @@ class EpochLines:
         validator: the evaluator whose metrics are shown; None shows losses only.
         metrics: their names.
 
-    Example:
+    Examples:
         >>> trainer = Engine(lambda engine, batch: {"loss": batch})
         >>> EpochLines(None).attach(trainer)
         >>> trainer.run([1.0]).epoch

@@ -37,15 +37,15 @@ class MapCurves:
     """Deletion, insertion and localisation of each method's maps; in an evaluator's handlers.
 
     The map is that of the label. Pixels are removed (replaced by 0) or shown from the highest on,
-    and the score is the label's probability; ``random`` removes them in a random order. Written:
-    ``curves.csv`` (a line for each method and count), ``maps.json`` (areas under both curves, and
+    and the score is the label's probability; `random` removes them in a random order. Written:
+    `curves.csv` (a line for each method and count), `maps.json` (areas under both curves, and
     Table 7's measures where there are boxes, each a mean with a 95 % interval over images) and
-    ``curves.png``.
+    `curves.png`.
 
     Args:
         directory: where to write.
         network: whose maps are measured; in evaluation mode meanwhile, left as it was.
-        methods: name -> ``method(network, image, target)``.
+        methods: name -> `method(network, image, target)`.
         counts: numbers of pixels (default Figure 5's); those beyond the image are left out.
         top: number of highest points for the energy (Table 7: 1000 of 224 x 224).
         right_only: leave out images whose class the network gets wrong.
@@ -54,7 +54,7 @@ class MapCurves:
         tracker: records the files in the run; None does not.
 
     Raises:
-        ValueError: where there is no method, or one is named ``random``.
+        ValueError: where there is no method, or one is named `random`.
     """
 
     def __init__(

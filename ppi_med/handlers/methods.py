@@ -1,6 +1,6 @@
 """Training methods by name: plain training, PPI with each mask, and controls of the same area.
 
-One key of a bundle, ``method``, chooses among them, so that experiments differ in that key alone.
+One key of a bundle, `method`, chooses among them, so that experiments differ in that key alone.
 Each is a line of `RECIPES` (or a baseline); what can be set of them is in `Options`.
 """
 
@@ -71,28 +71,28 @@ class Options:
 
     Attributes:
         seed: for the draws of partners and places.
-        slice_axis: axis of ``(N, C, *spatial)`` whose places are drawn anew for each sample, such
+        slice_axis: axis of `(N, C, *spatial)` whose places are drawn anew for each sample, such
             as the B-scans of a volume: the shared place is averaged over it, and smoothing leaves
             it out.
         smooth_sigma: smoothing of the map in pixels, before thresholds.
         con_weight: weight of L_con.
-        con_step: a step of that weight, such as ``{"factor": 100, "after_epoch": 20}`` (CUB).
+        con_step: a step of that weight, such as `{"factor": 100, "after_epoch": 20}` (CUB).
         ad_weight: weight of L_ad.
         reg_weight: weight of L_reg, the sum of the map; 0: it is only recorded.
-        reg_per: ``image``: that sum, or ``element``: the mean, which no image size moves.
+        reg_per: `image`: that sum, or `element`: the mean, which no image size moves.
         warm_up_epochs: epochs over which both weights grow to their full size.
-        mask: ``soft``, ``adaptive``, ``hard``, ``box`` or ``topk``, where the method's name leaves
+        mask: `soft`, `adaptive`, `hard`, `box` or `topk`, where the method's name leaves
             it open.
-        mask_options: of that mask, such as ``{"k": 1000}``.
+        mask_options: of that mask, such as `{"k": 1000}`.
         fill: what removed content becomes, where the method leaves it open.
         pairing: whose map masks x', where the method leaves it open.
-        exchange_with: whose content is exchanged, ``any`` or ``other_class``: with a sample of the
+        exchange_with: whose content is exchanged, `any` or `other_class`: with a sample of the
             same class, an artefact that follows the class is exchanged for itself.
         momentum: of the shared place's running mean.
         share: of the image that x' loses at the shared place.
-        release: how slowly a held shared place falls (``SharedPlace``): a place that has been
+        release: how slowly a held shared place falls (`SharedPlace`): a place that has been
             unlearned must stay covered, or it is learned again.
-        keep: share of the image that ``ppi_wbp_context`` keeps.
+        keep: share of the image that `ppi_wbp_context` keeps.
     """
 
     seed: int = 0
@@ -297,23 +297,23 @@ def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
     """Return the handler of a training method.
 
     Args:
-        name: ``plain``; those of :mod:`ppi_med.baselines`, whose options are their own;
-            ``random_mask`` and ``random_exchange`` (controls: the mask's area at a random place),
-            ``random_context`` (that of ``ppi_wbp_context``);
-            ``ppi_gradient``, ``ppi_lrp`` (z+ for convolutions), ``ppi_gradcam``, ``ppi_wbp`` (zero
-            fill, another sample's map, as printed but for the bounded L_con), with the ``mask``
-            that is asked for; ``ppi_wbp_soft``, ``_adaptive``, ``_hard``, ``_box`` (Table 5),
-            ``_topk``: ``ppi_wbp`` with that mask; ``ppi_wbp_shared`` (shared place with exchange)
-            and its variants: ``_stop`` (constant map), ``_alternate`` (constant map, one contrast a
-            step), ``_every2`` (PPI in every second step), ``_zero`` (zero fill), and
-            ``ppi_wbp_exchange`` (exchange, own places); ``ppi_wbp_context`` (x' keeps what its map
+        name: `plain`; those of `ppi_med.baselines`, whose options are their own;
+            `random_mask` and `random_exchange` (controls: the mask's area at a random place),
+            `random_context` (that of `ppi_wbp_context`);
+            `ppi_gradient`, `ppi_lrp` (z+ for convolutions), `ppi_gradcam`, `ppi_wbp` (zero
+            fill, another sample's map, as printed but for the bounded L_con), with the `mask`
+            that is asked for; `ppi_wbp_soft`, `_adaptive`, `_hard`, `_box` (Table 5),
+            `_topk`: `ppi_wbp` with that mask; `ppi_wbp_shared` (shared place with exchange)
+            and its variants: `_stop` (constant map), `_alternate` (constant map, one contrast a
+            step), `_every2` (PPI in every second step), `_zero` (zero fill), and
+            `ppi_wbp_exchange` (exchange, own places); `ppi_wbp_context` (x' keeps what its map
             shows, all around it is exchanged; no L_con);
-            ``ppi_wbp_place`` (a search for a shortcut's place first, then that place exchanged) and
-            its variants: ``_coin`` (one forward a step), ``_blind`` (the place is at 0 in all
-            images); ``ppi_wbp_style`` (style exchanged); ``neutral`` (a device's texture is taken
-            out of all images, in training and afterwards); ``auto`` (what the search recommends).
-        places: what a search reads and writes, see :class:`ppi_med.handlers.PlaceData`.
-        options: of :class:`Options`, :class:`PPIHandler` and :class:`PlaceHandler`; a bundle's
+            `ppi_wbp_place` (a search for a shortcut's place first, then that place exchanged) and
+            its variants: `_coin` (one forward a step), `_blind` (the place is at 0 in all
+            images); `ppi_wbp_style` (style exchanged); `neutral` (a device's texture is taken
+            out of all images, in training and afterwards); `auto` (what the search recommends).
+        places: what a search reads and writes, see `ppi_med.handlers.PlaceData`.
+        options: of `Options`, `PPIHandler` and `PlaceHandler`; a bundle's
             options for one method may stay where another is chosen, which ignores those it does
             not read.
 
@@ -323,7 +323,7 @@ def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
     Raises:
         UsageError: where the name or an option is unknown.
 
-    Example:
+    Examples:
         >>> training_method("ppi_wbp_box").terms.mask.k
         1.2
         >>> training_method("ppi_gradcam", mask="topk", mask_options={"k": 50}).terms.mask.k
@@ -362,14 +362,14 @@ def configured_method(
     """Return the handler of a training method whose options stand in one key of a configuration.
 
     Args:
-        name: see :func:`training_method`.
-        options: of :func:`training_method`, by name; they go before the defaults.
+        name: see `training_method`.
+        options: of `training_method`, by name; they go before the defaults.
         defaults: likewise.
 
     Raises:
         UsageError: where the name or an option is unknown, or a value does not fit.
 
-    Example:
+    Examples:
         >>> handler = configured_method("ppi_wbp_shared", {"every": 4}, seed=1)
         >>> handler.every
         4
@@ -387,7 +387,7 @@ def configured_method(
 def mask_name(name: str, options: Mapping[str, Any] | None = None) -> str | None:
     """Return the kind of mask of a training method, for tags and tables; None where it has none.
 
-    Example:
+    Examples:
         >>> mask_name("ppi_wbp_box"), mask_name("ppi_wbp_shared")
         ('box', 'adaptive')
         >>> mask_name("ppi_wbp", {"mask": "topk"})

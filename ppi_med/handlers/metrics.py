@@ -16,7 +16,7 @@ from ppi_med.evaluation.scores import binary_label, positive_logit
 
 
 class AUC(IgniteMetricHandler):
-    """AUC of all cases of an epoch, gathered over processes; an entry of ``key_val_metric``.
+    """AUC of all cases of an epoch, gathered over processes; an entry of `key_val_metric`.
 
     It reads logits: a single one, a pair or K classes (one against the rest). MONAI's own
     `ROCAUC` would rank a pair by each of its logits alone, which is another number, and returns NaN
@@ -68,7 +68,7 @@ class _AccumulatedAUC(CumulativeIterationMetric):
 
 
 def logits_and_labels(output: Any) -> tuple[Tensor, Tensor]:
-    """Return an engine's logits ``(N, K)`` and labels ``(N, ...)``, decollated or not.
+    """Return an engine's logits `(N, K)` and labels `(N, ...)`, decollated or not.
 
     Raises:
         KeyError: where the output has no "pred" or "label".

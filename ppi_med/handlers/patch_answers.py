@@ -44,7 +44,7 @@ class PatchAnswers:
 
     Args:
         network: whose maps to make.
-        method: saliency by ``method(network, image, target)``.
+        method: saliency by `method(network, image, target)`.
         output_dir: where to write.
         maps: make maps too.
         positive: class whose probability and map are wanted, where there are two logits or more.

@@ -40,7 +40,7 @@ class Case:
 
     Attributes:
         name: volume_id.
-        image: ``(1, C, *spatial)`` on the CPU.
+        image: `(1, C, *spatial)` on the CPU.
         label: 0 or 1.
         probability: of label 1, as evaluated.
         lesion: mask of the image's shape, or None.
@@ -54,20 +54,20 @@ class Case:
 
 
 class PicturesHandler:
-    """Draws pictures after an evaluation and records them; one of ``validate#handlers``.
+    """Draws pictures after an evaluation and records them; one of `validate#handlers`.
 
-    ``roc.png``; for the first cases of each label ``case_<volume_id>.png`` with its most relevant
-    slices; and, where the network has ``explain``, ``weights_<volume_id>.png``. They overwrite
+    `roc.png`; for the first cases of each label `case_<volume_id>.png` with its most relevant
+    slices; and, where the network has `explain`, `weights_<volume_id>.png`. They overwrite
     those of the evaluation before. The ROC curve needs a
-    :class:`~ppi_med.handlers.predictions.PredictionsHandler` before this one.
+    `PredictionsHandler` before this one.
 
     Args:
         directory: where to write them.
         network: the network; drawn in evaluation mode, left as it was.
-        method: saliency by ``method(network, image, target)``; None draws no maps.
+        method: saliency by `method(network, image, target)`; None draws no maps.
         tracker: records the files in the run; None does not.
         cases: how many of each label to draw.
-        slices: how many slices of a volume ``(N, 1, S, H, W)`` to draw.
+        slices: how many slices of a volume `(N, 1, S, H, W)` to draw.
         positive: class whose map is drawn.
         interval: draw after each this many evaluations of a training, counted by epoch.
         best_only: draw only after the best epoch so far (of the evaluator's key metric).
@@ -208,7 +208,7 @@ class PicturesHandler:
 
 
 def most_relevant(maps: np.ndarray[Any, Any], count: int) -> list[int]:
-    """Return the indices of the planes ``(S, H, W)`` with the largest sum of |map|, rising."""
+    """Return the indices of the planes `(S, H, W)` with the largest sum of |map|, rising."""
     strength = np.abs(maps).sum(axis=(1, 2))
     return sorted(np.argsort(-strength, kind="stable")[:count].tolist())
 
@@ -232,7 +232,7 @@ def _slice_weights(network: Any, image: Tensor) -> dict[str, Any] | None:
 
 
 def _planes(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """Return ``(S, H, W)`` of an image ``(1, C, H, W)`` or volume ``(1, C, S, H, W)``.
+    """Return `(S, H, W)` of an image `(1, C, H, W)` or volume `(1, C, S, H, W)`.
 
     Channels are averaged for grey values; what is relevant in one of them adds up the same way.
     """

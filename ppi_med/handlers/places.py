@@ -81,7 +81,7 @@ class PlaceData:
         validation: those of the validation part.
         bank: cases of the training part as `exchange` sees them; None: as `training`.
         exchange: stands in the training's transforms; None: content is exchanged in the batch.
-        directory: for ``places.npz``; None: nothing is written.
+        directory: for `places.npz`; None: nothing is written.
         tracker: gets what was found.
     """
 
@@ -102,20 +102,20 @@ class PlaceHandler:
         L = L(x, y) + L(x', y)
 
     Args:
-        kind: ``"place"``: train at the place that is given or found; ``"style"``: exchange the
-            style in place of a content; ``"neutral"``: take a device's texture out of all images,
-            in training and afterwards; ``"auto"``: what the search recommends.
-        fill: ``"exchange"``, or ``"blind"``: the place is at 0 in all images, in training and
+        kind: `"place"`: train at the place that is given or found; `"style"`: exchange the
+            style in place of a content; `"neutral"`: take a device's texture out of all images,
+            in training and afterwards; `"auto"`: what the search recommends.
+        fill: `"exchange"`, or `"blind"`: the place is at 0 in all images, in training and
             afterwards.
-        step: ``"beside"``: x and x' in each step, two forwards; ``"coin"``: one of them.
-        place: bool ``(H, W)``, or a path, see :func:`read_place`; None: search first.
+        step: `"beside"`: x and x' in each step, two forwards; `"coin"`: one of them.
+        place: bool `(H, W)`, or a path, see `read_place`; None: search first.
         data: what the search reads; None: the batches of the trainer and of its validator.
-        settings: of the search, by name; see :class:`ppi_med.places.SearchSettings`.
+        settings: of the search, by name; see `ppi_med.places.SearchSettings`.
         seed: of the search, of partners and coins.
 
     Attributes:
         found: the search; None before, or where a place is given.
-        mask: bool ``(H, W)`` of the place; None where there is none.
+        mask: bool `(H, W)` of the place; None where there is none.
         neutral: what takes a texture away; None where there is none.
 
     Examples:
@@ -155,7 +155,7 @@ class PlaceHandler:
         """Attach to a trainer.
 
         Raises:
-            TypeError: the engine is no ``SupervisedTrainer``.
+            TypeError: the engine is no `SupervisedTrainer`.
             RuntimeError: this handler is attached already.
         """
         if not isinstance(engine, SupervisedTrainer):
@@ -170,7 +170,7 @@ class PlaceHandler:
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._add_loss)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return an empty state: all is made again from the data, the seed and ``places.npz``."""
+        """Return an empty state: all is made again from the data, the seed and `places.npz`."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -187,7 +187,7 @@ class PlaceHandler:
             give_state(before)
 
     def _decide(self, engine: Engine) -> None:
-        """Set what is trained with: ``active`` is one of the kinds but ``"auto"``, or None."""
+        """Set what is trained with: `active` is one of the kinds but `"auto"`, or None."""
         if self.kind == "style":
             self.active = "style"
             return
@@ -397,11 +397,11 @@ class _Remembering(Inferer):
 
 
 def read_place(place: str | os.PathLike[str] | Tensor | Any) -> Tensor:
-    """Return a place as bool ``(H, W)``.
+    """Return a place as bool `(H, W)`.
 
     Args:
-        place: an array; or the path of a ``.npy``, of a ``.npz`` with ``place`` (as a search
-            writes it), or of a ``decision.yaml`` (as ``ppi-med audit`` writes it).
+        place: an array; or the path of a `.npy`, of a `.npz` with `place` (as a search
+            writes it), or of a `decision.yaml` (as `ppi-med audit` writes it).
 
     Raises:
         UsageError: where the file is missing or holds none, or the place is empty.

@@ -20,22 +20,22 @@ _NAME = "PPIHandler"
 
 
 class PPIHandler(PPIStep):
-    """Train with PPI: one entry in ``train#handlers`` of a ``SupervisedTrainer`` bundle.
+    """Train with PPI: one entry in `train#handlers` of a `SupervisedTrainer` bundle.
 
-    It is a :class:`~ppi_med.handlers.step.PPIStep`, whose arguments it takes, in the trainer's own
-    step: the forward through ``engine.inferer`` is recorded, and the terms are added to the loss
+    It is a `PPIStep`, whose arguments it takes, in the trainer's own
+    step: the forward through `engine.inferer` is recorded, and the terms are added to the loss
     that the trainer goes backward from. Beside a loss that sums over the batch they weigh as beside
     its mean. Nothing else of the trainer changes.
 
     Attributes:
-        last: the terms of the last PPI step, also in ``engine.state.ppi_terms`` and, by the names
-            ``loss/cls``, ``loss/con``, ``loss/ad``, ``loss/reg``, in ``engine.state.output``.
+        last: the terms of the last PPI step, also in `engine.state.ppi_terms` and, by the names
+            `loss/cls`, `loss/con`, `loss/ad`, `loss/reg`, in `engine.state.output`.
 
     Raises:
         UsageError: in the first step whose forward or loss the handler has not seen, such as that
-            of an ``iteration_update`` of one's own: training is never plain without a word.
+            of an `iteration_update` of one's own: training is never plain without a word.
 
-    Example:
+    Examples:
         >>> from ppi_med.intervention import PPITerms
         >>> handler = PPIHandler(terms=PPITerms(fill="exchange", pairing="shared"))
         >>> handler.every
@@ -53,7 +53,7 @@ class PPIHandler(PPIStep):
         """Attach to a trainer.
 
         Raises:
-            TypeError: the engine is not a ``SupervisedTrainer``.
+            TypeError: the engine is not a `SupervisedTrainer`.
             RuntimeError: this handler is attached already.
         """
         if not isinstance(engine, SupervisedTrainer):
@@ -77,7 +77,7 @@ class PPIHandler(PPIStep):
         self._removals.append(on_failure(engine, self._release))
 
     def detach(self) -> None:
-        """Leave the trainer as it was before :meth:`attach`; without one, do nothing."""
+        """Leave the trainer as it was before `attach`; without one, do nothing."""
         if self._engine is None:
             return
         for removal in self._removals:

@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 class PredictionsHandler:
-    """Collects an evaluator's predictions, writes them as CSV; one of ``validate#handlers``.
+    """Collects an evaluator's predictions, writes them as CSV; one of `validate#handlers`.
 
     The columns are volume_id, subject, site, label and score (probability of label 1). The record
-    is also left in ``engine.state.predictions``, where pictures and summaries find it.
+    is also left in `engine.state.predictions`, where pictures and summaries find it.
 
     Args:
         path: of the CSV; None writes none.

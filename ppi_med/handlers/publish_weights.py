@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 class PublishWeights:
     """When training has completed, copy the best weights and the JSON file that describes them.
 
-    One of ``train#handlers``. While a training runs, its best weights stay in its own folder: a
+    One of `train#handlers`. While a training runs, its best weights stay in its own folder: a
     second training, or one that is killed, changes nothing that an inference is using.
 
     Args:
-        source: file of the best weights, from :class:`~ppi_med.handlers.BestCheckpoint`.
+        source: file of the best weights, from `BestCheckpoint`.
         target: the file to write, such as "models/model.pt".
 
     Examples:

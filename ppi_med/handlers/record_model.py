@@ -22,18 +22,18 @@ logger = logging.getLogger(__name__)
 class RecordModel:
     """When training has completed, record the network with its best weights.
 
-    One of ``train#handlers``. The model loads by ``mlflow.pyfunc.load_model`` and takes float32
-    arrays; :mod:`ppi_med.tracking.models` says what the format is inside.
+    One of `train#handlers`. The model loads by `mlflow.pyfunc.load_model` and takes float32
+    arrays; `ppi_med.tracking.models` says what the format is inside.
 
     Args:
-        tracker: from :func:`ppi_med.tracking.create_tracker`; None records nothing.
+        tracker: from `ppi_med.tracking.create_tracker`; None records nothing.
         network: the network; it is copied, so that its own weights stay.
-        input_shape: of one input without the batch, ``(C, *spatial)``.
+        input_shape: of one input without the batch, `(C, *spatial)`.
         weights: file of the best `state_dict`; default, or where it does not exist: the weights
             at the end.
         registered_name: register the model under this name; default not.
         free_axes: axes of the batched input whose length the signature leaves open.
-        serialization: "pickle" or "pt2", see :mod:`ppi_med.tracking.models`.
+        serialization: "pickle" or "pt2", see `ppi_med.tracking.models`.
     """
 
     def __init__(

@@ -26,11 +26,11 @@ class ResumeHandler:
 
     The state of network, optimiser, gradient scaler, schedulers, handlers, evaluators' best
     metrics and random generators is found by itself (see
-    :func:`ppi_med.training.state.stateful_parts`). With an
-    :class:`~ppi_med.training.loader.ExactDataLoader`, a run that was killed anywhere and started
+    `ppi_med.training.state.stateful_parts`). With an
+    `ExactDataLoader`, a run that was killed anywhere and started
     again by the same command has, on the CPU, the same weights in the end, bit for bit.
 
-    Name it first in ``train#handlers``: it loads before the other handlers start, and saves after
+    Name it first in `train#handlers`: it loads before the other handlers start, and saves after
     all of them have seen the end of an epoch, wherever it stands.
 
     Args:

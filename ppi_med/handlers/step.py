@@ -42,24 +42,24 @@ class PPIStep:
 
     Args:
         saliency: the method that makes the map (default WBP).
-        terms: masks, pairing, fill, losses and their weights (default ``PPITerms()``).
+        terms: masks, pairing, fill, losses and their weights (default `PPITerms()`).
         differentiable: let the losses train through the map (double backward), where a term has a
             gradient in it. False: the map is a constant, about a quarter of the step cheaper.
         every: PPI in each k-th step only; the others are plain (default 1).
         start_epoch: the first epoch with PPI, from 1; before it training is plain. Weights go on
             counting from epoch 1: a warm-up that is over by then is not seen.
-        batch_norm: ``"clean"`` (default): altered images use batch statistics but leave running
-            buffers to the clean ones; ``"all"``: they move them too.
+        batch_norm: `"clean"` (default): altered images use batch statistics but leave running
+            buffers to the clean ones; `"all"`: they move them too.
         target: label -> target of the map (default: the label's class index).
         gradient_limit: highest gradient of PPI's terms, in gradients of L_cls (default 100; 0:
-            any), see :class:`~ppi_med.intervention.GradientGuard`.
+            any), see `GradientGuard`.
 
     Attributes:
         last: the terms of the last PPI step; None before.
-        values: L_con, L_ad and L_reg of this step by the names ``loss/con``, ``loss/ad``,
-            ``loss/reg``; empty in a plain step.
+        values: L_con, L_ad and L_reg of this step by the names `loss/con`, `loss/ad`,
+            `loss/reg`; empty in a plain step.
 
-    Example:
+    Examples:
         >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
         >>> image, label = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 1, 0])
         >>> ppi = PPIStep()
@@ -112,7 +112,7 @@ class PPIStep:
         return {"terms": self.terms.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
+        """Restore `state_dict`."""
         self.terms.load_state_dict(state["terms"])
         self._separated = False
 
@@ -144,8 +144,8 @@ class PPIStep:
 
         Args:
             network: in training mode; in evaluation nothing is recorded.
-            image: ``(N, C, *spatial)``.
-            args: further arguments of the network; with tensors ``(N, ...)`` repeated for the
+            image: `(N, C, *spatial)`.
+            args: further arguments of the network; with tensors `(N, ...)` repeated for the
                 altered images.
             kwargs: likewise.
         """
@@ -157,13 +157,13 @@ class PPIStep:
 
         Args:
             cls_loss: L_cls of the clean images, a scalar.
-            label: ``(N,)``, ``(N, 1)`` or one-hot ``(N, K)``.
+            label: `(N,)`, `(N, 1)` or one-hot `(N, K)`.
             scale: how many times the mean over the batch L_cls is: N for a loss that sums.
 
         Raises:
             DivergenceError: a term, or the gradient of all, is not finite or too large.
             UsageError: the step has PPI, but no forward in training mode went through
-                :meth:`forward`.
+                `forward`.
         """
         self.values, self._waits = {}, False
         if self._recorder.armed:

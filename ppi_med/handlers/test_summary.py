@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 
 
 class TestSummary(HeldOutSummary):
-    """Measures an evaluator's predictions with an interval over subjects; in ``test#handlers``.
+    """Measures an evaluator's predictions with an interval over subjects; in `test#handlers`.
 
-    It reads ``engine.state.predictions``: name a :class:`PredictionsHandler` before it.
+    It reads `engine.state.predictions`: name a `PredictionsHandler` before it.
 
     Args:
         path: of the JSON; None writes none.
@@ -57,7 +57,7 @@ class TestSummary(HeldOutSummary):
     Attributes:
         result: what was written, None before.
 
-    Example:
+    Examples:
         >>> TestSummary(None).result is None
         True
     """
@@ -171,7 +171,7 @@ def auc_by_site(
 
     Args:
         predictions: on held-out cases.
-        metric: name of the AUC; a site's is ``metric/site``.
+        metric: name of the AUC; a site's is `metric/site`.
         train_sites: sites that were trained on; None: no means.
     """
     by_site = {

@@ -26,15 +26,15 @@ logger = logging.getLogger(__name__)
 class TrackingHandler:
     """Records a training or an evaluation: one entry in the trainer's, or evaluator's, handlers.
 
-    An epoch is one request: the means of the loss and of what stands under ``loss/...`` in the
+    An epoch is one request: the means of the loss and of what stands under `loss/...` in the
     engine's output (PPI's terms), the learning rates it was trained with, the metrics of the
     trainer and of the evaluators that ran in it, and the best so far. The run is opened when the
     engine starts; it ends FINISHED, FAILED on an exception, KILLED on Ctrl-C or SIGTERM.
 
     Args:
-        tracker: from :func:`ppi_med.tracking.create_tracker`; None records nothing.
+        tracker: from `ppi_med.tracking.create_tracker`; None records nothing.
         output_transform: engine output -> further scalars by name, in each iteration.
-        state_attributes: attributes of ``engine.state`` to record at the end of an epoch: scalars
+        state_attributes: attributes of `engine.state` to record at the end of an epoch: scalars
             or dicts of scalars.
         datasets: part -> its cases, such as {"train": datalist}, recorded once by
             `dataset_keys`.

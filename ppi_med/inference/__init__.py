@@ -1,9 +1,9 @@
 """Inference of the GA network on OCT files: probability, slice weights, map, report.
 
-- ``volumes``: files of any supported format; ``ga``: one volume to a result.
-- ``explain``: the network's answer and its map, in bounded memory.
-- ``outputs``: what is written for a volume; ``report``: the page that shows it.
-- ``evaluator``, ``handler``: the same as parts of a MONAI bundle.
+- `volumes`: files of any supported format; `ga`: one volume to a result.
+- `explain`: the network's answer and its map, in bounded memory.
+- `outputs`: what is written for a volume; `report`: the page that shows it.
+- `evaluator`, `handler`: the same as parts of a MONAI bundle.
 
 They are imported on first use, so that reading a volume does not cost MONAI.
 """

@@ -148,7 +148,7 @@ class VolumeMap:
         self.chunk_size = chunk_size
 
     def __call__(self, network: nn.Module, image: Tensor, target: Any = _PRESENT) -> Tensor:
-        """Return the map of the presence of GA, of the image's shape ``(N, 1, S, H, W)``.
+        """Return the map of the presence of GA, of the image's shape `(N, 1, S, H, W)`.
 
         Raises:
             ValueError: for another target than 1.

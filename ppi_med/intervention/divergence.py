@@ -67,7 +67,7 @@ class DivergenceGuard:
     Raises:
         ValueError: a limit that is not positive, or a negative `every`.
 
-    Example:
+    Examples:
         >>> guard = DivergenceGuard()
         >>> guard.check({"con": torch.tensor(0.7)}, {"con": 0.1}, epoch=1, iteration=1)
         >>> guard.check({"con": torch.tensor(float("nan"))}, {"con": 0.1}, epoch=2, iteration=9)
@@ -138,7 +138,7 @@ class GradientGuard:
     Attributes:
         ratio: of the last measurement; None before.
 
-    Example:
+    Examples:
         >>> weight = torch.ones(1, requires_grad=True)
         >>> guard = GradientGuard(limit=10)
         >>> guard.check(5 * weight.sum(), weight.sum(), [weight], {"ad": 1.0}, 1, 1, False)

@@ -33,7 +33,7 @@ def remove(image: Tensor, mask: Tensor, fill: Tensor | float = 0.0) -> Tensor:
         TypeError: the image is not floating.
         ValueError: the mask doesn't broadcast to the image's shape.
 
-    Example:
+    Examples:
         >>> import torch
         >>> remove(torch.tensor([[[4.0, 8.0]]]), torch.tensor([[[0.0, 0.5]]]), 2.0)
         tensor([[[4., 5.]]])
@@ -71,7 +71,7 @@ class Fill(ABC):
 class ZeroFill(Fill):
     """Nothing: 0, the paper's.
 
-    Example:
+    Examples:
         >>> import torch
         >>> ZeroFill()(torch.ones(2, 1, 3)).item()
         0.0
@@ -88,7 +88,7 @@ class ConstantFill(Fill):
     Args:
         value: a number, or a sequence with one number for each channel.
 
-    Example:
+    Examples:
         >>> import torch
         >>> ConstantFill([0.1, 0.2])(torch.ones(1, 2, 3)).shape
         torch.Size([1, 2, 1])
@@ -116,7 +116,7 @@ class ConstantFill(Fill):
 class MeanFill(Fill):
     """The mean of each image, channel by channel.
 
-    Example:
+    Examples:
         >>> import torch
         >>> MeanFill()(torch.tensor([[[1.0, 3.0]]])).item()
         2.0
@@ -134,7 +134,7 @@ class BlurFill(Fill):
         sigma: of the Gaussian in pixels, one number or one for each smoothed axis (default 8).
         dims: how many of the last axes are smoothed; default all spatial ones.
 
-    Example:
+    Examples:
         >>> import torch
         >>> BlurFill(2.0)(torch.ones(1, 1, 5)).round(decimals=4)
         tensor([[[1., 1., 1., 1., 1.]]])
@@ -158,7 +158,7 @@ class ExchangeFill(Fill):
             image moved circularly by half its length along the last axis; `mean`, its mean. Its
             own content would remove nothing.
 
-    Example:
+    Examples:
         >>> import torch
         >>> image = torch.tensor([[[1.0, 1.0]], [[2.0, 2.0]]])
         >>> ExchangeFill()(image, torch.tensor([1, 0]))[:, 0, 0]

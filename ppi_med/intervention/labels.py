@@ -101,7 +101,7 @@ def class_index(label: Tensor, logits: int, size: int | None = None) -> Tensor:
     Raises:
         ValueError: shape or values are others.
 
-    Example:
+    Examples:
         >>> class_index(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), 2)
         tensor([1, 0])
     """

@@ -42,7 +42,7 @@ def log_odds(output: Tensor, label: Tensor) -> Tensor:
         TypeError: the output is not a floating tensor.
         ValueError: shapes or label values don't fit.
 
-    Example:
+    Examples:
         >>> log_odds(torch.tensor([2.0, 2.0]), torch.tensor([1, 0]))
         tensor([ 2., -2.])
     """
@@ -97,7 +97,7 @@ def contrast_loss(
         TypeError: the output is not a floating tensor.
         ValueError: shapes, label values or the form are wrong.
 
-    Example:
+    Examples:
         >>> z, y = torch.tensor([-30.0]), torch.tensor([1])
         >>> contrast_loss(z, y).item() < 1e-6, contrast_loss(z, y, "printed").item()
         (True, -30.0)
@@ -123,7 +123,7 @@ def adversarial_loss(output: Tensor, label: Tensor, weight: Tensor | None = None
         TypeError: the output is not a floating tensor.
         ValueError: shapes or label values are wrong.
 
-    Example:
+    Examples:
         >>> adversarial_loss(torch.zeros(3, 2), torch.tensor([0, 1, 1]))
         tensor(0.6931)
     """
@@ -156,7 +156,7 @@ def sparsity_loss(saliency: Tensor, per: str = "image") -> Tensor:
         TypeError: the saliency is not floating.
         ValueError: its shape or `per` is wrong.
 
-    Example:
+    Examples:
         >>> sparsity_loss(torch.tensor([[[1.0, -2.0]], [[0.0, 0.0]]]))
         tensor(1.5000)
     """

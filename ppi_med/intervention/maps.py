@@ -62,7 +62,7 @@ class SaliencyToMap:
     Raises:
         ValueError: an unknown name, or a sigma that is negative or not finite.
 
-    Example:
+    Examples:
         >>> s = torch.tensor([[[[1.0, -4.0], [0.0, 2.0]]]])
         >>> SaliencyToMap()(s)
         tensor([[[[0.2500, 1.0000],

@@ -14,12 +14,12 @@ from ppi_med.intervention.randomness import RandomState, move_at_random
 class ComplementMask(Mask):
     """1 - T(s): what the map does not show. An empty map, which shows nothing, gives no mask.
 
-    With ``pairing="own"`` x' keeps what its own map shows, and the rest is removed or exchanged.
+    With `pairing="own"` x' keeps what its own map shows, and the rest is removed or exchanged.
 
     Args:
         mask: T, of what stays.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ppi_med.intervention import TopKMask
         >>> ComplementMask(TopKMask(k=2))(torch.tensor([[[0.1, 0.5, 0.0, 0.9]]]))
@@ -62,7 +62,7 @@ class RandomPlace(Mask):
         seed: of the generator of the shifts, which `state_dict` keeps.
         axes: the axes of `(N, 1, *spatial)` along which it moves, from 2 on; default all spatial.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ppi_med.intervention import BoxMask
         >>> m = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -79,7 +79,7 @@ class SoftMask(Mask):
         sigma: the threshold, in units of the normalised map (default 0.25).
         omega: the slope (default 100).
 
-    Example:
+    Examples:
         >>> SoftMask()(torch.tensor([[[0.0, 0.25, 1.0]]])).round(decimals=3)
         tensor([[[0.0000, 0.5000, 1.0000]]])
     """
@@ -106,7 +106,7 @@ class AdaptiveMask(Mask):
         units: `map` (default): omega is per unit of the map, as in `SoftMask`; `std`: per standard
             deviation of the image, so that the mask doesn't change when the map is rescaled.
 
-    Example:
+    Examples:
         >>> AdaptiveMask(k=1.0)(torch.tensor([[[0.0, 0.0, 0.0, 1.0]]])).round(decimals=3)
         tensor([[[0., 0., 0., 1.]]])
     """
@@ -139,7 +139,7 @@ class HardMask(Mask):
         k: how many standard deviations (default 7).
         above: `zero` (default): the threshold is k std; `mean`: it is mean + k std.
 
-    Example:
+    Examples:
         >>> HardMask(k=2.0)(torch.tensor([[[0.1, 0.0, 0.0, 1.0]]]))
         tensor([[[0., 0., 0., 1.]]])
     """
@@ -169,7 +169,7 @@ class BoxMask(Mask):
     Args:
         k: half side of the box in standard deviations (default 1.2).
 
-    Example:
+    Examples:
         >>> BoxMask()(torch.tensor([[[0.0, 0.0, 1.0, 1.0, 0.0]]]))
         tensor([[[0., 0., 1., 1., 0.]]])
     """
@@ -213,7 +213,7 @@ class TopKMask(Mask):
         k: number of points (default 1000).
         fraction: share of the image's points, in (0, 1], instead of k (at least one point).
 
-    Example:
+    Examples:
         >>> TopKMask(k=2)(torch.tensor([[[0.1, 0.5, 0.0, 0.9]]]))
         tensor([[[0., 1., 0., 1.]]])
     """

@@ -41,7 +41,7 @@ def draw_partners(
     Raises:
         ValueError: unknown kind, or classes that are missing or not `(N,)`.
 
-    Example:
+    Examples:
         >>> classes = torch.tensor([0, 1, 0, 1])
         >>> partner = draw_partners("same_class", 4, torch.Generator().manual_seed(0), classes)
         >>> partner.tolist()

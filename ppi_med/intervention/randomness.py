@@ -21,7 +21,7 @@ class RandomState:
     Args:
         seed: where the generator starts.
 
-    Example:
+    Examples:
         >>> a, b = RandomState(3), RandomState(4)
         >>> b.load_state_dict(a.state_dict())
         >>> torch.equal(torch.rand(2, generator=a.generator), torch.rand(2, generator=b.generator))
@@ -37,7 +37,7 @@ class RandomState:
         self.generator.manual_seed(int(seed))
 
     def separate(self, rank: int) -> None:
-        """Go on with draws of a process's own, see :func:`separate`."""
+        """Go on with draws of a process's own, see `separate`."""
         separate(self.generator, rank)
 
     def state_dict(self) -> dict[str, Any]:

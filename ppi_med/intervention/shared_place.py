@@ -45,7 +45,7 @@ class SharedPlace:
     Raises:
         ValueError: a momentum or release outside [0, 1), or axes without 0 or with 1.
 
-    Example:
+    Examples:
         >>> place = SharedPlace(momentum=0.5)
         >>> place.update(torch.tensor([[[0.0, 1.0]], [[0.0, 0.0]]]))
         tensor([[[0.0000, 0.5000]]])

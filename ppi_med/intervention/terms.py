@@ -81,7 +81,7 @@ class PPITerms:
     Raises:
         ValueError: an unknown name or a wrong number.
 
-    Example:
+    Examples:
         >>> terms = PPITerms(fill="exchange", pairing="shared")
         >>> image, label = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 1, 0])
         >>> contrasts = terms.contrast_images(image, image * 0.1, label, num_logits=1)

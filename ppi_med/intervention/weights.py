@@ -57,7 +57,7 @@ class Weight(ABC):
 class ConstantWeight(Weight):
     """Always the same number.
 
-    Example:
+    Examples:
         >>> ConstantWeight(0.1)(epoch=3, iteration=100)
         0.1
     """
@@ -89,7 +89,7 @@ class StepWeight(Weight):
         factor: what it is multiplied by afterwards (default 100).
         after_epoch: the last epoch before the change (default 20: epoch 21 is the first with it).
 
-    Example:
+    Examples:
         >>> weight = StepWeight(0.01)
         >>> weight(epoch=20, iteration=1), weight(epoch=21, iteration=1)
         (0.01, 1.0)
@@ -137,7 +137,7 @@ class WarmUpWeight(Weight):
         unit: `epoch` (default) or `iteration`.
         start: the first factor (default 0).
 
-    Example:
+    Examples:
         >>> weight = WarmUpWeight(1.0, length=4)
         >>> [weight(epoch, iteration=1) for epoch in (1, 2, 5, 9)]
         [0.0, 0.25, 1.0, 1.0]
@@ -192,7 +192,7 @@ class BalancedWeight(Weight):
         minimum: lower clip (default 0).
         maximum: upper clip (default 1), reached when the term has become small.
 
-    Example:
+    Examples:
         >>> weight = BalancedWeight(ratio=0.5)
         >>> weight(1, 1, term=torch.tensor(4.0), reference=torch.tensor(0.8))
         tensor(0.1000)

@@ -40,11 +40,11 @@ class Architecture:
 
 
 def find_architecture(name: str, spatial_dims: int, options: Mapping[str, Any]) -> Architecture:
-    """Return the architecture ``name``.
+    """Return the architecture `name`.
 
     Args:
-        name: ``small_cnn``, ``small_vgg``, ``efficientnet_lite0``, ``torchvision:resnet18`` (or
-            plain ``resnet18``), ``monai:DenseNet121``.
+        name: `small_cnn`, `small_vgg`, `efficientnet_lite0`, `torchvision:resnet18` (or
+            plain `resnet18`), `monai:DenseNet121`.
         spatial_dims: of the image.
         options: further arguments of the network's constructor.
 

@@ -15,32 +15,32 @@ DeltaSchedule = Literal["exponential", "linear", "constant"]
 class SliceAttention(nn.Module):
     r"""Turns one attention score a slice into log-weights that sum to one over the slices.
 
-    ``"power"``, the default:
+    `"power"`, the default:
 
     .. math:: w_i \propto (\mathrm{ReLU}(a_i) + \delta)^{1 / \tau}
 
     A large delta makes the weights nearly equal, whatever the scores; as it is attenuated, the
-    scores take over and the weights sharpen. ``ReLU(a) + delta`` is kept above ``floor``.
+    scores take over and the weights sharpen. `ReLU(a) + delta` is kept above `floor`.
 
-    ``"softmax"``, eq. 12 as printed:
+    `"softmax"`, eq. 12 as printed:
 
     .. math:: w_i = \mathrm{softmax}_i((\mathrm{ReLU}(a_i) + \delta) / \tau)
 
     There delta stands in every exponent and cancels: it has no effect and no gradient.
 
-    delta is ``exp(log_delta) * attenuation``: the first factor is trained (and so stays positive),
+    delta is `exp(log_delta) * attenuation`: the first factor is trained (and so stays positive),
     the second follows a schedule and is saved with the network, so that a network weighs its
     slices after loading as it did when it was saved.
 
     Args:
-        form: ``"power"`` or ``"softmax"``.
+        form: `"power"` or `"softmax"`.
         tau: temperature; small is sharp.
         delta: where delta starts.
-        schedule: how the attenuation falls from 1 to ``final`` over ``epochs`` epochs:
-            ``"exponential"``, ``"linear"`` or not at all (``"constant"``).
-        epochs: after so many epochs the attenuation stays at ``final``.
+        schedule: how the attenuation falls from 1 to `final` over `epochs` epochs:
+            `"exponential"`, `"linear"` or not at all (`"constant"`).
+        epochs: after so many epochs the attenuation stays at `final`.
         final: the last attenuation, in (0, 1].
-        floor: least value of ``ReLU(a) + delta`` in the power form.
+        floor: least value of `ReLU(a) + delta` in the power form.
 
     Raises:
         ValueError: where an argument is outside its range.
@@ -88,28 +88,28 @@ class SliceAttention(nn.Module):
         return float(self.log_delta.detach().exp() * self.attenuation)
 
     def forward(self, scores: Tensor) -> Tensor:
-        """Return log-weights ``(N, S)`` of the scores ``(N, S)``."""
+        """Return log-weights `(N, S)` of the scores `(N, S)`."""
         shifted = torch.relu(scores) + self.log_delta.exp() * self.attenuation
         if self.form == "power":
             shifted = shifted.clamp_min(self.floor).log()
         return torch.log_softmax(shifted / self.tau, dim=-1)
 
     def attenuate(self, factor: float) -> None:
-        """Set the attenuation: delta becomes its trained value times ``factor``.
+        """Set the attenuation: delta becomes its trained value times `factor`.
 
         Raises:
-            ValueError: where ``factor`` is outside [0, 1].
+            ValueError: where `factor` is outside [0, 1].
         """
         if not 0 <= factor <= 1:
             raise ValueError(f"The attenuation of delta is {factor}, expected a factor in [0, 1].")
         self.attenuation.fill_(factor)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the attenuation to what the schedule says for ``epoch``, counted from 0."""
+        """Set the attenuation to what the schedule says for `epoch`, counted from 0."""
         self.attenuate(self.attenuation_at(epoch))
 
     def attenuation_at(self, epoch: int) -> float:
-        """Return the schedule's factor for ``epoch``, counted from 0."""
+        """Return the schedule's factor for `epoch`, counted from 0."""
         progress = min(max(epoch / self.epochs, 0.0), 1.0)
         if self.schedule == "exponential":
             return float(self.final**progress)

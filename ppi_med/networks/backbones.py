@@ -29,13 +29,13 @@ class AdaptedNetwork(nn.Module):
         self.body = body
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return what the network makes of the prepared image ``(N, C, *spatial)``."""
+        """Return what the network makes of the prepared image `(N, C, *spatial)`."""
         output: Tensor = self.body(self.adapter(image))
         return output
 
 
 class Backbone(AdaptedNetwork):
-    """A network without its last layer: images ``(N, C, *spatial)`` to ``(N, num_features)``.
+    """A network without its last layer: images `(N, C, *spatial)` to `(N, num_features)`.
 
     Attributes:
         num_features: length of the feature vector.
@@ -46,7 +46,7 @@ class Backbone(AdaptedNetwork):
         self.num_features = num_features
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the features ``(N, num_features)``."""
+        """Return the features `(N, num_features)`."""
         features: Tensor = self.body(self.adapter(image))
         return features.flatten(1)
 
@@ -63,15 +63,15 @@ def create_backbone(
     """Return a feature extractor by name: the network without the layer that makes its logits.
 
     Args:
-        name: ``small_cnn``, ``small_vgg``, ``efficientnet_lite0``, a network of torchvision
-            (``torchvision:resnet18`` or ``resnet18``) or of MONAI (``monai:DenseNet121``).
+        name: `small_cnn`, `small_vgg`, `efficientnet_lite0`, a network of torchvision
+            (`torchvision:resnet18` or `resnet18`) or of MONAI (`monai:DenseNet121`).
         in_channels: channels of the image.
-        spatial_dims: 2; 1 or 3 for ``small_cnn`` and, as far as they go, for MONAI's.
+        spatial_dims: 2; 1 or 3 for `small_cnn` and, as far as they go, for MONAI's.
         weights: file with a state dict of the whole classifier or of the features alone, of any
             floating point precision. None: random weights. Nothing is downloaded.
-        channel_mode: how a network made for colour takes grey images: ``"repeat"`` the channel,
-            ``"sum"`` the first layer's weights, or start that layer ``"new"``.
-        options: further arguments of the network, such as ``widths`` of ``small_cnn``.
+        channel_mode: how a network made for colour takes grey images: `"repeat"` the channel,
+            `"sum"` the first layer's weights, or start that layer `"new"`.
+        options: further arguments of the network, such as `widths` of `small_cnn`.
 
     Returns:
         The backbone, in training mode.
@@ -107,21 +107,21 @@ def create_classifier(
     channel_mode: ChannelMode = "repeat",
     **options: Any,
 ) -> nn.Module:
-    """Return a classifier by name: images ``(N, C, *spatial)`` to logits ``(N, num_classes)``.
+    """Return a classifier by name: images `(N, C, *spatial)` to logits `(N, num_classes)`.
 
     Args:
-        name: as for :func:`create_backbone`.
+        name: as for `create_backbone`.
         num_classes: number of logits; 1 for a single sigmoid logit.
         in_channels: channels of the image.
         spatial_dims: of the image.
-        weights: as for :func:`create_backbone`.
-        head: ``"new"``: the last layer starts afresh, whatever the file holds; ``"load"``: it is
+        weights: as for `create_backbone`.
+        head: `"new"`: the last layer starts afresh, whatever the file holds; `"load"`: it is
             taken from the file.
-        channel_mode: as for :func:`create_backbone`.
+        channel_mode: as for `create_backbone`.
         options: further arguments of the network.
 
     Returns:
-        The network itself where it takes images as they are, else an :class:`AdaptedNetwork`.
+        The network itself where it takes images as they are, else an `AdaptedNetwork`.
 
     Raises:
         ValueError: where the name is unknown or the weights do not fit.
@@ -205,7 +205,7 @@ def find_head(network: nn.Module, num_classes: int) -> str:
 
 
 def remove_head(network: nn.Module, name: str) -> int:
-    """Replace the layer ``name`` by the identity and return the number of its inputs."""
+    """Replace the layer `name` by the identity and return the number of its inputs."""
     head = network.get_submodule(name)
     inputs = head.in_features if isinstance(head, nn.Linear) else head.in_channels
     parent_name, _, child = name.rpartition(".")

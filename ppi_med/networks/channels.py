@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 ChannelMode = Literal["repeat", "sum", "new"]
-"""``"repeat"``: the grey channel is given to each input channel. ``"sum"``: the first
+"""`"repeat"`: the grey channel is given to each input channel. `"sum"`: the first
 convolution's weights are summed over its input channels, which gives the same result at a lower
-cost. ``"new"``: the first convolution starts afresh, for any number of channels."""
+cost. `"new"`: the first convolution starts afresh, for any number of channels."""
 
 _Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 class RepeatChannels(nn.Module):
-    """Gives the one channel of an image ``(N, 1, *spatial)`` several times.
+    """Gives the one channel of an image `(N, 1, *spatial)` several times.
 
     Examples:
         >>> RepeatChannels(3)(torch.zeros(2, 1, 8, 8)).shape
@@ -28,12 +28,12 @@ class RepeatChannels(nn.Module):
         self.copies = copies
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the image with ``copies`` equal channels."""
+        """Return the image with `copies` equal channels."""
         return torch.cat([image] * self.copies, dim=1)
 
 
 def adapt_channels(network: nn.Module, in_channels: int, mode: ChannelMode) -> nn.Module:
-    """Prepare a network for images of ``in_channels`` channels.
+    """Prepare a network for images of `in_channels` channels.
 
     Args:
         network: changed in place for "sum" and "new".

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class DihedralInferer(Inferer):
-    """Average the logits over flips and quarter turns of square images ``(N, C, H, H)``.
+    """Average the logits over flips and quarter turns of square images `(N, C, H, H)`.
 
     A CT patch has no upright: the label does not depend on how it lies.
 
@@ -39,7 +39,7 @@ class DihedralInferer(Inferer):
     def __call__(
         self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any
     ) -> Tensor:
-        """Return the mean logits ``(N, K)``."""
+        """Return the mean logits `(N, K)`."""
         seen = [inputs.flip(-1) if view >= 4 else inputs for view in range(self.views)]
         turned = [torch.rot90(image, view % 4, (-2, -1)) for view, image in enumerate(seen)]
         logits = network(torch.cat(turned), *args, **kwargs)

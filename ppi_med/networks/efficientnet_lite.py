@@ -38,7 +38,7 @@ class SamePadConv2d(nn.Conv2d):
     """A convolution with TensorFlow's "same" padding: an odd pixel goes to the right and bottom."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return ``ceil(size / stride)`` pixels along each axis."""
+        """Return `ceil(size / stride)` pixels along each axis."""
         top, bottom = _padding(image.shape[-2], self.kernel_size[0], self.stride[0])
         left, right = _padding(image.shape[-1], self.kernel_size[1], self.stride[1])
         padded = F.pad(image, [left, right, top, bottom])
@@ -100,7 +100,7 @@ class _InvertedResidual(nn.Module):
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 (4.7 million parameters, 1,280 features).
 
-    The checkpoint trained on ImageNet expects RGB as ``(value - 127) / 128`` of 0..255.
+    The checkpoint trained on ImageNet expects RGB as `(value - 127) / 128` of 0..255.
 
     Args:
         num_classes: number of logits.
@@ -124,7 +124,7 @@ class EfficientNetLite0(nn.Module):
         self.classifier = nn.Linear(_HEAD_WIDTH, num_classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits ``(N, num_classes)`` of an image ``(N, C, H, W)``."""
+        """Return logits `(N, num_classes)` of an image `(N, C, H, W)`."""
         x = self.blocks(F.relu6(self.bn1(self.conv_stem(image))))
         x = F.relu6(self.bn2(self.conv_head(x)))
         logits: Tensor = self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))

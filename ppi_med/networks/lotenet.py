@@ -19,7 +19,7 @@ from ppi_med.networks.mps import (
 class PatchLayer(nn.Module):
     """A matrix product state on each patch of an image, then batch norm.
 
-    Each patch of ``patch`` x ``patch`` pixels has a chain of its own over them; its outputs become
+    Each patch of `patch` x `patch` pixels has a chain of its own over them; its outputs become
     one pixel of the result.
 
     Args:
@@ -62,7 +62,7 @@ class PatchLayer(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return ``(N, outputs, H / patch, W / patch)`` of ``(N, C, H, W)``."""
+        """Return `(N, outputs, H / patch, W / patch)` of `(N, C, H, W)`."""
         rows, columns = image.shape[2] // self.patch, image.shape[3] // self.patch
         # (N, C, rows, p, columns, p) -> (N, patches, sites, C)
         split = image.unflatten(3, (columns, self.patch)).unflatten(2, (rows, self.patch))
@@ -90,7 +90,7 @@ class LoTeNet(nn.Module):
         layers: number of layers before the last chain.
         patch: side of the patches.
         bond_dim: size of the matrices, and channels between the layers.
-        feature_map: of a pixel, see :func:`~ppi_med.networks.mps.local_map`.
+        feature_map: of a pixel, see `local_map`.
         noise: deviation from the identity at first.
 
     Raises:
@@ -157,7 +157,7 @@ class LoTeNet(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits ``(N, num_classes)`` of images ``(N, C, *image_size)``.
+        """Return logits `(N, num_classes)` of images `(N, C, *image_size)`.
 
         Raises:
             ValueError: where the image has another shape.

@@ -13,22 +13,22 @@ from torch.jit import is_scripting  # type: ignore[attr-defined]
 def mixture_logit(slice_logits: Tensor, log_weights: Tensor) -> Tensor:
     r"""Return the logit of a weighted mean of probabilities (Appendix E.2).
 
-    With p = sigmoid(z) and weights w that sum to 1, ``logit(sum_i w_i p_i)`` is
+    With p = sigmoid(z) and weights w that sum to 1, `logit(sum_i w_i p_i)` is
 
     .. math:: \log \sum_i w_i p_i - \log \sum_i w_i (1 - p_i)
 
     taken in log-space: finite for every finite input, where p rounds to 0 or 1 too.
 
-    The function can be overridden in the manner of torch's own: inside a ``TorchFunctionMode`` it
-    is handed to the mode whole. Its attribute ``saliency_surrogate`` is what a saliency map
-    explains in its place, ``sum_i w_i z_i`` with the weights as constant gates.
+    The function can be overridden in the manner of torch's own: inside a `TorchFunctionMode` it
+    is handed to the mode whole. Its attribute `saliency_surrogate` is what a saliency map
+    explains in its place, `sum_i w_i z_i` with the weights as constant gates.
 
     Args:
-        slice_logits: z, ``(N, S)``.
-        log_weights: log w, ``(N, S)``.
+        slice_logits: z, `(N, S)`.
+        log_weights: log w, `(N, S)`.
 
     Returns:
-        The logits ``(N,)``.
+        The logits `(N,)`.
 
     Examples:
         >>> half = torch.tensor([[0.5, 0.5]]).log()
@@ -50,7 +50,7 @@ def mixture_logit(slice_logits: Tensor, log_weights: Tensor) -> Tensor:
 
 
 def _gated_sum(slice_logits: Tensor, log_weights: Tensor) -> Tensor:
-    """Return ``sum_i w_i z_i``, ``(N,)``.
+    """Return `sum_i w_i z_i`, `(N,)`.
 
     The weights are not detached: to a map they are gates by the rule of products, but a loss on
     the map trains them.

@@ -1,6 +1,6 @@
 """Matrix product states as layers: local maps, a chain of matrices, contraction in pairs.
 
-What :mod:`~ppi_med.networks.lotenet` is made of.
+What `lotenet` is made of.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ def local_map(values: Tensor, kind: LocalMap = "linear") -> Tensor:
     """Lift each number to two: (x, 1 - x), or (sin, cos) of pi x / 2.
 
     Args:
-        values: ``(..., C)``, of about 0 to 1.
+        values: `(..., C)`, of about 0 to 1.
         kind: the linear map has no bound on x and keeps long chains stable; the trigonometric one
             has unit length.
 
     Returns:
-        Features ``(..., 2 C)``.
+        Features `(..., 2 C)`.
 
     Examples:
         >>> local_map(torch.tensor([0.25])).tolist()
@@ -40,17 +40,17 @@ def pair_product(left: Tensor, right: Tensor, share: Tensor) -> Tensor:
 
     Both depend on the image, so that neither is simply a constant factor of the other. A saliency
     map explains the product by both, each with the other as a constant and with its share, which
-    is that of its sites in the pair: what ``saliency_surrogate`` says. In the whole chain all
+    is that of its sites in the pair: what `saliency_surrogate` says. In the whole chain all
     sites then count alike, and relevance is conserved. The value and its derivative are those of
     the matrix product.
 
     Args:
-        left: ``(..., a, b)``.
-        right: ``(..., b, c)``.
-        share: of the left factor, in [0, 1]; it broadcasts to ``(..., a, c)``.
+        left: `(..., a, b)`.
+        right: `(..., b, c)`.
+        share: of the left factor, in [0, 1]; it broadcasts to `(..., a, c)`.
 
     Returns:
-        ``(..., a, c)``.
+        `(..., a, c)`.
 
     Examples:
         >>> eye = torch.eye(2)
@@ -78,10 +78,10 @@ def contract_chain(matrices: Tensor) -> Tensor:
     A chain of S matrices takes log2 S steps of batched products instead of S small ones.
 
     Args:
-        matrices: ``(..., S, D, D)``.
+        matrices: `(..., S, D, D)`.
 
     Returns:
-        ``(..., D, D)``; the identity for S = 0.
+        `(..., D, D)`; the identity for S = 0.
 
     Examples:
         >>> contract_chain(torch.tensor([[[2.0]], [[3.0]], [[4.0]]]))
@@ -159,7 +159,7 @@ class MatrixProductState(nn.Module):
         self.first, self.last = nn.Parameter(end), nn.Parameter(end.clone())
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the outputs ``(N, copies, outputs)`` of features ``(N, copies, S, features)``."""
+        """Return the outputs `(N, copies, outputs)` of features `(N, copies, S, features)`."""
         matrices = torch.einsum("npsd,psdij->npsij", features, self.site_tensors)
         left = contract_chain(matrices[:, :, : self.middle])
         right = contract_chain(matrices[:, :, self.middle :])

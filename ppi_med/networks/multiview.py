@@ -23,9 +23,9 @@ class MultiViewOutput(NamedTuple):
     """What a volume's logit is made of.
 
     Attributes:
-        logit: of the volume, ``(N, 1)``.
-        slice_logits: z, one a slice, ``(N, S)``.
-        slice_weights: w, one a slice, summing to 1 over the slices, ``(N, S)``.
+        logit: of the volume, `(N, 1)`.
+        slice_logits: z, one a slice, `(N, S)`.
+        slice_weights: w, one a slice, summing to 1 over the slices, `(N, S)`.
     """
 
     logit: Tensor
@@ -43,29 +43,29 @@ class MultiViewClassifier(nn.Module):
         p = \sum_i w_i p_i
 
     where e_i is a learned embedding of the slice's place in its volume, w_i the weights that
-    :class:`SliceAttention` makes of the scores a_i, and p the probability of the volume, given as
-    its logit. A saliency map explains ``sum_i w_i z_i``, z_i = FC_1(f_i), with the weights as
-    gates: see :func:`mixture_logit`.
+    `SliceAttention` makes of the scores a_i, and p the probability of the volume, given as
+    its logit. A saliency map explains `sum_i w_i z_i`, z_i = FC_1(f_i), with the weights as
+    gates: see `mixture_logit`.
 
     In training, all slices given pass through the CNN at once (batch norm sees them together). In
-    evaluation they go ``chunk_size`` at a time, and without gradients the memory is that of one
-    chunk beside the volume and the features. A program made by ``torch.export`` takes all at once.
+    evaluation they go `chunk_size` at a time, and without gradients the memory is that of one
+    chunk beside the volume and the features. A program made by `torch.export` takes all at once.
 
     Args:
-        backbone: name for :func:`create_backbone`, or a module that maps ``(B, C, H, W)`` to
-            ``(B, num_features)`` and has the attribute ``num_features``.
+        backbone: name for `create_backbone`, or a module that maps `(B, C, H, W)` to
+            `(B, num_features)` and has the attribute `num_features`.
         in_channels: channels of the volume; used where the backbone is given by name.
         weights: weights file for a backbone given by name.
-        backbone_options: further arguments of :func:`create_backbone`.
+        backbone_options: further arguments of `create_backbone`.
         num_positions: number of position ids.
         position_features: length of the position's embedding.
-        attention: ``"power"``, or ``"softmax"`` as printed (there delta has no effect).
+        attention: `"power"`, or `"softmax"` as printed (there delta has no effect).
         tau: temperature of the weights; small is sharp.
         delta: where delta starts; in the power form, large gives nearly equal weights.
-        delta_schedule: how delta is attenuated: ``"exponential"``, ``"linear"``, ``"constant"``.
+        delta_schedule: how delta is attenuated: `"exponential"`, `"linear"`, `"constant"`.
         delta_epochs: number of epochs over which it is.
         delta_final: factor that it arrives at.
-        delta_floor: least ``ReLU(a) + delta`` in the power form.
+        delta_floor: least `ReLU(a) + delta` in the power form.
         chunk_size: slices at a time in evaluation; 0: all at once.
 
     Raises:
@@ -131,12 +131,12 @@ class MultiViewClassifier(nn.Module):
         """Return the logit of each volume.
 
         Args:
-            image: volumes ``(N, C, S, H, W)`` of S slices each.
-            positions: ids ``(N, S)`` of the slices' places, ``1 .. num_positions``. None: the
+            image: volumes `(N, C, S, H, W)` of S slices each.
+            positions: ids `(N, S)` of the slices' places, `1 .. num_positions`. None: the
                 slices are the whole volume in order, and take their ids by relative place.
 
         Returns:
-            Logits ``(N, 1)``.
+            Logits `(N, 1)`.
 
         Raises:
             ValueError: where shapes or ids do not fit.
@@ -150,7 +150,7 @@ class MultiViewClassifier(nn.Module):
         image: Tensor,
         positions: Tensor | None = None,
     ) -> MultiViewOutput:
-        """Return the logit together with the slices' logits and weights; see :meth:`forward`."""
+        """Return the logit together with the slices' logits and weights; see `forward`."""
         slice_logits, log_weights = self.slice_terms(image, positions)
         logit = mixture_logit(slice_logits, log_weights).unsqueeze(-1)
         return MultiViewOutput(logit, slice_logits, log_weights.exp())
@@ -160,7 +160,7 @@ class MultiViewClassifier(nn.Module):
         image: Tensor,
         positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the slices' logits and log-weights, each ``(N, S)``, in float32 at least."""
+        """Return the slices' logits and log-weights, each `(N, S)`, in float32 at least."""
         if not is_scripting():
             _check_volume(image)
         batch, num_slices = image.shape[0], image.shape[2]
@@ -179,7 +179,7 @@ class MultiViewClassifier(nn.Module):
         return slice_logits, self.attention(scores)
 
     def _features(self, slices: Tensor) -> Tensor:
-        """Return the features ``(B, F)`` of slices ``(B, C, H, W)``, in chunks in evaluation."""
+        """Return the features `(B, F)` of slices `(B, C, H, W)`, in chunks in evaluation."""
         chunked = self.chunk_size > 0 and not self.training
         if not is_scripting():
             # A captured graph would be bound to one number of chunks, so to one size of volumes.
@@ -188,11 +188,11 @@ class MultiViewClassifier(nn.Module):
         return torch.cat([self.backbone(chunk) for chunk in slices.split(size)])
 
     def set_epoch(self, epoch: int) -> None:
-        """Attenuate delta as the schedule says for ``epoch``, counted from 0."""
+        """Attenuate delta as the schedule says for `epoch`, counted from 0."""
         self.attention.set_epoch(epoch)
 
     def attenuate(self, factor: float) -> None:
-        """Set delta to its trained value times ``factor``, in [0, 1]."""
+        """Set delta to its trained value times `factor`, in [0, 1]."""
         self.attention.attenuate(factor)
 
     def slice_classifier(self) -> "SliceClassifier":
@@ -201,7 +201,7 @@ class MultiViewClassifier(nn.Module):
 
 
 class SliceClassifier(nn.Module):
-    """Gives the logit z of single slices ``(B, C, H, W)``, as ``(B, 1)``.
+    """Gives the logit z of single slices `(B, C, H, W)`, as `(B, 1)`.
 
     In evaluation, the map of a volume is that of its slices, each times its weight: so it can be
     computed slice by slice, where the whole volume's recorded forward would not fit the memory.
@@ -214,7 +214,7 @@ class SliceClassifier(nn.Module):
         self.training = backbone.training  # the shared modules keep their own modes
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the logits ``(B, 1)``."""
+        """Return the logits `(B, 1)`."""
         logits: Tensor = self.head(self.backbone(image))
         return logits
 

@@ -12,21 +12,21 @@ def ga_parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return the two groups of Appendix E.3: the CNN, then everything else.
 
-    Parameters that are frozen (``requires_grad=False``) are in neither. A group that would be
+    Parameters that are frozen (`requires_grad=False`) are in neither. A group that would be
     empty is left out, so that a frozen CNN gives one group.
 
     Args:
-        network: has its CNN as ``backbone``, such as ``MultiViewClassifier``; also wrapped for
+        network: has its CNN as `backbone`, such as `MultiViewClassifier`; also wrapped for
             parallel training.
         cnn_lr: learning rate of the CNN.
         rest_lr: learning rate of the embedding, the heads and delta.
-        options: further settings of both groups, such as ``weight_decay``.
+        options: further settings of both groups, such as `weight_decay`.
 
     Returns:
-        Groups for an optimiser, each with ``params``, ``lr`` and ``name`` ("cnn", "rest").
+        Groups for an optimiser, each with `params`, `lr` and `name` ("cnn", "rest").
 
     Raises:
-        ValueError: where the network has no ``backbone``, or nothing to train.
+        ValueError: where the network has no `backbone`, or nothing to train.
 
     Examples:
         >>> from ppi_med.networks import MultiViewClassifier

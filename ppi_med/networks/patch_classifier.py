@@ -46,17 +46,17 @@ def patch_classifier(
     options: Mapping[str, Any] | None = None,
     value_range: Sequence[float] = (0.0, 1.0),
 ) -> nn.Module:
-    """Return a classifier: images ``(N, C, image_size, image_size)`` to ``(N, num_classes)``.
+    """Return a classifier: images `(N, C, image_size, image_size)` to `(N, num_classes)`.
 
     Args:
-        architecture: ``small_cnn``, ``densenet121``, ``inception_v3``, ``efficientnet_lite0``,
-            another name of :func:`~ppi_med.networks.create_classifier`, or ``lotenet``.
-        image_size: rows and columns; only ``lotenet`` is bound to it.
+        architecture: `small_cnn`, `densenet121`, `inception_v3`, `efficientnet_lite0`,
+            another name of `create_classifier`, or `lotenet`.
+        image_size: rows and columns; only `lotenet` is bound to it.
         num_classes: number of logits; 1 for a single sigmoid logit.
         in_channels: channels of the image.
         weights: file to start from, with a head of its own or none; None: random weights.
         options: further arguments of the network.
-        value_range: of the image, which ``lotenet`` takes as 0 to 1; others as it is.
+        value_range: of the image, which `lotenet` takes as 0 to 1; others as it is.
 
     Raises:
         UsageError: where the name is unknown, an option or the weights do not fit.

@@ -11,9 +11,9 @@ def relative_positions(
 ) -> Tensor:
     """Map the slices of a volume to position ids by relative place.
 
-    The volume is cut into ``num_positions`` parts of equal width, and slice i (from 0) takes the
-    id of the part that its centre lies in: ``1 + floor((i + 1/2) / num_slices * num_positions)``.
-    A volume of exactly ``num_positions`` slices gets 1, 2, 3, ...; a larger one repeats ids, a
+    The volume is cut into `num_positions` parts of equal width, and slice i (from 0) takes the
+    id of the part that its centre lies in: `1 + floor((i + 1/2) / num_slices * num_positions)`.
+    A volume of exactly `num_positions` slices gets 1, 2, 3, ...; a larger one repeats ids, a
     smaller one leaves some out.
 
     Args:
@@ -22,7 +22,7 @@ def relative_positions(
         device: where the result lies; default: the CPU.
 
     Returns:
-        LongTensor ``(num_slices,)`` of ids in ``1 .. num_positions``, ascending.
+        LongTensor `(num_slices,)` of ids in `1 .. num_positions`, ascending.
 
     Raises:
         ValueError: if either number is less than 1.

@@ -31,7 +31,7 @@ class SmallCNN(nn.Module):
         in_channels: channels of the image.
         spatial_dims: 1, 2 or 3.
         widths: channels after each stage.
-        downsampling: ``"max"``: a max pool after each stage; ``"stride"``: a stride in each
+        downsampling: `"max"`: a max pool after each stage; `"stride"`: a stride in each
             convolution, about four times faster.
         kernel_size: odd, same in all directions.
         convolutions: of each stage, with batch norm and ReLU each; the first has the stride.
@@ -72,7 +72,7 @@ class SmallCNN(nn.Module):
         self.head = nn.Linear(widths[-1], num_classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits ``(N, num_classes)`` of an image ``(N, C, *spatial)``."""
+        """Return logits `(N, num_classes)` of an image `(N, C, *spatial)`."""
         pooled: Tensor = self.pool(self.features(image)).flatten(1)
         logits: Tensor = self.head(self.dropout(pooled))
         return logits

@@ -13,7 +13,7 @@ _VGG11: tuple[int | str, ...] = (
 class SmallVGG(nn.Module):
     """VGG11 for small images: eight convolutions, five max pools, the global mean, one layer.
 
-    torchvision's ``vgg11`` has three linear layers of 4,096 units instead of the last one, for
+    torchvision's `vgg11` has three linear layers of 4,096 units instead of the last one, for
     images of 224 x 224.
 
     Args:
@@ -67,6 +67,6 @@ class SmallVGG(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits ``(N, num_classes)`` of an image ``(N, C, H, W)``, 32 pixels or more."""
+        """Return logits `(N, num_classes)` of an image `(N, C, H, W)`, 32 pixels or more."""
         logits: Tensor = self.head(self.dropout(self.pool(self.features(image)).flatten(1)))
         return logits

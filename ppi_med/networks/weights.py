@@ -25,7 +25,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> StateDict:
     that all begin with "module.", which parallel training adds.
 
     Args:
-        path: file written by ``torch.save``.
+        path: file written by `torch.save`.
 
     Raises:
         FileNotFoundError: where there is no such file; nothing is ever downloaded.
@@ -48,7 +48,7 @@ def load_weights(
     source: str | os.PathLike[str],
     ignore: Sequence[str] = (),
 ) -> None:
-    """Copy a state dict into a network; everything has to fit, but for what ``ignore`` names.
+    """Copy a state dict into a network; everything has to fit, but for what `ignore` names.
 
     Args:
         network: receives the weights, converted to its own precision.

@@ -23,7 +23,7 @@ def parse_agreement(text: str) -> Agreement:
     """Read an agreement as it is written on the command line.
 
     Args:
-        text: ``"0.95"``, ``"none"``, or ``"site_a=1.0,site_b=none"``.
+        text: `"0.95"`, `"none"`, or `"site_a=1.0,site_b=none"`.
 
     Raises:
         UsageError: if it is neither a number from 0 to 1, nor "none", nor a list by site.
@@ -86,7 +86,7 @@ def assign_artefacts(
     """Decide which volumes carry the mark.
 
     The agreement is met as exactly as whole volumes allow, in each label of each part of each
-    site: of n volumes, ``round((1 - agreement) * n)`` disagree, chosen at random; what one label's
+    site: of n volumes, `round((1 - agreement) * n)` disagree, chosen at random; what one label's
     number rounds off is made good in the other's.
 
     Args:

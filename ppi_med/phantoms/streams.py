@@ -16,7 +16,7 @@ def stream(seed: int, *names: str | int) -> np.random.Generator:
 
     Args:
         seed: of the whole phantom, 0 or more.
-        names: what is drawn, for example ``"site_a", "A001", "anatomy"``.
+        names: what is drawn, for example `"site_a", "A001", "anatomy"`.
 
     Examples:
         >>> a, b = stream(1, "site_a", "A001"), stream(1, "site_a", "A001")

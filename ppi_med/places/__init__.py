@@ -1,6 +1,6 @@
 """Places: find a shortcut, judge it, and exchange it.
 
-A network that was trained plainly for a few epochs shows the shortcut. :func:`search` asks it where
+A network that was trained plainly for a few epochs shows the shortcut. `search` asks it where
 it looks, and judges from the training and validation parts whether that is an artefact.
 """
 

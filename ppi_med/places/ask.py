@@ -19,7 +19,7 @@ _SIDE = 64.0
 
 
 def other_means(stack: ImageStack) -> Tensor:
-    """Return the mean image of all other classes for each class, ``(K, C, H, W)`` float32."""
+    """Return the mean image of all other classes for each class, `(K, C, H, W)` float32."""
     sums = torch.zeros(stack.classes, *stack.image.shape[1:])
     counts = torch.zeros(stack.classes)
     for part in stack.batches(256):
@@ -48,14 +48,14 @@ def difference_map(
     channels' sums is kept alone.
 
     Args:
-        network: in evaluation mode; ``(N, C, H, W)`` to one logit, or one a class.
+        network: in evaluation mode; `(N, C, H, W)` to one logit, or one a class.
         stack: of the training part.
         every: only each k-th position is asked.
         batch_size: images at a time.
         target: label -> target of the map; default the label.
 
     Returns:
-        The map, float64 ``(H, W)``, 0 or more.
+        The map, float64 `(H, W)`, 0 or more.
     """
     means = other_means(stack)
     asked = (stack.position % every == 0).nonzero()[:, 0] if stack.volumes else None
@@ -95,15 +95,15 @@ def top_place(
     """Return the place of a map: its top, grown.
 
     Args:
-        difference: map ``(H, W)``, 0 or more.
+        difference: map `(H, W)`, 0 or more.
         share: of the image's pixels that the top has at most.
         relative: part of the map's maximum that a pixel of the top reaches.
         grow: pixels of an image 64 pixels high that the top grows to each side; larger images
             have more.
-        without: bool ``(H, W)``, found before: neither asked nor part of the place.
+        without: bool `(H, W)`, found before: neither asked nor part of the place.
 
     Returns:
-        bool ``(H, W)``; empty where the map is.
+        bool `(H, W)`; empty where the map is.
 
     Examples:
         >>> m = torch.zeros(9, 9)

@@ -32,9 +32,9 @@ def write_decision(
 
     Args:
         path: of the file.
-        places: ``name``, ``accepted`` and further values of each place, in the masks' order.
+        places: `name`, `accepted` and further values of each place, in the masks' order.
         clusters: the same of each cluster.
-        masks: the file beside it that holds ``masks`` and ``clusters``, bool ``(n, H, W)``.
+        masks: the file beside it that holds `masks` and `clusters`, bool `(n, H, W)`.
     """
     import yaml
 
@@ -44,10 +44,10 @@ def write_decision(
 
 
 def accepted_place(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
-    """Return the union of all places and clusters that a decision accepts, bool ``(H, W)``.
+    """Return the union of all places and clusters that a decision accepts, bool `(H, W)`.
 
     Args:
-        path: ``decision.yaml`` as an audit wrote it and a person changed it.
+        path: `decision.yaml` as an audit wrote it and a person changed it.
 
     Raises:
         MissingFileError: where it, or the masks' file beside it, is not there.

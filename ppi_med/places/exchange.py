@@ -1,6 +1,6 @@
 """What takes the place of a shortcut: another class's content, another class's style, or nothing.
 
-An :class:`ExchangePlaced` stands in a chain of transforms before the augmentation, and does nothing
+An `ExchangePlaced` stands in a chain of transforms before the augmentation, and does nothing
 until it is given a bank of what other images hold there.
 """
 
@@ -49,9 +49,9 @@ class Bank(ABC):
         """Return an image with what a random image of another class has.
 
         Args:
-            image: ``(C, H, W)``, or B-scans ``(C, S, H, W)``.
+            image: `(C, H, W)`, or B-scans `(C, S, H, W)`.
             label: its class.
-            relative: place of each B-scan in its volume, 0 to 1, ``(S,)``; None in 2-D.
+            relative: place of each B-scan in its volume, 0 to 1, `(S,)`; None in 2-D.
         """
 
 
@@ -59,7 +59,7 @@ class PlaceBank(Bank):
     """The content of a place, B-scan by B-scan.
 
     Args:
-        place: bool ``(H, W)``.
+        place: bool `(H, W)`.
         images: pairs of image and class, each read once.
 
     Raises:
@@ -117,7 +117,7 @@ class StyleBank(Bank):
 
 
 def spectrum(image: Tensor) -> Tensor:
-    """Return the mean amplitude in each ring of frequencies, ``(C, 32)``, over all B-scans."""
+    """Return the mean amplitude in each ring of frequencies, `(C, 32)`, over all B-scans."""
     amplitude = torch.fft.rfft2(image.float()).abs()
     ring, count = _rings(image)
     flat = amplitude.reshape(image.shape[0], -1, ring.numel()).mean(1)
@@ -126,7 +126,7 @@ def spectrum(image: Tensor) -> Tensor:
 
 
 def quantiles(image: Tensor) -> Tensor:
-    """Return 33 quantiles of each channel's values, ``(C, 33)``."""
+    """Return 33 quantiles of each channel's values, `(C, 33)`."""
     values = image.float().flatten(1).sort(1).values
     at = torch.linspace(0, values.shape[1] - 1, _QUANTILES).round().long()
     return values[:, at]
@@ -139,9 +139,9 @@ def restyled(image: Tensor, amplitude: Tensor, levels: Tensor) -> Tensor:
     stays; then the values are moved so that their quantiles are the other's, piecewise linearly.
 
     Args:
-        image: ``(C, [S,] H, W)``.
-        amplitude: of :func:`spectrum`.
-        levels: of :func:`quantiles`.
+        image: `(C, [S,] H, W)`.
+        amplitude: of `spectrum`.
+        levels: of `quantiles`.
     """
     ring, _ = _rings(image)
     ratio = amplitude / spectrum(image).clamp_min(1e-6)
@@ -163,7 +163,7 @@ def _moved(values: Tensor, own: Tensor, other: Tensor) -> Tensor:
 
 
 def _rings(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the ring of each frequency of ``rfft2``, and how many frequencies a ring has."""
+    """Return the ring of each frequency of `rfft2`, and how many frequencies a ring has."""
     rows, columns = image.shape[-2:]
     down, across = torch.fft.fftfreq(rows)[:, None], torch.fft.rfftfreq(columns)[None, :]
     radius = (down**2 + across**2).sqrt() / 0.5**0.5
@@ -185,14 +185,14 @@ def check_size(place: Tensor, image: Tensor) -> None:
 
 
 class ExchangePlaced(RandomizableTrait, MapTransform):
-    """Add ``image_exchanged`` to an item: the image with another class's content or style.
+    """Add `image_exchanged` to an item: the image with another class's content or style.
 
     Stands before the augmentation, whose transforms then move both keys alike. Without a bank it
     does nothing. Partners are drawn from torch's global generator, which
-    :class:`ppi_med.training.SeededDataset` seeds for each case.
+    `ppi_med.training.SeededDataset` seeds for each case.
 
     Args:
-        keys: of images, ``(C, H, W)`` or ``(C, S, H, W)``.
+        keys: of images, `(C, H, W)` or `(C, S, H, W)`.
         label_key: of the class.
         position_key: of the ids of the B-scans' places, 1 to `num_positions`; where it is missing,
             the B-scans are the whole volume.
@@ -258,7 +258,7 @@ def packed(mask: Tensor) -> dict[str, Any]:
 
 
 def unpacked(value: Mapping[str, Any]) -> Tensor:
-    """Return the mask of :func:`packed`, bool ``(H, W)``.
+    """Return the mask of `packed`, bool `(H, W)`.
 
     Raises:
         UsageError: where it is none.

@@ -41,14 +41,14 @@ class Verdict:
 
 
 def unit_means(scores: NDArray[np.float64], unit: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the mean of each unit's scores; scores ``(M, K)``, units from 0 without gaps."""
+    """Return the mean of each unit's scores; scores `(M, K)`, units from 0 without gaps."""
     count = np.bincount(unit)
     sums = [np.bincount(unit, weights=column) for column in scores.T]
     return np.stack(sums, 1) / count[:, None]
 
 
 def verdict(stack: ImageStack, scores: Tensor) -> Verdict:
-    """Judge scores ``(M, K)`` of a stack's images: AUC of units' means, ICC = V(means) / V(images).
+    """Judge scores `(M, K)` of a stack's images: AUC of units' means, ICC = V(means) / V(images).
 
     Args:
         stack: usually of the validation part.
@@ -104,7 +104,7 @@ def _icc(values: NDArray[np.float64], means: NDArray[np.float64]) -> float:
 
 
 def content(stack: ImageStack, place: Tensor) -> Tensor:
-    """Return the place's content of each image, float64 ``(M, D)``, D at most about 600.
+    """Return the place's content of each image, float64 `(M, D)`, D at most about 600.
 
     Where the place has more pixels times channels, neighbours are averaged.
     """
@@ -123,12 +123,12 @@ def discriminant(train: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Te
     The pooled covariance is C + 0.1 tr(C) / d I.
 
     Args:
-        train: ``(M, D)``.
-        label: ``(M,)``.
+        train: `(M, D)`.
+        label: `(M,)`.
         classes: K.
 
     Returns:
-        Weights ``(D, K)`` and offsets ``(K,)`` of the scores, each against the mean of all classes
+        Weights `(D, K)` and offsets `(K,)` of the scores, each against the mean of all classes
         (what all scores share would tell none apart); for two classes one column.
     """
     means = torch.stack(
@@ -152,7 +152,7 @@ def discriminant(train: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Te
 def judge_place(train: ImageStack, validation: ImageStack, place: Tensor) -> Verdict:
     """Judge the content of a place: a discriminant fitted on training, applied to validation.
 
-    For 2-D images the ICC is replaced by the constancy of the content, see :func:`constancy`.
+    For 2-D images the ICC is replaced by the constancy of the content, see `constancy`.
     """
     weights, offsets = discriminant(content(train, place), train.label, train.classes)
     found = verdict(validation, content(validation, place) @ weights + offsets)
@@ -175,7 +175,7 @@ def constancy(stack: ImageStack, place: Tensor) -> float:
 
     Args:
         stack: 2-D images.
-        place: bool ``(H, W)``.
+        place: bool `(H, W)`.
 
     Returns:
         0 to 1.

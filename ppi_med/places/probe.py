@@ -27,7 +27,7 @@ def small_probe(channels: int, classes: int) -> nn.Module:
 def make_network(network: Factory | None, stack: ImageStack, seed: int) -> nn.Module:
     """Return a network for single images, with weights that depend on the seed alone.
 
-    Of a network for volumes, its part for one slice (``slice_classifier()``) is taken.
+    Of a network for volumes, its part for one slice (`slice_classifier()`) is taken.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -61,7 +61,7 @@ def short_training(
         steps: least and most steps, whatever the epochs come to.
         lr: of Adam.
         seed: of the order.
-        place: bool ``(H, W)``: by a coin for each image, this place's content is that of an image
+        place: bool `(H, W)`: by a coin for each image, this place's content is that of an image
             of another class.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -137,7 +137,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def scores_of(network: nn.Module, image: Tensor, batch_size: int = 256) -> Tensor:
-    """Return one score an image: ``(M, 1)`` for two classes, else log-probabilities ``(M, K)``."""
+    """Return one score an image: `(M, 1)` for two classes, else log-probabilities `(M, K)`."""
     device = next(network.parameters()).device
     found = []
     with evaluating(network), torch.no_grad():
@@ -158,14 +158,14 @@ def exchange_effect(
     """Return what an exchange of the place's content does to the AUC of the units.
 
     Args:
-        network: ``(N, C, H, W)`` to logits, such as ``Search.network``.
+        network: `(N, C, H, W)` to logits, such as `Search.network`.
         validation: images that did not train it.
-        place: bool ``(H, W)``.
+        place: bool `(H, W)`.
         seed: of the partners.
 
     Returns:
-        ``clean``: as they are; ``other``: with the content of an image of another class, at the
-        same position; ``same``: of the same class, which shows what a seam does by itself.
+        `clean`: as they are; `other`: with the content of an image of another class, at the
+        same position; `same`: of the same class, which shows what a seam does by itself.
     """
     place = torch.as_tensor(place, dtype=torch.bool)
     index = torch.arange(len(validation.image))

@@ -80,7 +80,7 @@ class Place:
     """A part of the image that a short training looked at.
 
     Attributes:
-        mask: bool ``(H, W)``.
+        mask: bool `(H, W)`.
         j: max(0, 2 AUC - 1) ICC of its content.
         share: of the image.
         accepted: whether it is an artefact.
@@ -108,12 +108,12 @@ class Search:
             that hangs on the first place, times that place's constancy.
         j_net_interval: 95 %, over units.
         places: in the order in which they were found, accepted or not.
-        kind: ``"place"``: it has places; ``"texture"``: the fine detail of the whole image tells
-            the class; ``"style"``: another shortcut without a place; ``"none"``.
+        kind: `"place"`: it has places; `"texture"`: the fine detail of the whole image tells
+            the class; `"style"`: another shortcut without a place; `"none"`.
         recommended_method: to train with.
         reason: in one sentence.
         auc: of the short network, over the validation's units.
-        history: of each round: ``round``, ``auc``, ``j_net``, ``j``, ``share`` of the place.
+        history: of each round: `round`, `auc`, `j_net`, `j`, `share` of the place.
         network: that was trained shortly and plainly; None where it was loaded without a factory.
         rounds: how many short trainings there were.
         texture: how well the fine detail of each cell tells the class.
@@ -135,7 +135,7 @@ class Search:
 
     @property
     def place(self) -> NDArray[np.bool_]:
-        """The union of the accepted places, bool ``(H, W)``; empty without one."""
+        """The union of the accepted places, bool `(H, W)`; empty without one."""
         shape = tuple(self.facts["shape"])
         found = np.zeros(shape, dtype=bool)
         for one in self.places:
@@ -162,7 +162,7 @@ class Search:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an ``.npz`` that needs no pickle, atomically."""
+        """Write an `.npz` that needs no pickle, atomically."""
         masks = [p.mask for p in self.places]
         arrays: dict[str, Any] = {
             "masks": np.stack(masks) if masks else np.zeros((0, *self.facts["shape"]), bool),
@@ -180,11 +180,11 @@ class Search:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], network: Factory | None = None) -> Search:
-        """Read what :meth:`save` wrote.
+        """Read what `save` wrote.
 
         Args:
             path: the file.
-            network: what was given to :func:`search`; needed for ``Search.network`` then.
+            network: what was given to `search`; needed for `Search.network` then.
 
         Raises:
             UsageError: where the file is missing or is no search.
@@ -236,8 +236,8 @@ def search(
     Args:
         train: the training part.
         validation: the validation part.
-        settings: default ``SearchSettings()``.
-        network: makes a network for single images, or one with ``slice_classifier()``; None: a
+        settings: default `SearchSettings()`.
+        network: makes a network for single images, or one with `slice_classifier()`; None: a
             small CNN.
         seed: of weights and orders.
         progress: called with a line after each round.

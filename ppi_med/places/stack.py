@@ -17,11 +17,11 @@ class ImageStack:
     """Single images: the B-scans of volumes, or 2-D images.
 
     Attributes:
-        image: ``(M, C, H, W)``, floating, as the network sees them.
-        label: class of each image, int64 ``(M,)``, from 0; a B-scan has its volume's.
-        unit: index of the volume that an image is of, int64 ``(M,)``; of the image itself in 2-D.
-        position: index of the B-scan in its volume, int64 ``(M,)``; 0 in 2-D.
-        patient: index of the patient, int64 ``(M,)``; None: each unit is a patient.
+        image: `(M, C, H, W)`, floating, as the network sees them.
+        label: class of each image, int64 `(M,)`, from 0; a B-scan has its volume's.
+        unit: index of the volume that an image is of, int64 `(M,)`; of the image itself in 2-D.
+        position: index of the B-scan in its volume, int64 `(M,)`; 0 in 2-D.
+        patient: index of the patient, int64 `(M,)`; None: each unit is a patient.
 
     Raises:
         UsageError: where shapes do not fit, or there are not two classes.
@@ -72,13 +72,13 @@ class ImageStack:
 
     @cached_property
     def unit_index(self) -> Tensor:
-        """The units counted from 0 without gaps, int64 ``(M,)``."""
+        """The units counted from 0 without gaps, int64 `(M,)`."""
         index: Tensor = self.unit.unique(return_inverse=True)[1]
         return index
 
     @cached_property
     def unit_label(self) -> Tensor:
-        """Class of each unit, int64 ``(U,)``."""
+        """Class of each unit, int64 `(U,)`."""
         found = torch.zeros(int(self.unit_index.max()) + 1, dtype=torch.int64)
         found[self.unit_index] = self.label
         return found
@@ -130,8 +130,8 @@ def exchanged(image: Tensor, place: Tensor, partner: Tensor) -> Tensor:
     """Return the images with the partners' content at the place.
 
     Args:
-        image: ``(N, C, *spatial)``.
-        place: bool, ``(H, W)`` or broadcastable to the image.
+        image: `(N, C, *spatial)`.
+        place: bool, `(H, W)` or broadcastable to the image.
         partner: images of the same shape.
 
     Examples:

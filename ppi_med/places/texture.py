@@ -44,7 +44,7 @@ class Neutral:
 
     Attributes:
         sigma: of a smoothing along the last two axes, in pixels; 0: no smoothing.
-        levels: quantiles ``(C, 33)`` that each image's grey values are moved to first, piecewise
+        levels: quantiles `(C, 33)` that each image's grey values are moved to first, piecewise
             linearly; None: they stay.
 
     Examples:
@@ -67,7 +67,7 @@ class Neutral:
         return ", ".join(done) or "as they are"
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Return images ``(N, C, *spatial)`` without the texture."""
+        """Return images `(N, C, *spatial)` without the texture."""
         if self.levels is not None:
             image = torch.stack([_levelled(one, self.levels) for one in image])
         return gaussian_smooth(image, self.sigma, 2).to(image.dtype) if self.sigma > 0 else image
@@ -77,13 +77,13 @@ class Neutral:
         return (self(inputs[0]), *inputs[1:])
 
     def facts(self) -> dict[str, Any]:
-        """Return JSON values that :meth:`of` reads."""
+        """Return JSON values that `of` reads."""
         levels = None if self.levels is None else self.levels.tolist()
         return {"sigma": self.sigma, "levels": levels}
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Neutral:
-        """Return what :meth:`facts` described.
+        """Return what `facts` described.
 
         Raises:
             UsageError: where it is something else.
@@ -106,7 +106,7 @@ class Texture:
     """How well the fine detail of each cell tells the class, in folds of patients.
 
     Attributes:
-        cells: AUC of each cell of the grid, ``(8, 8)``.
+        cells: AUC of each cell of the grid, `(8, 8)`.
         left: what is done to the images -> median AUC of the cells after it, in the order tried.
         neutral: the mildest of these after which the texture is silent; None where the texture is
             not the device's, or nothing silences it.
@@ -168,7 +168,7 @@ def texture(stack: ImageStack, *, seed: int = 0) -> Texture:
 
 
 def common_levels(stack: ImageStack) -> Tensor:
-    """Return the mean over units of 33 quantiles of each channel's values, ``(C, 33)``."""
+    """Return the mean over units of 33 quantiles of each channel's values, `(C, 33)`."""
     units = [stack.image[stack.unit_index == k] for k in range(len(stack.unit_label))]
     return torch.stack([_quantiles(unit.transpose(0, 1).float()) for unit in units]).mean(0)
 
@@ -192,13 +192,13 @@ def _without(stack: ImageStack, neutral: Neutral) -> ImageStack:
 
 
 def _quantiles(image: Tensor) -> Tensor:
-    """Return 33 quantiles of each channel of an image ``(C, *spatial)``, ``(C, 33)``."""
+    """Return 33 quantiles of each channel of an image `(C, *spatial)`, `(C, 33)`."""
     values = image.flatten(1).sort(1).values
     return values[:, torch.linspace(0, values.shape[1] - 1, _LEVELS).round().long()]
 
 
 def _levelled(image: Tensor, levels: Tensor) -> Tensor:
-    """Move the quantiles of each channel of an image ``(C, *spatial)``, linearly between them."""
+    """Move the quantiles of each channel of an image `(C, *spatial)`, linearly between them."""
     own, other = _quantiles(image.float()), levels.to(image.device, torch.float32)
     values = image.float().flatten(1).contiguous()
     index = torch.searchsorted(own, values).clamp(1, _LEVELS - 1)
@@ -243,7 +243,7 @@ def _cells(stack: ImageStack, side: float, folds: NDArray[np.int64]) -> NDArray[
 
 
 def _detail(stack: ImageStack, side: float) -> Iterator[Tensor]:
-    """Yield the logarithms of the bands' energy in each cell, float64 ``(N, 3 C, 64)``."""
+    """Yield the logarithms of the bands' energy in each cell, float64 `(N, 3 C, 64)`."""
     for part in stack.batches(128):
         finer, energies = stack.image[part].float().cpu(), []
         for band in _BANDS:

@@ -1,7 +1,7 @@
 """The call forms of other packages: a map of ours where their code expects one of theirs.
 
 Nothing of theirs is imported. Each takes the network and a method, given itself or by its name (see
-:func:`ppi_med.saliency.by_name`), and leaves no trace in the network.
+`ppi_med.saliency.by_name`), and leaves no trace in the network.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class CaptumAttribution:
-    """``attribute(inputs, target, additional_forward_args)`` as Captum's attributions have it.
+    """`attribute(inputs, target, additional_forward_args)` as Captum's attributions have it.
 
-    It can stand where Captum takes an attribution, such as in ``captum.attr.NoiseTunnel``.
+    It can stand where Captum takes an attribution, such as in `captum.attr.NoiseTunnel`.
 
     Args:
         forward_func: the network.
-        method: the method, or its name (default ``"wbp"``).
+        method: the method, or its name (default `"wbp"`).
 
-    Example:
+    Examples:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> CaptumAttribution(network).attribute(torch.ones(2, 1, 2, 2), target=[2, 0]).shape
         torch.Size([2, 1, 2, 2])
@@ -56,7 +56,7 @@ class CaptumAttribution:
         self.method = _method(method)
 
     def has_convergence_delta(self) -> bool:
-        """Return False: see :func:`ppi_med.saliency.wbp_completeness` for what adds up."""
+        """Return False: see `ppi_med.saliency.wbp_completeness` for what adds up."""
         return False
 
     @_wrapped
@@ -68,10 +68,10 @@ class CaptumAttribution:
         *,
         create_graph: bool = False,
     ) -> Tensor | tuple[Tensor, ...]:
-        """Return the map of ``target``.
+        """Return the map of `target`.
 
         Args:
-            inputs: the images ``(N, C, *spatial)``, or a tuple of this one tensor.
+            inputs: the images `(N, C, *spatial)`, or a tuple of this one tensor.
             target: a class; a list or tensor of a class a sample; a tuple of indices of the output
                 behind the sample's, or a list of such; None where the output is one score a sample.
             additional_forward_args: what the network takes after the images: a value or a tuple.
@@ -115,14 +115,14 @@ def _captum_target(target: Any) -> Target:
 
 
 def quantus_explain_func(method: Method = "wbp") -> Callable[..., Any]:
-    """Return an ``explain_func(model, inputs, targets, **kwargs)`` for Quantus' metrics.
+    """Return an `explain_func(model, inputs, targets, **kwargs)` for Quantus' metrics.
 
-    It takes and returns NumPy arrays ``(N, C, *spatial)``.
+    It takes and returns NumPy arrays `(N, C, *spatial)`.
 
     Args:
-        method: the method, or its name (default ``"wbp"``).
+        method: the method, or its name (default `"wbp"`).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> explain = quantus_explain_func("gradient")
@@ -141,18 +141,18 @@ def quantus_explain_func(method: Method = "wbp") -> Callable[..., Any]:
 
 
 class ZennitAttributor:
-    """``output, relevance = attributor(input, attr_output)`` as Zennit's attributors have it.
+    """`output, relevance = attributor(input, attr_output)` as Zennit's attributors have it.
 
-    The relevance starts from ``attr_output``, for example one at a class: LRP hands on that value
+    The relevance starts from `attr_output`, for example one at a class: LRP hands on that value
     and not the score, as Zennit does. No canonizer is needed.
 
     Args:
         model: the network.
-        method: the method, or its name (default ``"lrp_epsilon"``).
+        method: the method, or its name (default `"lrp_epsilon"`).
         attr_output: the start, of the output's shape, or a function of the output (default: the
             output itself).
 
-    Example:
+    Examples:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> with ZennitAttributor(network, "gradient") as attributor:
         ...     output, relevance = attributor(torch.ones(2, 1, 2, 2), torch.eye(3)[[2, 0]])
@@ -180,7 +180,7 @@ class ZennitAttributor:
         """Return the output and the map.
 
         Args:
-            input: ``(N, C, *spatial)``.
+            input: `(N, C, *spatial)`.
             attr_output: the start of this call, in place of the attributor's.
             create_graph: record the map itself, so that a loss on it trains the network.
         """
@@ -201,13 +201,13 @@ class ZennitAttributor:
 
 
 class MonaiVisualizer:
-    """``visualizer(x, class_idx)`` as the classes of ``monai.visualize`` have it.
+    """`visualizer(x, class_idx)` as the classes of `monai.visualize` have it.
 
     Args:
         nn_module: the network.
-        method: the method, or its name (default ``"wbp"``).
+        method: the method, or its name (default `"wbp"`).
 
-    Example:
+    Examples:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> MonaiVisualizer(network)(torch.ones(2, 1, 2, 2)).shape
         torch.Size([2, 1, 2, 2])
@@ -225,12 +225,12 @@ class MonaiVisualizer:
         retain_graph: bool = False,
         **kwargs: Any,
     ) -> Tensor:
-        """Return the map, of the shape of ``x``, in evaluation mode as MONAI's classes have it.
+        """Return the map, of the shape of `x`, in evaluation mode as MONAI's classes have it.
 
         Args:
-            x: ``(N, C, *spatial)``.
+            x: `(N, C, *spatial)`.
             class_idx: the class, or one a sample (default: the largest logit of each sample; of a
-                single logit class 1 where it is above 0). ``index`` is another name of it.
+                single logit class 1 where it is above 0). `index` is another name of it.
             layer_idx: taken and not used: a method names its own layer.
             retain_graph: taken and not used.
             kwargs: further arguments of the network.
@@ -245,16 +245,16 @@ class MonaiVisualizer:
 
 
 class CAMExtractor:
-    """``with CAMExtractor(network) as extract:`` as torch-cam's extractors are used.
+    """`with CAMExtractor(network) as extract:` as torch-cam's extractors are used.
 
-    Inside the block the network's forward is recorded; ``extract(class, scores)`` then reads the
+    Inside the block the network's forward is recorded; `extract(class, scores)` then reads the
     map from it. On leaving, the network's forward is its own again.
 
     Args:
         model: the network, a module.
-        method: the method, or its name (default ``"gradcam"``).
+        method: the method, or its name (default `"gradcam"`).
 
-    Example:
+    Examples:
         >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(3))
         >>> with CAMExtractor(network) as extract:
         ...     scores = network(torch.rand(2, 1, 5, 5))

@@ -19,11 +19,11 @@ Network = Callable[..., Any]
 class Recording(ABC):
     """A forward pass that has been recorded, and from which maps can be read.
 
-    A trainer computes its loss from ``output`` and asks the same recording for the map, so that
+    A trainer computes its loss from `output` and asks the same recording for the map, so that
     the clean image passes through the network once.
 
     Attributes:
-        image: the leaf on which the map is taken, ``(N, C, *spatial)``.
+        image: the leaf on which the map is taken, `(N, C, *spatial)`.
         output: what the network returned.
 
     Examples:
@@ -45,26 +45,26 @@ class Recording(ABC):
     def saliency(
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
     ) -> Tensor:
-        """Return the map of ``target``, of the image's shape.
+        """Return the map of `target`, of the image's shape.
 
         Args:
-            target: see :func:`ppi_med.saliency.target.target_scores`.
+            target: see `ppi_med.saliency.target.target_scores`.
             create_graph: record the map itself, so that a loss on it trains the network.
-            retain_graph: keep the recording for a later ``backward``.
+            retain_graph: keep the recording for a later `backward`.
         """
 
 
 class SaliencyMethod(ABC):
     """A way to say which pixels a logit comes from.
 
-    ``method(network, image, target)`` returns a map of the image's shape, batched, one target a
-    sample. It leaves no trace: parameters, ``.grad``, buffers, modes, hooks and random state are
+    `method(network, image, target)` returns a map of the image's shape, batched, one target a
+    sample. It leaves no trace: parameters, `.grad`, buffers, modes, hooks and random state are
     as before, also after an exception.
     """
 
     @abstractmethod
     def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> Recording:
-        """Run ``network(image, *args, **kwargs)`` once and keep what a map needs.
+        """Run `network(image, *args, **kwargs)` once and keep what a map needs.
 
         It is an ordinary forward of the network, with what that does to buffers and random state.
         """
@@ -72,16 +72,16 @@ class SaliencyMethod(ABC):
     def __call__(
         self, network: Network, image: Tensor, target: Target, *, create_graph: bool = False
     ) -> Tensor:
-        """Return the map of ``target``.
+        """Return the map of `target`.
 
         Args:
-            network: a module, or any callable on ``image``.
-            image: ``(N, C, *spatial)``, floating point.
-            target: class index, LongTensor ``(N,)``, or a callable on the output.
+            network: a module, or any callable on `image`.
+            image: `(N, C, *spatial)`, floating point.
+            target: class index, LongTensor `(N,)`, or a callable on the output.
             create_graph: record the map itself, so that a loss on it trains the network.
 
         Returns:
-            The map, of ``image``'s shape and dtype.
+            The map, of `image`'s shape and dtype.
 
         Raises:
             ValueError: where image or target do not fit.
@@ -105,7 +105,7 @@ def leaf_image(image: Tensor) -> Tensor:
     """Return a detached plain tensor with a gradient: subclasses such as MetaTensor are shed.
 
     Raises:
-        ValueError: where ``image`` is not a floating point batch ``(N, C, *spatial)``.
+        ValueError: where `image` is not a floating point batch `(N, C, *spatial)`.
     """
     if not image.is_floating_point():
         raise ValueError(f"image has dtype {image.dtype}, expected floating point")
@@ -117,7 +117,7 @@ def leaf_image(image: Tensor) -> Tensor:
 
 
 def usable(value: Tensor) -> Tensor:
-    """Return ``value``, or a copy of a tensor made in inference mode, which no graph may keep.
+    """Return `value`, or a copy of a tensor made in inference mode, which no graph may keep.
 
     Call it outside of inference mode.
     """
@@ -139,17 +139,17 @@ class MeanOverCopies(SaliencyMethod):
 
     @abstractmethod
     def copies(self, image: Tensor) -> Iterator[tuple[Tensor, WayBack]]:
-        """Yield changed copies of ``image`` ``(N, C, *spatial)``, each with its map's way back."""
+        """Yield changed copies of `image` `(N, C, *spatial)`, each with its map's way back."""
 
     def of_copy(self, saliency: Tensor) -> Tensor:
         """Return what is averaged of a copy's map: the map."""
         return saliency
 
     def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> CopiesRecording:
-        """Run ``network(image, *args, **kwargs)`` once; the copies are passed for each map.
+        """Run `network(image, *args, **kwargs)` once; the copies are passed for each map.
 
         Raises:
-            ValueError: where ``image`` is not a floating point batch ``(N, C, *spatial)``.
+            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`.
         """
         clean = self.method.record(network, image, *args, **kwargs)
         return CopiesRecording(self, clean, network, args, kwargs)
@@ -174,7 +174,7 @@ class CopiesRecording(Recording):
     def saliency(
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
     ) -> Tensor:
-        """Return the mean map of ``target``."""
+        """Return the mean map of `target`."""
         image = self.image.detach()
         with torch.inference_mode(False):
             total, count = torch.zeros_like(image), 0

@@ -20,7 +20,7 @@ class Completeness:
         score: the sum of the target scores.
         relevance: the sum of the map.
         constants: the part of biases, shifts, f(0), position embeddings and class tokens.
-        saliency: the map that is accounted for, as :class:`~ppi_med.saliency.WBP` returns it.
+        saliency: the map that is accounted for, as `WBP` returns it.
     """
 
     score: float
@@ -30,7 +30,7 @@ class Completeness:
 
     @property
     def relative_error(self) -> float:
-        """``|relevance + constants - score|``, relative to the largest of the three."""
+        """`|relevance + constants - score|`, relative to the largest of the three."""
         scale = max(abs(self.score), abs(self.relevance), abs(self.constants), 1e-300)
         return abs(self.relevance + self.constants - self.score) / scale
 
@@ -41,16 +41,16 @@ def wbp_completeness(
     """Account for a network's logits by pixels and constants under WBP's rules.
 
     The map and the parts are read in one pass, in which the network runs and relevance passes back
-    as they do for :class:`~ppi_med.saliency.WBP`. The constants are collected one by one during the
+    as they do for `WBP`. The constants are collected one by one during the
     forward pass and asked for their weights; they are not the difference to the logit. Of a network
     with a `saliency_surrogate` the surrogate is accounted for. Numbers written into a part of a
-    tensor (``masked_fill``, ``x[i] = 2``, padding by a value) are not collected; the error then
+    tensor (`masked_fill`, `x[i] = 2`, padding by a value) are not collected; the error then
     shows them.
 
     Args:
-        network: a module, or any callable on ``image``.
-        image: ``(N, C, *spatial)``, floating point; float64 for small errors.
-        target: see :func:`ppi_med.saliency.target.target_scores`.
+        network: a module, or any callable on `image`.
+        image: `(N, C, *spatial)`, floating point; float64 for small errors.
+        target: see `ppi_med.saliency.target.target_scores`.
         kwargs: further keyword arguments of the network.
 
     Returns:

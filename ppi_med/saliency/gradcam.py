@@ -25,12 +25,12 @@ class ClassActivationMap(SaliencyMethod):
     It is not scaled to an image's own range: thresholds stay comparable.
 
     Args:
-        layer: name of a module of the network, such as ``"features.3"``; None (default): the last
+        layer: name of a module of the network, such as `"features.3"`; None (default): the last
             convolution that runs and leaves an extent in space. Where a module runs more than
             once, its last run counts.
         relu: leave out what speaks against the target (default True).
         slice_axis: for a network that passes the slices of a volume one by one: the axis of
-            ``(N, C, *spatial)`` along which they lie (default None). Each slice has its own map.
+            `(N, C, *spatial)` along which they lie (default None). Each slice has its own map.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class ClassActivationMap(SaliencyMethod):
 
     @abstractmethod
     def weights(self, activation: Tensor, gradient: Tensor) -> Tensor:
-        """Return the weight of each channel, ``(N, C, 1, ...)``, from A and dy/dA."""
+        """Return the weight of each channel, `(N, C, 1, ...)`, from A and dy/dA."""
 
     def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> CAMRecording:
-        """Run ``network(image, *args, **kwargs)`` once and keep the layer's output.
+        """Run `network(image, *args, **kwargs)` once and keep the layer's output.
 
         Raises:
-            ValueError: where ``image`` is not a floating point batch ``(N, C, *spatial)``, the
+            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`, the
                 network has no such layer, or the layer gives no channels in space.
         """
         return CAMRecording(self, network, image, args, kwargs)
 
     def combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
-        """Return the map at the layer's resolution, ``(N, 1, *spatial)``."""
+        """Return the map at the layer's resolution, `(N, 1, *spatial)`."""
         summed = (self.weights(activation, gradient) * activation).sum(1, keepdim=True)
         return summed.relu() if self.relu else summed
 
@@ -84,7 +84,7 @@ class CAMRecording(OrdinaryRecording):
     def saliency(
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
     ) -> Tensor:
-        """Return the map of ``target``, of the image's shape."""
+        """Return the map of `target`, of the image's shape."""
         scores = self.scores(target)
         gradients = self.gradients(
             scores,
@@ -124,7 +124,7 @@ class GradCAM(ClassActivationMap):
 
     s = ReLU(sum_k w_k A_k), w_k = mean_ij dy/dA_k,ij; upsampled linearly to the image.
 
-    Example:
+    Examples:
         >>> network = torch.nn.Sequential(
         ...     torch.nn.Conv2d(1, 4, 3, stride=2), torch.nn.ReLU(), torch.nn.Flatten(),
         ...     torch.nn.LazyLinear(2),
@@ -145,13 +145,13 @@ class GradCAMPlusPlus(ClassActivationMap):
     (equation 19 of Chattopadhyay et al.).
 
     Args:
-        layer: see :class:`ClassActivationMap`.
+        layer: see `ClassActivationMap`.
         relu: leave out what speaks against the target (default True).
-        slice_axis: see :class:`ClassActivationMap`.
+        slice_axis: see `ClassActivationMap`.
         eps: added to the denominator of a (default 0; pytorch-grad-cam adds 1e-6, which matters
             where gradients are small).
 
-    Example:
+    Examples:
         >>> network = torch.nn.Sequential(
         ...     torch.nn.Conv2d(1, 4, 3), torch.nn.Flatten(), torch.nn.LazyLinear(2)
         ... )

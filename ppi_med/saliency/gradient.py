@@ -17,12 +17,12 @@ class Gradient(SaliencyMethod):
     """The derivative of the score by each pixel, s = dy/dx or its absolute value.
 
     Args:
-        kind: ``"signed"`` (default) or ``"absolute"``.
+        kind: `"signed"` (default) or `"absolute"`.
 
     Raises:
         ValueError: for another kind.
 
-    Example:
+    Examples:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
         >>> s = Gradient("absolute")(network, torch.ones(3, 1, 2, 2), target=1)
         >>> torch.equal(s[0].flatten(), network[1].weight[1].abs())
@@ -37,10 +37,10 @@ class Gradient(SaliencyMethod):
     def record(
         self, network: Network, image: Tensor, *args: Any, **kwargs: Any
     ) -> GradientRecording:
-        """Run ``network(image, *args, **kwargs)`` once.
+        """Run `network(image, *args, **kwargs)` once.
 
         Raises:
-            ValueError: where ``image`` is not a floating point batch ``(N, C, *spatial)``.
+            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`.
         """
         reading = _absolute if self.kind == "absolute" else _signed
         return GradientRecording(reading, network, image, args, kwargs)
@@ -49,9 +49,9 @@ class Gradient(SaliencyMethod):
 class GradientTimesInput(SaliencyMethod):
     """The derivative of the score times the image, s = x dy/dx.
 
-    Equals WBP on piecewise linear networks; see :class:`ppi_med.saliency.WBP` for where not.
+    Equals WBP on piecewise linear networks; see `ppi_med.saliency.WBP` for where not.
 
-    Example:
+    Examples:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False))
         >>> image = torch.ones(3, 1, 2, 2)
         >>> s = GradientTimesInput()(network, image, target=1)
@@ -62,10 +62,10 @@ class GradientTimesInput(SaliencyMethod):
     def record(
         self, network: Network, image: Tensor, *args: Any, **kwargs: Any
     ) -> GradientRecording:
-        """Run ``network(image, *args, **kwargs)`` once.
+        """Run `network(image, *args, **kwargs)` once.
 
         Raises:
-            ValueError: where ``image`` is not a floating point batch ``(N, C, *spatial)``.
+            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`.
         """
         return GradientRecording(torch.mul, network, image, args, kwargs)
 

@@ -21,18 +21,18 @@ class IntegratedGradients(SaliencyMethod):
 
     s = (x - x') int_0^1 dy/dx (x' + a (x - x')) da. The map adds up to y(x) - y(x') as the
     number of steps grows. It costs one forward and one backward pass a step, each of the whole
-    batch; with ``create_graph`` the graphs of all steps are held at once.
+    batch; with `create_graph` the graphs of all steps are held at once.
 
     Args:
         steps: points on the path (default 32).
         baseline: x', where nothing is there: a number (default 0) or a tensor that broadcasts to
             the image.
-        rule: ``"gauss"`` (default, Gauss-Legendre) or ``"midpoint"``.
+        rule: `"gauss"` (default, Gauss-Legendre) or `"midpoint"`.
 
     Raises:
         ValueError: for fewer than one step or another rule.
 
-    Example:
+    Examples:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False))
         >>> image = torch.ones(3, 1, 2, 2)
         >>> s = IntegratedGradients(steps=4)(network, image, target=1)
@@ -58,10 +58,10 @@ class IntegratedGradients(SaliencyMethod):
         return [(float(place), float(weight)) for place, weight in pairs]
 
     def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> PathRecording:
-        """Run ``network(image, *args, **kwargs)`` once; the path is walked for each map.
+        """Run `network(image, *args, **kwargs)` once; the path is walked for each map.
 
         Raises:
-            ValueError: where ``image`` is not a floating point batch ``(N, C, *spatial)``.
+            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`.
         """
         return PathRecording(self, network, image, args, kwargs)
 
@@ -83,7 +83,7 @@ class PathRecording(OrdinaryRecording):
     def saliency(
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
     ) -> Tensor:
-        """Return the map of ``target``."""
+        """Return the map of `target`."""
         self.scores(target)  # a target that does not fit is refused before the path
         image = self.image.detach()
         with torch.inference_mode(False):

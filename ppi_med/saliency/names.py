@@ -56,13 +56,13 @@ METHODS = tuple(_METHODS)
 def by_name(name: str, **options: Any) -> SaliencyMethod:
     """Return a method by its name.
 
-    ``gradient`` is signed, ``gradient_absolute`` its absolute value, of which ``smoothgrad`` is the
-    mean; ``lrp_`` with the name of a composite has that composite's rules.
+    `gradient` is signed, `gradient_absolute` its absolute value, of which `smoothgrad` is the
+    mean; `lrp_` with the name of a composite has that composite's rules.
 
     Args:
-        name: one of :data:`METHODS`.
-        options: of the method, or of the composite: ``steps`` (default 16 here), ``samples``,
-            ``window``, ``slice_axis``; ``low`` and ``high`` of ``lrp_epsilon_gamma_box``.
+        name: one of `METHODS`.
+        options: of the method, or of the composite: `steps` (default 16 here), `samples`,
+            `window`, `slice_axis`; `low` and `high` of `lrp_epsilon_gamma_box`.
 
     Returns:
         The method.

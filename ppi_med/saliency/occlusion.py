@@ -19,7 +19,7 @@ class Occlusion(SaliencyMethod):
 
     s_j = mean over windows w containing j of y(x) - y(x with w filled). All channels are covered
     together and get the same map. Needs no gradient; each window costs one forward pass of the
-    batch. With ``create_graph`` the map is a function of the network's parameters.
+    batch. With `create_graph` the map is a function of the network's parameters.
 
     Args:
         window: size in pixels, one number (default 8) or one for each spatial axis; clipped to the
@@ -31,7 +31,7 @@ class Occlusion(SaliencyMethod):
     Raises:
         ValueError: where a size or a step is below 1.
 
-    Example:
+    Examples:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False))
         >>> image = torch.ones(3, 1, 2, 2)
         >>> s = Occlusion(window=1)(network, image, target=1)
@@ -72,10 +72,10 @@ class Occlusion(SaliencyMethod):
     def record(
         self, network: Network, image: Tensor, *args: Any, **kwargs: Any
     ) -> OcclusionRecording:
-        """Run ``network(image, *args, **kwargs)`` once; windows are covered for each map.
+        """Run `network(image, *args, **kwargs)` once; windows are covered for each map.
 
         Raises:
-            ValueError: where ``image`` is not a floating point batch ``(N, C, *spatial)``.
+            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`.
         """
         return OcclusionRecording(self, network, image, args, kwargs)
 
@@ -97,7 +97,7 @@ class OcclusionRecording(OrdinaryRecording):
     def saliency(
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
     ) -> Tensor:
-        """Return the map of ``target``."""
+        """Return the map of `target`."""
         image, spatial = self.image.detach(), self.image.shape[2:]
         scores = self.scores(target)
         with torch.inference_mode(False), torch.set_grad_enabled(create_graph):

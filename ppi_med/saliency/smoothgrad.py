@@ -14,12 +14,12 @@ from ppi_med.saliency.gradient import Gradient
 class SmoothGrad(MeanOverCopies):
     """The mean of a method's maps over noisy copies of the image.
 
-    s = 1/n sum_i s_method(x + e_i), e_i normal with standard deviation ``noise`` times the range
+    s = 1/n sum_i s_method(x + e_i), e_i normal with standard deviation `noise` times the range
     of each image. The noise comes from a generator of its own and is the same for all images of a
     batch and for every map, so that a map depends on its image and the seed alone.
 
     Args:
-        method: the method (default :class:`Gradient`).
+        method: the method (default `Gradient`).
         samples: noisy copies; each costs what the method costs (default 16).
         noise: standard deviation in units of max - min of each image (default 0.15).
         square: average the squares of the maps instead.
@@ -28,7 +28,7 @@ class SmoothGrad(MeanOverCopies):
     Raises:
         ValueError: for fewer than one sample or negative noise.
 
-    Example:
+    Examples:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
         >>> SmoothGrad(samples=2, seed=1)(network, torch.rand(3, 1, 2, 2), target=1).shape
         torch.Size([3, 1, 2, 2])
@@ -55,7 +55,7 @@ class SmoothGrad(MeanOverCopies):
         self.seed = seed
 
     def copies(self, image: Tensor) -> Iterator[tuple[Tensor, WayBack]]:
-        """Yield the noisy copies of ``image``, whose maps are on its own pixels."""
+        """Yield the noisy copies of `image`, whose maps are on its own pixels."""
         axes = tuple(range(1, image.ndim))
         width = self.noise * (image.amax(axes, keepdim=True) - image.amin(axes, keepdim=True))
         generator = torch.Generator(image.device).manual_seed(self.seed)

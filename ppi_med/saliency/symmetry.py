@@ -21,19 +21,19 @@ class SymmetryMean(MeanOverCopies):
     s = 1/|G| sum_g g^-1 s_method(g x), over all g that the flips and turns generate: eight for
     both flips and quarter turns of a plane. What a map owes to the raster of strides and pooling
     differs from copy to copy and averages out; what it owes to the content stays. With WBP it is
-    the map of the mean score over the copies, such as that of ``test_views`` in ``lidc_ppi``. Meant
+    the map of the mean score over the copies, such as that of `test_views` in `lidc_ppi`. Meant
     for networks that were trained with these flips and turns. The map of a flipped image is the
     flipped map.
 
     Args:
-        method: gives the map of a copy (default :class:`~ppi_med.saliency.wbp.WBP`).
+        method: gives the map of a copy (default `WBP`).
         flips: spatial axes to flip, counted from the end (default both of the plane).
         turns: quarter turns in the plane of the last two axes (default True).
 
     Raises:
         ValueError: for axes that are not negative, or where nothing is left to flip or turn.
 
-    Example:
+    Examples:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
         >>> method = SymmetryMean(flips=[-1], turns=False)
         >>> s = method(network, torch.rand(3, 1, 4, 4), target=1)
@@ -69,7 +69,7 @@ class SymmetryMean(MeanOverCopies):
         return len(self.flips) * len(self.turns)
 
     def copies(self, image: Tensor) -> Iterator[tuple[Tensor, WayBack]]:
-        """Yield the flipped and turned copies of ``image`` ``(N, C, *spatial)``.
+        """Yield the flipped and turned copies of `image` `(N, C, *spatial)`.
 
         Raises:
             ValueError: where an axis to flip is no spatial one, or the plane to turn no square.

@@ -14,10 +14,10 @@ _LOGIT_KEYS = ("logits", "logit", "pred", "out")
 
 
 def primary_logits(output: Any) -> Tensor:
-    """Return the tensor of logits in a network's output, ``(N, K, 1, 1)`` as ``(N, K)``.
+    """Return the tensor of logits in a network's output, `(N, K, 1, 1)` as `(N, K)`.
 
-    A tensor is its own answer; of a mapping the entry ``logits``, ``logit``, ``pred`` or ``out``
-    is taken; of a named tuple its field ``logits`` (torchvision's Inception with its auxiliary
+    A tensor is its own answer; of a mapping the entry `logits`, `logit`, `pred` or `out`
+    is taken; of a named tuple its field `logits` (torchvision's Inception with its auxiliary
     head); of any other tuple or list the first entry.
 
     Raises:
@@ -50,20 +50,20 @@ def target_scores(output: Any, target: Target) -> Tensor:
     """Select the score that a map explains: one logit a sample.
 
     Args:
-        output: what the network returned; logits ``(N, K)``, ``(N, 1)`` or ``(N,)``; axes of
+        output: what the network returned; logits `(N, K)`, `(N, 1)` or `(N,)`; axes of
             length 1 may follow.
-        target: class index for all samples, a LongTensor ``(N,)`` of class indices, or a callable
-            ``output -> (N,)``. With a single sigmoid logit, class 1 is the logit and class 0 its
+        target: class index for all samples, a LongTensor `(N,)` of class indices, or a callable
+            `output -> (N,)`. With a single sigmoid logit, class 1 is the logit and class 0 its
             negative.
 
     Returns:
-        Scores ``(N,)``.
+        Scores `(N,)`.
 
     Raises:
         ValueError: where the shapes do not fit.
         IndexError: where a class index is outside the logits.
 
-    Example:
+    Examples:
         >>> target_scores(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1, 0]))
         tensor([2., 3.])
         >>> target_scores(torch.tensor([[1.0], [3.0]]), 0)

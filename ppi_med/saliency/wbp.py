@@ -19,10 +19,10 @@ _FLOAT16_SCALE = 2.0**10
 
 
 class RuleRecording(Recording):
-    """A forward recorded under relevance rules; maps are ``image * W`` with W passed back.
+    """A forward recorded under relevance rules; maps are `image * W` with W passed back.
 
-    A ``backward`` of the output trains the network as that of an ordinary forward does, but stops
-    before ``image``: its gradient is worth a transposed convolution, and only a map asks for it.
+    A `backward` of the output trains the network as that of an ordinary forward does, but stops
+    before `image`: its gradient is worth a transposed convolution, and only a map asks for it.
     """
 
     def __init__(self, image: Tensor, output: Any, forward: RecordedForward) -> None:
@@ -32,7 +32,7 @@ class RuleRecording(Recording):
     def saliency(
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
     ) -> Tensor:
-        """Return s = W_0 * x, the relevance of every pixel for ``target``.
+        """Return s = W_0 * x, the relevance of every pixel for `target`.
 
         Raises:
             ValueError: where the target does not fit the output.
@@ -48,7 +48,7 @@ class RuleRecording(Recording):
         return weights * self.image.detach()
 
     def scores(self, target: Target) -> Tensor:
-        """Return the scores ``(N,)`` of ``target``; one that is a callable is under the rules."""
+        """Return the scores `(N,)` of `target`; one that is a callable is under the rules."""
         with torch.inference_mode(False), torch.enable_grad():
             if isinstance(target, Tensor):
                 return target_scores(self.output, usable(target))
@@ -71,7 +71,7 @@ class RuleRecording(Recording):
         create_graph: bool = False,
         retain_graph: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Return the weights W of ``inputs`` for the sum of the scores."""
+        """Return the weights W of `inputs` for the sum of the scores."""
         if not scores.requires_grad:
             return tuple(torch.zeros_like(value) for value in inputs)
 
@@ -108,7 +108,7 @@ class WBP(SaliencyMethod):
 
     On networks of linear layers, convolutions, ReLU, LeakyReLU, pooling and BatchNorm in evaluation
     mode this equals gradient x input; elsewhere it does not. The map and the part of all constants
-    (biases, f(0), shifts) add up to the logit: see :func:`wbp_completeness`.
+    (biases, f(0), shifts) add up to the logit: see `wbp_completeness`.
 
     Half precision: where the forward runs in float16, the weights are passed back 1024 times larger
     and divided at the end, unless they overflow.
@@ -128,19 +128,19 @@ class WBP(SaliencyMethod):
     """
 
     def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> RuleRecording:
-        """Run ``network(image, *args, **kwargs)`` once under the rules.
+        """Run `network(image, *args, **kwargs)` once under the rules.
 
         Args:
             network: a module, or any callable on the image.
-            image: ``(N, C, *spatial)``, floating point.
+            image: `(N, C, *spatial)`, floating point.
             args: further arguments of the network.
             kwargs: further keyword arguments of the network.
 
         Returns:
-            The recording; ``recording.output`` has the gradients of an ordinary forward.
+            The recording; `recording.output` has the gradients of an ordinary forward.
 
         Raises:
-            ValueError: where ``image`` is not a floating point batch.
+            ValueError: where `image` is not a floating point batch.
             UnsupportedOperationError: where the network checkpoints its activations. An operation
                 without a rule raises it later, when relevance reaches it.
         """
@@ -149,7 +149,7 @@ class WBP(SaliencyMethod):
     def __call__(
         self, network: Network, image: Tensor, target: Target, *, create_graph: bool = False
     ) -> Tensor:
-        """Return the map of ``target``, see :meth:`SaliencyMethod.__call__`."""
+        """Return the map of `target`, see `SaliencyMethod.__call__`."""
         with isolated(network, image.device):
             recording = recorded(network, image, (), {}, for_training=create_graph)
             return recording.saliency(target, create_graph=create_graph, retain_graph=create_graph)
@@ -164,9 +164,9 @@ def recorded(
     for_training: bool = True,
     collect_constants: bool = False,
 ) -> RuleRecording:
-    """Run ``network(image, *args, **kwargs)`` once under WBP's rules.
+    """Run `network(image, *args, **kwargs)` once under WBP's rules.
 
-    For the options see :class:`~ppi_med.saliency.engine.forward.RecordedForward`.
+    For the options see `RecordedForward`.
     """
     leaf = leaf_image(image)
     forward = RecordedForward(

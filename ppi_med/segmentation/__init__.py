@@ -5,7 +5,7 @@
 - `grid`: the square of an image that a network sees, and the way back.
 - `network`: of a bundle, and its saliency methods, for images of some dozen pixels a side.
 
-The study on LIDC's nodules is :mod:`ppi_med.experiments.weak_segmentation`.
+The study on LIDC's nodules is `ppi_med.experiments.weak_segmentation`.
 """
 
 from __future__ import annotations

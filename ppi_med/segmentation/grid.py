@@ -39,7 +39,7 @@ class Window:
     middle: tuple[float, float]
 
     def cut(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the square of an array ``(..., rows, columns)``."""
+        """Return the square of an array `(..., rows, columns)`."""
         (row, column), side = self.start, self.side
         return values[..., row : row + side, column : column + side]
 
@@ -77,7 +77,7 @@ class NetworkGrid:
         """Return the window of a patch.
 
         Args:
-            union: ``(rows, columns)``, the lesion, which a shifted window has to hold.
+            union: `(rows, columns)`, the lesion, which a shifted window has to hold.
             spacing_mm: between rows, between columns.
             mode: "centred", or "shifted": the lesion anywhere in the window, the same place each
                 time for the same seed and name.
@@ -93,7 +93,7 @@ class NetworkGrid:
         return Window(start, side, (start[0] + (side - 1) / 2, start[1] + (side - 1) / 2))
 
     def image(self, patch: Tensor, spacing_mm: Spacing, window: Window) -> Tensor:
-        """Return the network's image ``(C, size, size)`` of a patch ``(C, rows, columns)``.
+        """Return the network's image `(C, size, size)` of a patch `(C, rows, columns)`.
 
         What is outside the patch is 0; pixels in between are interpolated linearly.
         """
@@ -108,13 +108,13 @@ class NetworkGrid:
     def back(
         self, values: Tensor, shape: tuple[int, int], spacing_mm: Spacing, window: Window
     ) -> Tensor:
-        """Return a map ``(C, size, size)`` on the window's pixels, ``(C, side, side)``.
+        """Return a map `(C, size, size)` on the window's pixels, `(C, side, side)`.
 
         Args:
             values: on the network's grid; what the network did not see is 0.
             shape: rows and columns of the patch.
             spacing_mm: of the patch.
-            window: from :meth:`window`.
+            window: from `window`.
         """
         pixels = torch.arange(window.side, dtype=torch.float64)
         field = self._field(shape, spacing_mm)

@@ -31,7 +31,7 @@ class MaskRule:
             the one with the map's highest point. Corners connect.
         fill_holes: close what the mask encloses.
         refinement: "random_walker": move the border to edges of the image, see
-            :func:`random_walk`.
+            `random_walk`.
         beta: of the random walker: the larger, the harder an edge is to cross.
 
     Raises:
@@ -168,7 +168,7 @@ def kept_component(mask: Mask, component: Component, values: Values) -> Mask:
 
     Args:
         mask: of any number of axes.
-        component: see :class:`MaskRule`.
+        component: see `MaskRule`.
         values: the smoothed map, for its highest point.
     """
     if component == "all" or not mask.any():

@@ -26,7 +26,7 @@ def score_case(
 
     Args:
         mask: of two or three axes.
-        references: ``union``, ``majority``, ``reader1`` and so on, those that are not empty.
+        references: `union`, `majority`, `reader1` and so on, those that are not empty.
         spacing_mm: one number an axis.
         distances: measure HD95 too, which takes most of the time.
 

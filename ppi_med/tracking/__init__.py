@@ -1,6 +1,6 @@
 """Runs on the MLflow API: opened, fed, continued and closed by us.
 
-``create_tracker`` is what a bundle names; nothing of MLflow is imported before a run is opened.
+`create_tracker` is what a bundle names; nothing of MLflow is imported before a run is opened.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def create_tracker(
 
     Args:
         tracking: None or "none": record nothing (MONAI's command line passes no null on, so a
-            bundle is told ``--KEY none``). "default": ``MLFLOW_TRACKING_URI`` where it is set, else
+            bundle is told `--KEY none`). "default": `MLFLOW_TRACKING_URI` where it is set, else
             SQLite in `root`. Anything else: a tracking URI.
         directory: this run's own folder: which run it is, records that wait for the server, and
             the resolved configuration are kept there.
@@ -39,7 +39,7 @@ def create_tracker(
             default the parent of `directory`.
         experiment: name of the experiment.
         run_name: default made of the experiment and the time; a name that is taken gets a number.
-        tags: see ``ppi_med.naming.TAGS``; None is left out, git_commit is added.
+        tags: see `ppi_med.naming.TAGS`; None is left out, git_commit is added.
         params: further parameters.
         config: the configuration to record: a mapping or a file. Default: that of the MONAI bundle
             that is running, with its references resolved.

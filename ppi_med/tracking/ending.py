@@ -17,7 +17,7 @@ from ppi_med.tracking.base import Status
 class EndingWatch:
     """Closes a run when the process ends without having done so.
 
-    SIGTERM becomes a `SystemExit` in the main thread, so that ``finally`` blocks and handlers run.
+    SIGTERM becomes a `SystemExit` in the main thread, so that `finally` blocks and handlers run.
     A run that is open when the process exits has FAILED: only who reaches its end finishes it.
 
     Args:

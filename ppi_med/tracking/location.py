@@ -37,7 +37,7 @@ def locate(root: str | os.PathLike[str], uri: str | None = None) -> Location:
 
     Args:
         root: folder of the database and of the artifacts where no address is given.
-        uri: a tracking URI; default ``MLFLOW_TRACKING_URI``, then SQLite in `root`.
+        uri: a tracking URI; default `MLFLOW_TRACKING_URI`, then SQLite in `root`.
 
     Raises:
         UsageError: for a plain folder, which MLflow no longer accepts.

@@ -2,10 +2,10 @@
 
 It is written to disk first and sent as a record, so that a server that is away costs nothing.
 
-The format inside is a pickle of the module (``serialization_format="pickle"``): any network comes
-back, for any batch size and number of slices, where ``ppi_med`` is installed. MLflow's default,
-``pt2``, exports one traced graph: it needs no code, but is fixed to the sizes of its example, and
-refuses networks whose forward depends on them. Both load by ``mlflow.pyfunc.load_model``.
+The format inside is a pickle of the module (`serialization_format="pickle"`): any network comes
+back, for any batch size and number of slices, where `ppi_med` is installed. MLflow's default,
+`pt2`, exports one traced graph: it needs no code, but is fixed to the sizes of its example, and
+refuses networks whose forward depends on them. Both load by `mlflow.pyfunc.load_model`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def write_model(
 
     Args:
         network: written in evaluation mode from the CPU; left as it was.
-        example: input ``(N, C, *spatial)``; for "pt2" N >= 2, or the batch is fixed to 1.
+        example: input `(N, C, *spatial)`; for "pt2" N >= 2, or the batch is fixed to 1.
         folder: replaced where it exists.
         serialization: see the module.
         free_axes: axes of the input whose length the signature leaves open.

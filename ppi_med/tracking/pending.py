@@ -15,7 +15,7 @@ def send_pending(directory: str | os.PathLike[str], location: Location) -> int:
 
     Args:
         directory: the run's folder.
-        location: where runs are kept, from :func:`ppi_med.tracking.location.locate`.
+        location: where runs are kept, from `ppi_med.tracking.location.locate`.
 
     Returns:
         How many were sent.

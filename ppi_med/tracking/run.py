@@ -35,11 +35,11 @@ logger = logging.getLogger(__name__)
 
 
 class RunTracker(Tracker):
-    """Records one run; see :func:`ppi_med.tracking.create_tracker` for the arguments.
+    """Records one run; see `ppi_med.tracking.create_tracker` for the arguments.
 
-    While the store cannot be reached, records wait in ``mlflow_pending.jsonl`` of the run's folder
+    While the store cannot be reached, records wait in `mlflow_pending.jsonl` of the run's folder
     and are sent as soon as it can; training does not stop. What still waits from an earlier run
-    when another begins in its folder goes to that run, or waits on in ``mlflow_pending-RUN``.
+    when another begins in its folder goes to that run, or waits on in `mlflow_pending-RUN`.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class RunTracker(Tracker):
         """Record what was predicted for each held-out case, in the run's record itself.
 
         Args:
-            text: of :meth:`ppi_med.evaluation.predictions.Predictions.to_json`.
+            text: of `ppi_med.evaluation.predictions.Predictions.to_json`.
 
         Raises:
             UsageError: where there are too many for one record.
@@ -186,9 +186,9 @@ class RunTracker(Tracker):
 
         Args:
             network: a module.
-            example: an input ``(N, C, *spatial)``.
+            example: an input `(N, C, *spatial)`.
             options: `name` (default "model"), `registered_name` (registers it; default not),
-                `step`, and those of :func:`ppi_med.tracking.models.write_model`.
+                `step`, and those of `ppi_med.tracking.models.write_model`.
 
         Returns:
             None: where it lies is in the run, as soon as it is sent.
@@ -207,7 +207,7 @@ class RunTracker(Tracker):
         return None
 
     def finish(self, status: Status = "FINISHED") -> None:
-        """Close the run with this status; further calls do nothing until :meth:`start`."""
+        """Close the run with this status; further calls do nothing until `start`."""
         if not self._is_open:
             return
         self._is_open = False

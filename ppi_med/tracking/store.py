@@ -2,13 +2,13 @@
 
 A record is a plain dict, so that one which cannot be sent now is written down and sent later:
 
-- ``{"kind": "metrics", "items": [[name, value, milliseconds, step], ...]}``
-- ``{"kind": "params" | "tags", "items": {name: text}}``
-- ``{"kind": "artifact", "path": file or folder, "folder": where in the run}``
-- ``{"kind": "dataset", "dataset": MLflow's description, "context": part}``
-- ``{"kind": "model", "path": folder in MLflow's format, "name": ..., "registered_name": ...}``
-- ``{"kind": "status", "status": ..., "time": milliseconds}``
-- ``{"kind": "abandon", "run_id": an earlier run, "time": milliseconds}``
+- `{"kind": "metrics", "items": [[name, value, milliseconds, step], ...]}`
+- `{"kind": "params" | "tags", "items": {name: text}}`
+- `{"kind": "artifact", "path": file or folder, "folder": where in the run}`
+- `{"kind": "dataset", "dataset": MLflow's description, "context": part}`
+- `{"kind": "model", "path": folder in MLflow's format, "name": ..., "registered_name": ...}`
+- `{"kind": "status", "status": ..., "time": milliseconds}`
+- `{"kind": "abandon", "run_id": an earlier run, "time": milliseconds}`
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class SystemMetrics:
     """Samples MLflow's monitors of processor, memory, disk, network and GPU.
 
     MLflow's own monitor writes from its thread and ends for good at the first error of the server;
-    here samples wait in memory until :meth:`take`.
+    here samples wait in memory until `take`.
 
     Args:
         started: milliseconds at which the run began; the step of a sample is the seconds since.

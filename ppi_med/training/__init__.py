@@ -1,8 +1,8 @@
 """What makes a run repeatable: seeded loading, random states, checkpoints that cannot be torn.
 
-:func:`keep_freed_memory` makes steps on a CPU quicker.
+`keep_freed_memory` makes steps on a CPU quicker.
 
-``from ppi_med.training import ExactDataLoader``; :mod:`ppi_med.handlers.resume` puts it together.
+`from ppi_med.training import ExactDataLoader`; `ppi_med.handlers.resume` puts it together.
 """
 
 from ppi_med.training.checkpoints import CheckpointStore

@@ -106,10 +106,10 @@ class CheckpointStore:
     def save(self, state: dict[str, Any], iteration: int) -> Path:
         """Write a checkpoint, then remove those beyond `keep`.
 
-        One that :meth:`load` found damaged does not count.
+        One that `load` found damaged does not count.
 
         Args:
-            state: of tensors and plain values, see :func:`ppi_med.training.checkpoints.plain`.
+            state: of tensors and plain values, see `ppi_med.training.checkpoints.plain`.
             iteration: number of iterations done.
 
         Returns:

@@ -29,7 +29,7 @@ class Draw(NamedTuple):
 
 
 class EpochSampler(DistributedSampler[Any]):
-    """Yields :class:`Draw`, in an order fixed by (seed, epoch), for this process's share.
+    """Yields `Draw`, in an order fixed by (seed, epoch), for this process's share.
 
     It is a `DistributedSampler` so that MONAI's trainers tell it the epoch. The draw at a place of
     the epoch's order is the same for any batch size, number of workers and number of processes.
@@ -78,7 +78,7 @@ class EpochSampler(DistributedSampler[Any]):
         self._round = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next. A position given by :meth:`start_at` is kept."""
+        """Say which epoch comes next. A position given by `start_at` is kept."""
         self.epoch = epoch
         self._round = 0
 
@@ -132,14 +132,14 @@ class _Randomizable(Protocol):
 
 
 class SeededDataset(Dataset[Any]):
-    """Loads a :class:`~ppi_med.training.loader.Draw` of another dataset under the draw's seed.
+    """Loads a `Draw` of another dataset under the draw's seed.
 
     For each case every MONAI `Randomizable` found in the dataset is seeded, and so are the global
     generators of Python, numpy and torch (CPU), which are put back afterwards: a case looks the
     same from any worker process and in a resumed run, and training does not feel the loading.
 
     Args:
-        dataset: with ``__getitem__`` and a length, such as a `monai.data.CacheDataset`; what it
+        dataset: with `__getitem__` and a length, such as a `monai.data.CacheDataset`; what it
             caches must not be random.
 
     Examples:
@@ -208,7 +208,7 @@ class ExactDataLoader(DataLoader[Any]):
     """A `DataLoader` for training whose batches depend on (seed, epoch) only.
 
     Neither the number of workers nor what else draws random numbers matters, nothing is drawn from
-    the global generators, and :meth:`start_at` begins in the middle of an epoch without loading
+    the global generators, and `start_at` begins in the middle of an epoch without loading
     what came before. MONAI's trainers tell it the epoch; iterated again within one, it goes on
     with another order.
 
@@ -217,8 +217,8 @@ class ExactDataLoader(DataLoader[Any]):
             for each case.
         batch_size: cases a batch.
         seed: of order and augmentation, 0 or more.
-        shuffle: see :class:`~ppi_med.training.loader.EpochSampler`.
-        weights: see :class:`~ppi_med.training.loader.EpochSampler`.
+        shuffle: see `EpochSampler`.
+        weights: see `EpochSampler`.
         drop_last: leave out the last batch where it is smaller.
         num_workers: worker processes.
         collate_fn: default MONAI's `list_data_collate`.

@@ -23,7 +23,7 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether the allocator has taken it; False where it is another one than glibc's.
 
-    Example:
+    Examples:
         >>> keep_freed_memory() in (True, False)
         True
     """

@@ -17,7 +17,7 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
     What is removed from an image shifts its statistics; buffers that had seen altered images would
     describe neither kind in evaluation. Layers in evaluation mode are left alone.
 
-    Example:
+    Examples:
         >>> import torch
         >>> norm = nn.BatchNorm2d(3)
         >>> with running_statistics_kept(norm):
@@ -48,7 +48,7 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode inside the block, then each module back as it was.
 
-    Example:
+    Examples:
         >>> network = nn.Sequential(nn.Dropout().eval(), nn.Dropout())
         >>> with evaluating(network):
         ...     network[1].training

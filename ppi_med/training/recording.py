@@ -15,7 +15,7 @@ class RecordingInferer:
     """Wrap a trainer's inferer; when armed, the next forward in training is recorded.
 
     Attributes:
-        recording: the last recorded forward, until :meth:`release`.
+        recording: the last recorded forward, until `release`.
         call: further arguments of the last forward, for passes of altered images.
         network: the one network that is recorded; None records any.
 
@@ -52,7 +52,7 @@ class RecordingInferer:
         """Pass other images with the last call's further arguments, repeated to their number.
 
         Args:
-            inputs: ``(k N, C, *spatial)``: k altered versions of a batch of N.
+            inputs: `(k N, C, *spatial)`: k altered versions of a batch of N.
             network: the network.
         """
         if self.recording is None:

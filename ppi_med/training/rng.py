@@ -54,7 +54,7 @@ def give_state(state: Mapping[str, Any]) -> None:
     """Put global random states back.
 
     Args:
-        state: from :func:`take_state`. Of more CUDA devices than there are, the rest is ignored.
+        state: from `take_state`. Of more CUDA devices than there are, the rest is ignored.
     """
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))

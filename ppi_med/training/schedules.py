@@ -16,11 +16,11 @@ def step_schedule(
 ) -> LambdaLR:
     """Return a schedule that multiplies each group's rate by its own factor every some epochs.
 
-    After n epochs the rate of group g is ``lr_g * gamma_g ** (max(0, n - after) // step_size_g)``,
+    After n epochs the rate of group g is `lr_g * gamma_g ** (max(0, n - after) // step_size_g)`,
     computed from its first value, so that a resumed run has the same rates to the last bit. The
     defaults are those of Appendix E.3 for the groups of
-    :func:`ppi_med.networks.ga_parameter_groups`: the CNN's halved, the rest's multiplied by 0.2,
-    every 10 epochs. LIDC's are ``step_size=10, gamma=0.3, after=50``.
+    `ppi_med.networks.ga_parameter_groups`: the CNN's halved, the rest's multiplied by 0.2,
+    every 10 epochs. LIDC's are `step_size=10, gamma=0.3, after=50`.
 
     Args:
         optimizer: the optimiser.

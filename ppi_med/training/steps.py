@@ -40,7 +40,7 @@ class StepWatch:
     Args:
         name: of the handler, for errors.
 
-    Example:
+    Examples:
         >>> watch = StepWatch("PPIHandler")
         >>> watch.begin()
         >>> watch.end(Engine(lambda engine, batch: None))
@@ -108,7 +108,7 @@ class LossScale:
     What is added to the loss is multiplied by it, so that it weighs the same beside both. Whether
     a loss sums is measured in the first step, on the batch and on the batch taken twice.
 
-    Example:
+    Examples:
         >>> scale, loss = LossScale(), torch.nn.CrossEntropyLoss(reduction="sum")
         >>> logits, label = torch.zeros(6, 2), torch.tensor([0, 1, 1, 0, 0, 1])
         >>> round(scale(loss, logits, label, loss(logits, label)), 4)
@@ -125,7 +125,7 @@ class LossScale:
 
         Args:
             loss_function: the trainer's.
-            prediction: what it was given, ``(N, ...)`` or a collection of such.
+            prediction: what it was given, `(N, ...)` or a collection of such.
             label: likewise.
             loss: what it returned, averaged.
         """
@@ -162,7 +162,7 @@ def _measured(
 
 
 def _mean(loss_function: Callable[..., Any], prediction: Any, label: Any) -> float | None:
-    """Return what the loss would be with ``reduction="mean"``; None where it has no such choice."""
+    """Return what the loss would be with `reduction="mean"`; None where it has no such choice."""
     if getattr(loss_function, "reduction", None) != "sum":
         return None
     twin: Any = copy.copy(loss_function)
@@ -214,7 +214,7 @@ def on_failure(engine: Engine, call: Callable[[Engine, BaseException], None]) ->
             out of the epoch and once out of the run.
 
     Returns:
-        What removes it, by its ``remove()``.
+        What removes it, by its `remove()`.
     """
 
     def react(engine: Engine, error: BaseException) -> None:

@@ -102,7 +102,7 @@ def case_splits(dataset_dir: str | Path, test_fold: int | None = None) -> Splits
 def case_hashes(dataset_dir: str | Path, test_fold: int | None = None) -> dict[str, str | None]:
     """Return `data_hash` and `split_hash` of a data set, None for what is not there.
 
-    Example:
+    Examples:
         >>> case_hashes("no/such/folder")
         {'data_hash': None, 'split_hash': None}
     """

@@ -98,7 +98,7 @@ def fitted_axes(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return where the fitted pixels lie: for rows and columns the step and the first centre.
 
-    Both are in pixels of the volume: the centre of fitted pixel i is at ``first + i * step``.
+    Both are in pixels of the volume: the centre of fitted pixel i is at `first + i * step`.
 
     Examples:
         >>> fitted_axes((4, 6), (2, 3)), fitted_axes((4, 6), (4, 9))

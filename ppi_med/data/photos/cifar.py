@@ -29,7 +29,7 @@ def read_cifar(source: str | Path) -> list[Photo]:
     """Read the batches; their order is the published one.
 
     Args:
-        source: ``cifar-10-batches-py`` or the folder around it.
+        source: `cifar-10-batches-py` or the folder around it.
 
     Raises:
         MissingFileError: where the batches are not there.

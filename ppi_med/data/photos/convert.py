@@ -36,10 +36,10 @@ def convert_photos(
     seed: int = 0,
     training: int | None = None,
 ) -> Datalist:
-    """Write ``datalist.json`` for a folder of photographs; no picture is copied.
+    """Write `datalist.json` for a folder of photographs; no picture is copied.
 
     Args:
-        source: the folder, see :func:`ppi_med.data.photos.layouts.read_photos`.
+        source: the folder, see `ppi_med.data.photos.layouts.read_photos`.
         output: folder of the datalist, made where it is missing.
         layout: of the source.
         label: column of a table's label.
@@ -135,7 +135,7 @@ def _kept(
 def photos_hash(datalist: str | Path) -> str | None:
     """Return a hash of what a datalist says, wherever the pictures are; None where it is missing.
 
-    Example:
+    Examples:
         >>> photos_hash("no/such/datalist.json") is None
         True
     """

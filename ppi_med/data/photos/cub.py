@@ -27,11 +27,11 @@ def read_cub(source: str | Path) -> list[Photo]:
     """Read the data set; labels count from 0 in the order of the class ids that are there.
 
     Args:
-        source: the folder ``CUB_200_2011`` or the one around it.
+        source: the folder `CUB_200_2011` or the one around it.
 
     Returns:
-        One photograph a line of ``images.txt``, in its order; the box as in
-        ``bounding_boxes.txt``, where there is one.
+        One photograph a line of `images.txt`, in its order; the box as in
+        `bounding_boxes.txt`, where there is one.
 
     Raises:
         MissingFileError: where a file is missing.

@@ -21,8 +21,8 @@ def read_labels_csv(source: str | Path) -> list[Photo]:
     """Read the pictures of a table; all are test images.
 
     Args:
-        source: folder with ``labels.csv`` (columns file, class_index, and where known class_name,
-            x0, y0, x1, y1 in pixels of the file) and ``images/``.
+        source: folder with `labels.csv` (columns file, class_index, and where known class_name,
+            x0, y0, x1, y1 in pixels of the file) and `images/`.
 
     Raises:
         UsageError: where a column is missing, a value is no number, or one file has two classes.
@@ -76,8 +76,8 @@ _TRAINING, _TEST = ("train", "training"), ("test", "val", "validation")
 def image_folders(source: Path) -> dict[str, Path]:
     """Return the folders or archives of the parts that are there.
 
-    A part is a folder such as ``train``, or an archive whose name ends so, such as
-    ``cifar10_train.zip``.
+    A part is a folder such as `train`, or an archive whose name ends so, such as
+    `cifar10_train.zip`.
     """
     found: dict[str, Path] = {}
     for part, names in ((TRAINING, _TRAINING), (TEST, _TEST)):
@@ -94,7 +94,7 @@ def read_folders(source: str | Path) -> list[Photo]:
     """Read image folders; classes are numbered in the order of their names, over all parts.
 
     Args:
-        source: the folder with ``train`` and ``test`` (or ``val``), or with one archive of each.
+        source: the folder with `train` and `test` (or `val`), or with one archive of each.
 
     Raises:
         UsageError: where no class with a picture is found.

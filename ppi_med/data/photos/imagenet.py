@@ -28,9 +28,9 @@ def read_imagenet(source: str | Path, boxes: str | Path | None = None) -> list[P
     """Read a validation set; the label is the rank of the wnid among all 1,000.
 
     Args:
-        source: with ``val/`` of one folder a wnid, or flat with ``LOC_val_solution.csv``. Where
-            fewer than 1,000 wnids have a folder a list of all (``LOC_synset_mapping.txt``,
-            ``synset_words.txt`` or ``synsets.txt``, a wnid at the start of each line) is needed.
+        source: with `val/` of one folder a wnid, or flat with `LOC_val_solution.csv`. Where
+            fewer than 1,000 wnids have a folder a list of all (`LOC_synset_mapping.txt`,
+            `synset_words.txt` or `synsets.txt`, a wnid at the start of each line) is needed.
         boxes: folder of the XML files; default the usual places inside.
 
     Raises:

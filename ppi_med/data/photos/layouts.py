@@ -96,8 +96,8 @@ def read_photos(source: str | Path, layout: str = AUTO, label: str = "") -> list
 
     Args:
         source: the folder.
-        layout: ``cub``, ``cifar``, ``labels_csv``, ``table``, ``imagenet``, ``folders``,
-            ``classes``, or ``auto``.
+        layout: `cub`, `cifar`, `labels_csv`, `table`, `imagenet`, `folders`,
+            `classes`, or `auto`.
         label: column of a table's label, or the finding of NIH's table.
 
     Raises:

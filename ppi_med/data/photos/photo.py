@@ -18,11 +18,11 @@ class Photo:
     """A photograph.
 
     Attributes:
-        image: where its pixels are, see :func:`ppi_med.data.photos.pixels.read_pixels`.
+        image: where its pixels are, see `ppi_med.data.photos.pixels.read_pixels`.
         name: unique in the data set.
         label: class index from 0.
         class_name: of that index.
-        part: ``training``, ``test``, or ``validation`` where the source gives one.
+        part: `training`, `test`, or `validation` where the source gives one.
         boxes: of the object, in pixels of the file.
         site: group of images with a condition of its own; empty where there is one only.
         patient: whose it is; parts keep a patient's images together. Empty where unknown.
@@ -48,7 +48,7 @@ def inside(name: str, where: str) -> str:
     Raises:
         UsageError: where it is absolute or climbs.
 
-    Example:
+    Examples:
         >>> inside("001.Albatross/a.jpg", "images.txt")
         '001.Albatross/a.jpg'
     """

@@ -1,12 +1,12 @@
 """From a reference in a datalist to the pixels of a photograph.
 
-A reference is a path, or a path and a member behind ``::`` where one file holds many images:
+A reference is a path, or a path and a member behind `::` where one file holds many images:
 
 | reference | pixels |
 | --- | --- |
-| ``birds/001.jpg`` | the picture |
-| ``cifar10_train.zip::cat/0001.jpg`` | a picture in an archive |
-| ``cifar-10-batches-py/data_batch_1::17`` | row 17 of a batch of CIFAR |
+| `birds/001.jpg` | the picture |
+| `cifar10_train.zip::cat/0001.jpg` | a picture in an archive |
+| `cifar-10-batches-py/data_batch_1::17` | row 17 of a batch of CIFAR |
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def read_batch(path: str | Path) -> dict[str, Any]:
     """Return what a batch file of CIFAR holds, keys as text.
 
     Args:
-        path: such as ``cifar-10-batches-py/data_batch_1``.
+        path: such as `cifar-10-batches-py/data_batch_1`.
 
     Returns:
         Plain lists, texts, numbers, and arrays of bytes.
@@ -127,7 +127,7 @@ Pixels = NDArray[np.uint8]
 
 
 def read_pixels(reference: str) -> Pixels:
-    """Return a photograph's pixels ``(H, W, 3)``, RGB of 0 to 255.
+    """Return a photograph's pixels `(H, W, 3)`, RGB of 0 to 255.
 
     Args:
         reference: see the module's table.
@@ -170,7 +170,7 @@ def picture_size(path: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=8)
 def batch_images(path: str) -> Pixels:
-    """Return all images of a batch of CIFAR, ``(N, 32, 32, 3)``.
+    """Return all images of a batch of CIFAR, `(N, 32, 32, 3)`.
 
     Raises:
         UsageError: where it holds none.

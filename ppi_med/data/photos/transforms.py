@@ -20,20 +20,20 @@ STD = (0.229, 0.224, 0.225)
 class LoadPhotod(Transform):
     """Read a photograph, fit it to the network's size, and draw its boxes as a mask.
 
-    The picture becomes ``(3, H, W)`` of bytes: small to keep in memory. By default it is resampled
+    The picture becomes `(3, H, W)` of bytes: small to keep in memory. By default it is resampled
     to the size whatever its shape, so that the whole object stays in view; with `short_side` the
     shape is kept, the short side resampled to that, and the centre cut out.
 
     Args:
         size: (H, W) that the network sees.
         short_side: of the picture before the centre is cut out; None: no cut.
-        mask_key: key of the mask ``(1, H, W)`` of the boxes, where the item has them; None: none.
+        mask_key: key of the mask `(1, H, W)` of the boxes, where the item has them; None: none.
         key: of the reference, and then of the picture.
 
     Raises:
         ValueError: for a size that is not positive.
 
-    Example:
+    Examples:
         >>> LoadPhotod((32, 32)).size
         (32, 32)
     """
@@ -108,12 +108,12 @@ class AugmentPhotod(RandomizableTransform, MapTransform):
     """Flip left to right, and shift by a few pixels; what moves in is mirrored.
 
     Args:
-        keys: of pictures ``(C, H, W)``.
+        keys: of pictures `(C, H, W)`.
         flip_prob: of the flip.
         shift: largest shift in pixels, in either direction.
         allow_missing_keys: leave out keys that an item lacks.
 
-    Example:
+    Examples:
         >>> AugmentPhotod("image", flip_prob=1.0, shift=0)({"image": torch.arange(3).view(1, 1, 3)})
         {'image': tensor([[[2, 1, 0]]])}
     """
@@ -160,12 +160,12 @@ class NormalizePhotod(MapTransform):
     """Bytes to (x / 255 - mean) / std: 0 is then the mean colour, "nothing there" for PPI.
 
     Args:
-        keys: of pictures ``(3, H, W)`` of bytes.
+        keys: of pictures `(3, H, W)` of bytes.
         mean: of each channel, of values 0 to 1 (default ImageNet's).
         std: likewise.
         allow_missing_keys: leave out keys that an item lacks.
 
-    Example:
+    Examples:
         >>> image = torch.full((3, 1, 1), 255, dtype=torch.uint8)
         >>> NormalizePhotod("image", mean=(1, 1, 1))({"image": image})["image"].flatten().tolist()
         [0.0, 0.0, 0.0]

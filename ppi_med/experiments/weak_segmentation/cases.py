@@ -24,9 +24,9 @@ class Case:
         name: volume_id.
         subject: patient.
         part: "training", "validation" or "test".
-        image: float32 ``(rows, columns)`` in HU.
-        readers: bool ``(slots, rows, columns)``; empty where a reader drew nothing here.
-        drawn: bool ``(slots,)``: which readers have an outline on this slice.
+        image: float32 `(rows, columns)` in HU.
+        readers: bool `(slots, rows, columns)`; empty where a reader drew nothing here.
+        drawn: bool `(slots,)`: which readers have an outline on this slice.
         union: marked by any reader.
         majority: marked by at least half of those with an outline.
         spacing_mm: between rows, between columns.
@@ -52,7 +52,7 @@ class View:
     Attributes:
         case: the whole patch.
         window: what is cut.
-        image, readers, union, majority: of the window, as in :class:`Case`.
+        image, readers, union, majority: of the window, as in `Case`.
     """
 
     case: Case
@@ -75,7 +75,7 @@ def case_of(item: Mapping[str, Any], part: str) -> Case:
     """Return the case of an item of a data set of patches.
 
     Args:
-        item: with `image` in HU ``(1, H, W)``, `readers`, `state`, `majority`, `union` or
+        item: with `image` in HU `(1, H, W)`, `readers`, `state`, `majority`, `union` or
             `lesion`, `spacing_mm`, `volume_id`, `subject`, and `label` if there is one: of
             `LidcNodules` or `LidcPatches` without crop, or of `LoadPatchd` with all masks.
         part: of the splits.
@@ -138,7 +138,7 @@ def view_of(case: Case, grid: NetworkGrid, mode: CropMode = "centred", seed: int
 def views_of(
     cases: Iterable[Case], grid: NetworkGrid, mode: CropMode = "centred", seed: int = 0
 ) -> list[View]:
-    """Return the views of cases, see :func:`view_of`."""
+    """Return the views of cases, see `view_of`."""
     return [view_of(case, grid, mode, seed) for case in cases]
 
 
@@ -152,8 +152,8 @@ def require_unseen_cases(
     """Refuse to choose or to judge on patients that the network was trained on.
 
     Args:
-        trained: of :class:`ppi_med.segmentation.network.BundleNetwork`.
-        dataset_dir: as of :func:`load_study_cases`.
+        trained: of `ppi_med.segmentation.network.BundleNetwork`.
+        dataset_dir: as of `load_study_cases`.
         fold: as there.
         test_fold: as there.
 
@@ -179,7 +179,7 @@ def load_study_cases(
     test_fold: int | None = None,
     most: int | None = None,
 ) -> list[Case]:
-    """Return the validation and test cases of a data set, see :func:`load_cases`.
+    """Return the validation and test cases of a data set, see `load_cases`.
 
     Args:
         dataset_dir: patches in Zarr, or nodules in npz arrays.

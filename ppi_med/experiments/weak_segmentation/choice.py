@@ -149,7 +149,7 @@ class RuleChoice:
 
         Args:
             maps: one a view.
-            rules: default :func:`rule_grid`.
+            rules: default `rule_grid`.
             betas: of the random walker; none: it is not tried.
             pictures: images in 0 to 1 for the random walker, one a view.
 

@@ -45,8 +45,8 @@ def network_maps(
     """Return the map of each view for the positive class, on the window's pixels.
 
     Args:
-        network: images ``(N, 1, size, size)`` to logits; evaluated, left in the modes it was in.
-        method: saliency by ``method(network, image, target)``; channels are summed.
+        network: images `(N, 1, size, size)` to logits; evaluated, left in the modes it was in.
+        method: saliency by `method(network, image, target)`; channels are summed.
         views: of cases.
         grid: of the network's images.
         normalise: from HU to the network's values, on the whole patch before it is resampled.
@@ -55,7 +55,7 @@ def network_maps(
         device: where the network is.
 
     Returns:
-        float64 ``(side, side)`` each.
+        float64 `(side, side)` each.
     """
     score = positive_score(positive)
     found: list[Values] = []
@@ -72,7 +72,7 @@ def network_maps(
 
 
 def network_image(view: View, grid: NetworkGrid, normalise: Normalise = normalised_ct) -> Tensor:
-    """Return what the network sees of a view, ``(1, size, size)``."""
+    """Return what the network sees of a view, `(1, size, size)`."""
     patch = normalise(torch.from_numpy(view.case.image)[None])
     return grid.image(patch, view.case.spacing_mm, view.window)
 

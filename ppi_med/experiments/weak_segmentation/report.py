@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FACTS = ("method", "crops", "volume_id", "subject", "label", "area_px", "mask_px")
 CASES, SUMMARY, RULES = "cases.csv", "summary.csv", "rules.json"
 PREFIX = "seg"
-"""Of the metrics: ``seg/dice_union/centred/wbp``, ``seg_case/...`` with the case as the step."""
+"""Of the metrics: `seg/dice_union/centred/wbp`, `seg_case/...` with the case as the step."""
 READER_COLOURS = ("#ffd166", "#06d6a0", "#4cc9f0", "#ef476f")
 _MASK = "#ff5d2e"
 _PERCENTILE = 99.5
@@ -303,9 +303,9 @@ def run_dice(
         most: at most so many cases of each part.
 
     Returns:
-        ``union/centred/wbp`` and so on for majority and shifted crops, by case; the same with
-        ``ceiling`` (the readers' mutual Dice, with union only; NaN for a nodule of one reader) and
-        ``floor`` (the floor that is best on these very cases).
+        `union/centred/wbp` and so on for majority and shifted crops, by case; the same with
+        `ceiling` (the readers' mutual Dice, with union only; NaN for a nodule of one reader) and
+        `floor` (the floor that is best on these very cases).
     """
     own = {key: overrides[key] for key in _NETWORK if key in overrides}
     found = load_network(overrides["bundle_root"], Path(folder) / "model.pt", own)

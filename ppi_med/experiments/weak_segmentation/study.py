@@ -49,7 +49,7 @@ class Outcome:
         validation_dice: of the choice; NaN where nothing was chosen.
         tried: number of options.
         views: the test cases.
-        rows: scores, one a view, see :func:`~ppi_med.segmentation.scores.score_case`.
+        rows: scores, one a view, see `score_case`.
         masks: one a view; none of the ceiling.
         maps: one a view, where there is a map.
         reason: why there are no scores, such as a network without a layer that GradCAM needs.
@@ -79,7 +79,7 @@ class Study:
         grid: of the network's images.
         seed: of the shifts and the random maps.
         reference: "union" or "majority": what is chosen for.
-        rules: to choose from; default :func:`~.choice.rule_grid`.
+        rules: to choose from; default `rule_grid`.
         betas: of the random walker, tried on the best rule; none: not tried.
         distances: measure HD95 too, which takes most of the time.
 
@@ -123,10 +123,10 @@ class Study:
         """Return ceiling, floors and every method, for each kind of crop.
 
         Args:
-            network: see :meth:`method`.
+            network: see `method`.
             methods: saliency methods by name.
             modes: kinds of crops.
-            options: of :meth:`method`.
+            options: of `method`.
         """
         found = []
         for mode in modes:
@@ -191,8 +191,8 @@ class Study:
 
         Args:
             name: of the method.
-            network: see :func:`~.maps.network_maps`.
-            method: saliency by ``method(network, image, target)``.
+            network: see `network_maps`.
+            method: saliency by `method(network, image, target)`.
             mode: kind of crops.
             normalise: from HU to the network's values.
             options: of `network_maps`.

@@ -1,7 +1,7 @@
 """The report on a volume: one page that holds everything and asks nothing of any network.
 
-- ``content``: what a report says; ``page``: the page; ``pictures``: pictures and plots.
-- ``template.html``, ``report.css``, ``report.js``: its form.
+- `content`: what a report says; `page`: the page; `pictures`: pictures and plots.
+- `template.html`, `report.css`, `report.js`: its form.
 """
 
 from ppi_med.inference.report.content import Point, ReportContent

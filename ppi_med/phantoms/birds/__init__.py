@@ -1,5 +1,5 @@
 """A phantom of bird photographs: species on habitats, written in the layout of CUB_200_2011.
 
-- ``shapes``: the species, and a bird as polygons; ``render``: it on its habitat, with its box.
-- ``spec``: the parameters and the plan that follows; ``write``: the data set on the disk.
+- `shapes`: the species, and a bird as polygons; `render`: it on its habitat, with its box.
+- `spec`: the parameters and the plan that follows; `write`: the data set on the disk.
 """

@@ -17,7 +17,7 @@ Paint = Callable[[int, np.random.Generator], Floats]
 
 
 def _noise(size: int, rng: np.random.Generator, sigma: float | tuple[float, float]) -> Floats:
-    """Smooth noise ``(size, size)`` of mean 0 and standard deviation 1."""
+    """Smooth noise `(size, size)` of mean 0 and standard deviation 1."""
     field: Floats = gaussian_filter(rng.standard_normal((size, size)), sigma, mode="wrap")
     scaled: Floats = field / field.std()
     return scaled
@@ -81,10 +81,10 @@ HABITATS: dict[str, Paint] = {
 
 
 def paint_habitat(name: str, size: int, rng: np.random.Generator) -> Floats:
-    """Return a background ``(size, size, 3)`` of 0 to 255; light and tint vary.
+    """Return a background `(size, size, 3)` of 0 to 255; light and tint vary.
 
     Args:
-        name: one of :data:`HABITATS`.
+        name: one of `HABITATS`.
         size: side in pixels.
         rng: of what is drawn.
     """
@@ -106,15 +106,15 @@ def render_bird(name: str, species: int, habitat: str, size: int, seed: int) -> 
 
     Args:
         name: of the image.
-        species: index into :data:`SPECIES`.
-        habitat: one of :data:`~ppi_med.phantoms.birds.render.HABITATS`.
+        species: index into `SPECIES`.
+        habitat: one of `HABITATS`.
         size: side in pixels.
         seed: of the phantom.
 
     Returns:
-        ``(size, size, 3)`` and the box x, y, width, height in whole pixels.
+        `(size, size, 3)` and the box x, y, width, height in whole pixels.
 
-    Example:
+    Examples:
         >>> picture, (x, y, width, height) = render_bird("0001", 0, "sea", 48, seed=1)
         >>> picture.shape, x + width <= 48
         ((48, 48, 3), True)
@@ -129,7 +129,7 @@ def render_bird(name: str, species: int, habitat: str, size: int, seed: int) -> 
 
 
 def _drawn(parts: list[Part], size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return colours ``(size, size, 3)`` and how much of each pixel is the bird's."""
+    """Return colours `(size, size, 3)` and how much of each pixel is the bird's."""
     fine = size * _FINER
     colours, cover = Image.new("RGB", (fine, fine)), Image.new("L", (fine, fine))
     for part in parts:

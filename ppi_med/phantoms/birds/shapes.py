@@ -61,7 +61,7 @@ class Part:
     """A polygon.
 
     Attributes:
-        points: ``(n, 2)``, x and y.
+        points: `(n, 2)`, x and y.
         colour: RGB.
     """
 
@@ -106,7 +106,7 @@ def placed(parts: list[Part], rng: np.random.Generator, size: int) -> list[Part]
     """Return the parts at a random place, size, tilt and side of an image.
 
     Args:
-        parts: of :func:`bird_parts`.
+        parts: of `bird_parts`.
         rng: of the place.
         size: side of the image in pixels; the bird is 50 to 80 % of it long and all inside.
     """

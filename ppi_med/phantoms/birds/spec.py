@@ -23,7 +23,7 @@ class PlannedBird:
         species: class index.
         habitat: name of the background.
         training: whether it is a training image.
-        site: ``tied`` (habitat as in training) or ``swapped`` (habitat of another species).
+        site: `tied` (habitat as in training) or `swapped` (habitat of another species).
     """
 
     name: str

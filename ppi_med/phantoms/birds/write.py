@@ -22,7 +22,7 @@ PARAMETERS_FILE = "phantom.json"
 def make_bird_phantom(
     spec: BirdPhantomSpec, output: str | Path, *, validation: float = 0.15
 ) -> Datalist:
-    """Write ``CUB_200_2011/`` and convert it, the way the real one is.
+    """Write `CUB_200_2011/` and convert it, the way the real one is.
 
     Pictures that are there already, of the same phantom, are kept: a run that was stopped goes on.
 
@@ -32,7 +32,7 @@ def make_bird_phantom(
         validation: share of the training images that become the validation part.
 
     Returns:
-        The datalist; the test part holds every bird twice, by its site ``tied`` and ``swapped``.
+        The datalist; the test part holds every bird twice, by its site `tied` and `swapped`.
 
     Raises:
         UsageError: where the folder holds a phantom of other parameters, or files of another kind.

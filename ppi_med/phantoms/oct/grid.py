@@ -110,7 +110,7 @@ class SmoothNoise:
             axes: coordinates in mm along each axis, within half the field of 0.
 
         Returns:
-            Array of shape ``tuple(map(len, axes))``.
+            Array of shape `tuple(map(len, axes))`.
         """
         values = self._values
         for number, (axis, cell) in enumerate(zip(axes, self.cells_mm, strict=True)):

@@ -55,7 +55,7 @@ class Site:
 
     @property
     def letter(self) -> str:
-        """What the ids of its subjects begin with, ``A`` for ``site_a``."""
+        """What the ids of its subjects begin with, `A` for `site_a`."""
         return self.name.removeprefix("site_").upper()
 
 
@@ -106,7 +106,7 @@ def choose_sites(names: Sequence[str] | None = None) -> tuple[Site, ...]:
     """Return the default sites of these names, all four without names.
 
     Args:
-        names: such as ``["site_a", "site_c"]``.
+        names: such as `["site_a", "site_c"]`.
 
     Raises:
         UsageError: if a name is unknown, or there are no or repeated names.

@@ -65,7 +65,7 @@ def plan_volumes(
 ) -> list[PlannedVolume]:
     """Plan the subjects of each site, their visits and when GA comes.
 
-    Exactly ``round(prevalence * subjects)`` subjects of a site have GA at their last visit. Some of
+    Exactly `round(prevalence * subjects)` subjects of a site have GA at their last visit. Some of
     those with several visits (`CONVERTERS`) do not have it yet at the first. The numbers of visits
     are as evenly spread as possible.
 

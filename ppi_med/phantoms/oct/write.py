@@ -203,7 +203,7 @@ def write_raw(
     overwrite: bool = False,
     progress: bool = False,
 ) -> list[PlannedVolume]:
-    """Write the raw files of a phantom: ``raw/<site>/<subject>_<eye>_<visit>.mat`` and the labels.
+    """Write the raw files of a phantom: `raw/<site>/<subject>_<eye>_<visit>.mat` and the labels.
 
     Files that are there already, of the same phantom, are kept: a run that was stopped goes on.
 

@@ -33,7 +33,7 @@ class Activation:
     at_zero: float = 0.0
 
     def relevance(self, grad: Tensor, x: Tensor) -> tuple[Tensor]:
-        """Return ``grad * h(x)``."""
+        """Return `grad * h(x)`."""
         ratio = self.ratio(x)
         if torch.is_grad_enabled() or ratio.dtype != grad.dtype:
             return ((grad * ratio).to(x.dtype),)
@@ -42,7 +42,7 @@ class Activation:
 
 
 def _with_series(x: Tensor, series: Sequence[float], far: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return ``far(x)``, and near 0 the polynomial with these coefficients, lowest first."""
+    """Return `far(x)`, and near 0 the polynomial with these coefficients, lowest first."""
     near = x.abs() < _NEAR
     # `where` alone would let far's 0/0 into the derivative: keep its input away from 0 too.
     safe, small = torch.where(near, torch.ones_like(x), x), torch.where(near, x, 0.0)
@@ -177,13 +177,13 @@ def _cut(x: Tensor, most: float) -> Tensor:
 
 
 def _above(values: Tensor, x: Tensor) -> Tensor:
-    """Return ``values`` where x > 0, else 0."""
+    """Return `values` where x > 0, else 0."""
     kept: Tensor = torch.ops.aten.threshold_backward(values, x, 0)
     return kept
 
 
 def _quotient(value: Callable[[Tensor], Tensor], at_zero: float, limit: float) -> Activation:
-    """Make an activation of straight pieces, whose ratio at 0 is ``limit``."""
+    """Make an activation of straight pieces, whose ratio at 0 is `limit`."""
 
     def ratio(x: Tensor) -> Tensor:
         zero = x == 0

@@ -40,7 +40,7 @@ def scaled_dot_product_attention(call: Call) -> Any:
 def attention_weights(
     query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale: float | None
 ) -> Tensor:
-    """Return softmax(q k^T * scale + mask), ``(..., queries, keys)``; rows all masked are 0."""
+    """Return softmax(q k^T * scale + mask), `(..., queries, keys)`; rows all masked are 0."""
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     logits = (query * scale) @ key.transpose(-2, -1)
     if causal:
@@ -73,7 +73,7 @@ def _attention_rule(causal: bool, scale: float | None) -> Relevance:
 
 
 def multi_head_attention(call: Call) -> Any:
-    """``F.multi_head_attention_forward``: run its body operation by operation under the rules.
+    """`F.multi_head_attention_forward`: run its body operation by operation under the rules.
 
     Torch answers for this function as a whole. A copy of it that skips this one check lets the
     operations inside reach the engine; the original is not touched.

@@ -21,7 +21,7 @@ class Forward(Protocol):
         network: whose forward runs.
         switch: on while a map is computed.
         constants: the constants collected so far; None: none are.
-        for_training: see :class:`~ppi_med.saliency.engine.forward.RecordedForward`.
+        for_training: see `RecordedForward`.
     """
 
     network: Callable[..., Any]
@@ -45,12 +45,12 @@ class Call:
 
     Attributes:
         function: the torch function as it was called.
-        name: its plain name (see :func:`ppi_med.saliency.engine.operations.operation_name`).
+        name: its plain name (see `ppi_med.saliency.engine.operations.operation_name`).
         args: positional arguments.
         kwargs: keyword arguments.
         forward: the recorded forward that it belongs to.
         role: of its result; a rule may change it.
-        in_place: whether the first operand is changed: ``relu_``, ``x += y``, ``inplace=True``.
+        in_place: whether the first operand is changed: `relu_`, `x += y`, `inplace=True`.
     """
 
     function: Callable[..., Any]
@@ -87,7 +87,7 @@ class Call:
         return self.replaced((), {**self.kwargs, "input": value})
 
     def gate(self, value: Tensor) -> Tensor:
-        """Return ``value`` as a constant of the map."""
+        """Return `value` as a constant of the map."""
         return gate(value, self.forward.switch)
 
     def detour(
@@ -97,13 +97,13 @@ class Call:
         *operands: Tensor | None,
         constant: Tensor | None = None,
     ) -> Tensor:
-        """Return ``value`` with its derivative, relevance passing to the operands by a rule.
+        """Return `value` with its derivative, relevance passing to the operands by a rule.
 
         The rule must hold neither the call nor its tensors: it lives as long as the graph.
 
         Args:
             value: what the operation returned.
-            relevance: see :data:`ppi_med.saliency.engine.primitives.Relevance`.
+            relevance: see `ppi_med.saliency.engine.primitives.Relevance`.
             operands: what the rule is given; None are left out.
             constant: what the operation has added to its result; asked for where constants are
                 collected. The value and the map stay the same.
@@ -116,7 +116,7 @@ class Call:
         return detour(value, relevance, switch, present, in_place=self.in_place)
 
     def constant(self, value: Tensor) -> Tensor:
-        """Return ``value``; where constants are collected, as a leaf that can be asked later."""
+        """Return `value`; where constants are collected, as a leaf that can be asked later."""
         return self.forward.constant(value)
 
     def place(self) -> Place:
@@ -124,7 +124,7 @@ class Call:
         return current_place(self.forward.network)
 
     def refuse(self, output: Any) -> Any:
-        """Return ``output``; relevance that reaches it raises an error naming the operation."""
+        """Return `output`; relevance that reaches it raises an error naming the operation."""
         place = self.place()
         own = {id(argument) for argument in self.args} if not self.in_place else set()
 
@@ -148,7 +148,7 @@ Rule = Callable[[Call], Any]
 
 
 def with_constants(call: Call) -> Call:
-    """Return ``call`` with a leaf for each constant operand of a sum, where they are collected."""
+    """Return `call` with a leaf for each constant operand of a sum, where they are collected."""
     if not call.collecting:
         return call
     args, kwargs = list(call.args), dict(call.kwargs)

@@ -3,7 +3,7 @@
 Autograd's second derivative of a convolution takes the gradient of the weight as a convolution with
 a kernel as large as the image, about three times as slow as the gradient that training takes. So a
 trained convolution passes relevance back by a function of its own, whose derivatives are the
-ordinary ones. The first one that is trained sees its input detached: a trainer's ``backward`` would
+ordinary ones. The first one that is trained sees its input detached: a trainer's `backward` would
 pass its derivative on to the image, at full resolution, and nothing reads it.
 """
 
@@ -98,7 +98,7 @@ def _for_each(value: Any, dims: int) -> list[int]:
 
 
 def first_linear(call: Call) -> Tensor | None:
-    """Run ``linear`` where it is the first layer that is trained; None: it is not."""
+    """Run `linear` where it is the first layer that is trained; None: it is not."""
     x, weight = call.argument(0, "input"), call.argument(1, "weight")
     bias = call.argument(2, "bias")
     if call.collecting or role_of(x) is not Role.SIGNAL or not is_untouched(x):
@@ -122,7 +122,7 @@ _IMAGES_AT_A_TIME = 4
 
 
 def suits(x: Tensor, weight: Tensor, groups: int) -> bool:
-    """Say whether :func:`image_gradient` serves a convolution of ``x``, ``(N, C, H, W)``."""
+    """Say whether `image_gradient` serves a convolution of `x`, `(N, C, H, W)`."""
     return (
         x.device.type == "cpu"
         and x.ndim == weight.ndim == 4
@@ -140,20 +140,20 @@ def image_gradient(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
-    """Return W^T g: the transpose of a two-dimensional convolution, applied to ``grad``.
+    """Return W^T g: the transpose of a two-dimensional convolution, applied to `grad`.
 
     Args:
-        grad: of the convolution's output, ``(N, K, h, w)``.
-        weight: ``(K, C, kh, kw)``.
-        size: of the convolution's input, ``(N, C, H, W)``.
+        grad: of the convolution's output, `(N, K, h, w)`.
+        weight: `(K, C, kh, kw)`.
+        size: of the convolution's input, `(N, C, H, W)`.
         stride: of the convolution, one number an axis.
         padding: likewise.
         dilation: likewise.
 
     Returns:
-        ``(N, C, H, W)``.
+        `(N, C, H, W)`.
 
-    Example:
+    Examples:
         >>> grad, weight = torch.ones(1, 1, 1, 1), torch.ones(1, 1, 2, 2)
         >>> image_gradient(grad, weight, (1, 1, 2, 2), (1, 1), (0, 0), (1, 1))
         tensor([[[[1., 1.],

@@ -1,7 +1,7 @@
 """The recorded forward: an ordinary forward pass in which operations keep a rule for relevance.
 
-A ``TorchFunctionMode`` around the network's own forward lets each operation run as it is, and puts
-a detour (:mod:`ppi_med.saliency.engine.primitives`) behind those with a rule of their own:
+A `TorchFunctionMode` around the network's own forward lets each operation run as it is, and puts
+a detour (`ppi_med.saliency.engine.primitives`) behind those with a rule of their own:
 relevance takes it while a map is computed, derivatives never do. Everything else is autograd as it
 is. No hooks are placed, so functional calls, reused modules and in-place ReLU work, and nothing is
 left behind.
@@ -53,11 +53,11 @@ class RecordedForward(TorchFunctionMode):
     Args:
         rules: operation name -> rule.
         network: the network, to name the module of an operation without a rule.
-        foreign: qualified name of an ``autograd.Function`` -> relevance rule on its saved tensors;
+        foreign: qualified name of an `autograd.Function` -> relevance rule on its saved tensors;
             such functions bypass torch's dispatch and are met where their result is used.
         collect_constants: keep each constant that is added to the signal as a leaf
-            (see :mod:`ppi_med.saliency.completeness`).
-        for_training: a ``backward`` will follow, through the output or through the map; without
+            (see `ppi_med.saliency.completeness`).
+        for_training: a `backward` will follow, through the output or through the map; without
             one torch's own way back through a layer is the quicker.
 
     Examples:
@@ -94,7 +94,7 @@ class RecordedForward(TorchFunctionMode):
         self._plain = (STRUCTURAL | LINEAR) - rules.keys() if every else frozenset()
 
     def run(self, image: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Run the network on ``image``, a leaf, and return its output."""
+        """Run the network on `image`, a leaf, and return its output."""
         with torch.inference_mode(False), torch.enable_grad():
             self.in_float16 = _is_in_float16(image)
             start = entrance(image, self.switch)
@@ -107,7 +107,7 @@ class RecordedForward(TorchFunctionMode):
             return output
 
     def constant(self, value: Tensor) -> Tensor:
-        """Return ``value``, or where constants are collected a leaf of the same value."""
+        """Return `value`, or where constants are collected a leaf of the same value."""
         if self.constants is None:
             return value
         leaf = value.detach().clone().requires_grad_()
@@ -179,9 +179,9 @@ class RecordedForward(TorchFunctionMode):
         return call.refuse(call.run())
 
     def _with_surrogate(self, call: Call, explained: Callable[..., Tensor]) -> Tensor:
-        """Let relevance explain ``explained(...)`` in place of the function.
+        """Let relevance explain `explained(...)` in place of the function.
 
-        Inside it ``detach`` means "a constant of the map": its derivative is kept.
+        Inside it `detach` means "a constant of the map": its derivative is kept.
         """
         value: Tensor = call.run()
         self._surrogates += 1
@@ -195,7 +195,7 @@ class RecordedForward(TorchFunctionMode):
         return self._explained_by(call, value, linear)
 
     def _explained_by(self, call: Call, value: Tensor, linear: Tensor) -> Tensor:
-        """Return ``value`` with its derivative, relevance passing to ``linear``."""
+        """Return `value` with its derivative, relevance passing to `linear`."""
         return call.detour(value, _pass, linear)
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 def module_of(network: Callable[..., Any]) -> nn.Module | None:
     """Find the module behind a network.
 
-    It may be the module itself, a bound method of it, a ``functools.partial``, or a callable that
-    names it in its attribute ``network``.
+    It may be the module itself, a bound method of it, a `functools.partial`, or a callable that
+    names it in its attribute `network`.
     """
     while isinstance(network, functools.partial):
         network = network.func
@@ -29,7 +29,7 @@ def module_of(network: Callable[..., Any]) -> nn.Module | None:
 def modules_by_name(network: Callable[..., Any]) -> dict[str, nn.Module]:
     """Return the network's modules by name; none of a function.
 
-    What ``torch.compile`` and wrappers for several devices add to a name may be left out.
+    What `torch.compile` and wrappers for several devices add to a name may be left out.
 
     >>> sorted(modules_by_name(nn.DataParallel(nn.Sequential(nn.ReLU()))))
     ['', '0', 'module', 'module.0']
@@ -57,7 +57,7 @@ def as_written() -> AbstractContextManager[Any]:
 
 @contextmanager
 def isolated(network: Callable[..., Any], device: torch.device) -> Iterator[None]:
-    """Restore buffers, training modes and random state of ``network`` on leaving, also on error.
+    """Restore buffers, training modes and random state of `network` on leaving, also on error.
 
     A forward in training mode moves BatchNorm's running statistics and draws dropout masks; a map
     computed for a picture must not. A function that only calls a module inside hides it: give the

@@ -34,7 +34,7 @@ class LayerOutput:
         return self._output
 
     def save_from(self, changed: Any) -> None:
-        """Keep a copy where ``changed``, which is about to change, is the output or a part."""
+        """Keep a copy where `changed`, which is about to change, is the output or a part."""
         if not self._is_live or not isinstance(changed, Tensor):
             return
         if changed is self._output or (changed._is_view() and changed._base is self._output):
@@ -58,7 +58,7 @@ class Watch(TorchFunctionMode):
         self._last: int | None = None
 
     def keep(self, key: int, output: Tensor) -> None:
-        """Keep an output of the layer that ``key`` stands for."""
+        """Keep an output of the layer that `key` stands for."""
         if not self.every_run:
             self._kept.clear()
         self._kept.setdefault(key, []).append(LayerOutput(output))
@@ -102,7 +102,7 @@ class Watch(TorchFunctionMode):
 
 @contextmanager
 def watching(network: Network, layer: str | None, *, every_run: bool = False) -> Iterator[Watch]:
-    """Keep the output of a layer of ``network`` while it runs inside the context.
+    """Keep the output of a layer of `network` while it runs inside the context.
 
     The last convolution is found in the running operations. A layer by name is asked by a forward
     hook, which is removed on leaving, also on error.

@@ -1,10 +1,10 @@
 """Batch and instance normalisation with their derivatives written out.
 
-On a CPU, torch 2.13 and 2.14 read the gradient of ``native_batch_norm`` in a wrong order where N is
+On a CPU, torch 2.13 and 2.14 read the gradient of `native_batch_norm` in a wrong order where N is
 1 and input and gradient are in different orders in memory, such as behind
-``flatten(2).transpose(1, 2)``: it is wrong by as much as its own size, and no error says so.
+`flatten(2).transpose(1, 2)`: it is wrong by as much as its own size, and no error says so.
 Instance normalisation calls the same kernel with N = 1, whatever the batch. Under
-:func:`norm_derivatives` the values are torch's own, bit for bit; what passes back is computed here,
+`norm_derivatives` the values are torch's own, bit for bit; what passes back is computed here,
 from operations that no order in memory misleads.
 """
 
@@ -46,7 +46,7 @@ class norm_derivatives(TorchFunctionMode):  # noqa: N801
     The methods of this package enter it by themselves. A training loop of your own enters it for
     its forward passes; the backward pass may follow outside.
 
-    Example:
+    Examples:
         >>> norm = torch.nn.BatchNorm2d(3).eval()
         >>> image = torch.ones(1, 3, 2, 2, requires_grad=True)
         >>> with norm_derivatives():
@@ -70,7 +70,7 @@ class norm_derivatives(TorchFunctionMode):  # noqa: N801
 
 
 def scripted_norm_derivatives(network: Callable[..., Any]) -> AbstractContextManager[Any]:
-    """Return a context for ``torch.autograd.grad`` of a network that may hold TorchScript.
+    """Return a context for `torch.autograd.grad` of a network that may hold TorchScript.
 
     No mode sees the forward of TorchScript. Here torch's own backward gets both operands in one
     order; every operation of the backward pays for that, so only such networks do.
@@ -101,7 +101,7 @@ def arguments(
 ) -> dict[str, Any]:
     """Return the arguments of a normalisation, whose spellings differ in their order, by name.
 
-    ``batch`` says whether the statistics are those of the input.
+    `batch` says whether the statistics are those of the input.
     """
     names = _BATCH.get(function) or _INSTANCE[function]
     given = dict.fromkeys(_OF_TORCH) | {"batch": function in _INSTANCE, "eps": 1e-5}
@@ -140,7 +140,7 @@ def _normalised(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
 
 
 class _Normalised(torch.autograd.Function):
-    """(x - mean) / sigma * weight + bias; the statistics are given, or those of x over ``axes``."""
+    """(x - mean) / sigma * weight + bias; the statistics are given, or those of x over `axes`."""
 
     @staticmethod
     def forward(

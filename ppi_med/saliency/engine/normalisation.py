@@ -20,7 +20,7 @@ from ppi_med.saliency.engine.primitives import Relevance, batch_deviation, per_c
 
 
 def batch_norm(call: Call) -> Tensor:
-    """``F.batch_norm`` with running or batch statistics, ``(N, C, *spatial)``."""
+    """`F.batch_norm` with running or batch statistics, `(N, C, *spatial)`."""
     return _affine(call, arguments(call.function, call.args, call.kwargs))
 
 
@@ -69,7 +69,7 @@ def _batch_statistics(node: Node | None, x: Tensor, eps: float) -> tuple[Tensor,
 
 
 def layer_norm(call: Call) -> Tensor:
-    """``F.layer_norm`` over the last axes."""
+    """`F.layer_norm` over the last axes."""
     x, shape = call.argument(0, "input"), call.argument(1, "normalized_shape")
     weight, bias = call.argument(2, "weight"), call.argument(3, "bias")
     eps = call.argument(4, "eps", 1e-5)
@@ -78,7 +78,7 @@ def layer_norm(call: Call) -> Tensor:
 
 
 def rms_norm(call: Call) -> Tensor:
-    """``F.rms_norm`` over the last axes: no mean is subtracted."""
+    """`F.rms_norm` over the last axes: no mean is subtracted."""
     x, eps = call.argument(0, "input"), call.argument(3, "eps")
     eps = torch.finfo(x.dtype).eps if eps is None else eps
     rule = _scaling_rule(_last(x, call.argument(1, "normalized_shape")), eps, centre=False)
@@ -86,7 +86,7 @@ def rms_norm(call: Call) -> Tensor:
 
 
 def group_norm(call: Call) -> Tensor:
-    """``F.group_norm``, ``(N, C, *spatial)``."""
+    """`F.group_norm`, `(N, C, *spatial)`."""
     x, groups = call.argument(0, "input"), call.argument(1, "num_groups")
     weight, bias = call.argument(2, "weight"), call.argument(3, "bias")
     eps = call.argument(4, "eps", 1e-5)
@@ -96,7 +96,7 @@ def group_norm(call: Call) -> Tensor:
 
 
 def instance_norm(call: Call) -> Tensor:
-    """``F.instance_norm``, ``(N, C, *spatial)``; with running statistics it is affine."""
+    """`F.instance_norm`, `(N, C, *spatial)`; with running statistics it is affine."""
     given = arguments(call.function, call.args, call.kwargs)
     if not given["batch"]:
         return _affine(call, given)
@@ -107,7 +107,7 @@ def instance_norm(call: Call) -> Tensor:
 
 
 def normalize(call: Call) -> Tensor:
-    """``F.normalize``: x / max(||x||_p, eps), the norm being a rescaling."""
+    """`F.normalize`: x / max(||x||_p, eps), the norm being a rescaling."""
     p, dim = call.argument(1, "p", 2.0), call.argument(2, "dim", 1)
     eps = call.argument(3, "eps", 1e-12)
 
@@ -147,7 +147,7 @@ def _channel_rule(grouped: Sequence[int], eps: float) -> Relevance:
 def _rescaled(
     grad: Tensor, x: Tensor, axes: tuple[int, ...], eps: float, *, centre: bool
 ) -> Tensor:
-    """Pass ``grad`` back through (x - mean) / sigma or x / rms, with sigma a constant."""
+    """Pass `grad` back through (x - mean) / sigma or x / rms, with sigma a constant."""
     mean_square: Callable[..., Tensor] = _variance if centre else _mean_square
     passed = wide(grad) * (mean_square(wide(x), axes) + eps).rsqrt()
     if centre:

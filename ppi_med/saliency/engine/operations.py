@@ -107,10 +107,10 @@ _IN_PLACE_OPERATORS = words("__iadd__ __isub__ __imul__ __itruediv__ __idiv__ __
 
 @lru_cache(maxsize=4096)
 def operation_name(function: Callable[..., Any]) -> str:
-    """Return one name for all spellings: ``torch.add``, ``Tensor.__iadd__``, ``x.add_`` -> add.
+    """Return one name for all spellings: `torch.add`, `Tensor.__iadd__`, `x.add_` -> add.
 
-    Attribute access becomes ``get:NAME``; in-place methods keep only their plain name (see
-    :func:`changes_first_operand`).
+    Attribute access becomes `get:NAME`; in-place methods keep only their plain name (see
+    `changes_first_operand`).
     """
     name = str(getattr(function, "__name__", type(function).__name__))
     if name in {"__get__", "__set__"}:
@@ -128,7 +128,7 @@ def operation_name(function: Callable[..., Any]) -> str:
 def changes_first_operand(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> bool:
-    """Say whether a call changes its first argument: ``relu_``, ``x += y``, ``inplace=True``."""
+    """Say whether a call changes its first argument: `relu_`, `x += y`, `inplace=True`."""
     if _is_in_place(function):
         return True
     position = _inplace_position(function)

@@ -23,7 +23,7 @@ class OrdinaryRecording(Recording):
 
     Args:
         network: the network.
-        image: see :class:`Recording`; any floating point batch, of which a leaf is made.
+        image: see `Recording`; any floating point batch, of which a leaf is made.
         args: further arguments of the network.
         kwargs: further keyword arguments of the network.
     """
@@ -38,7 +38,7 @@ class OrdinaryRecording(Recording):
         super().__init__(leaf, self.pass_image(leaf))
 
     def pass_image(self, image: Tensor) -> Any:
-        """Return what the network says of ``image``, with a graph."""
+        """Return what the network says of `image`, with a graph."""
         # The fused kernels of attention have no second derivative, which a loss on a map needs.
         kernel = sdpa_kernel(SDPBackend.MATH)
         with torch.inference_mode(False), torch.enable_grad(), kernel, norm_derivatives():
@@ -46,11 +46,11 @@ class OrdinaryRecording(Recording):
             return self.network(image.clone(), *self.args, **self.kwargs)
 
     def other_scores(self, image: Tensor, target: Target, *, graph: bool = True) -> Tensor:
-        """Return the scores ``(N,)`` of another image, leaving no trace in the network.
+        """Return the scores `(N,)` of another image, leaving no trace in the network.
 
         Args:
             image: of the recorded image's shape.
-            target: see :func:`ppi_med.saliency.target.target_scores`.
+            target: see `ppi_med.saliency.target.target_scores`.
             graph: record a graph for gradients.
         """
         with (
@@ -64,7 +64,7 @@ class OrdinaryRecording(Recording):
             return scores_of(output, target, len(image))
 
     def scores(self, target: Target) -> Tensor:
-        """Return the scores ``(N,)`` of the recorded image."""
+        """Return the scores `(N,)` of the recorded image."""
         with torch.inference_mode(False), torch.enable_grad(), norm_derivatives():
             return scores_of(self.output, target, len(self.image))
 
@@ -91,7 +91,7 @@ class OrdinaryRecording(Recording):
 
 
 def scores_of(output: Any, target: Target, images: int) -> Tensor:
-    """Return the scores ``(N,)`` of ``target``, one for each of the images.
+    """Return the scores `(N,)` of `target`, one for each of the images.
 
     Raises:
         ValueError: where a callable target returns another number of scores.
@@ -113,7 +113,7 @@ class GradientRecording(OrdinaryRecording):
     """An ordinary forward whose maps are read off the gradient by the image.
 
     Args:
-        reading: ``reading(gradient, image)`` gives the map.
+        reading: `reading(gradient, image)` gives the map.
         network: the network.
         image: a floating point batch.
         args: further arguments of the network.
@@ -134,7 +134,7 @@ class GradientRecording(OrdinaryRecording):
     def saliency(
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
     ) -> Tensor:
-        """Return the map of ``target``."""
+        """Return the map of `target`."""
         (found,) = self.gradients(
             self.scores(target), (self.image,), create_graph=create_graph, retain_graph=retain_graph
         )

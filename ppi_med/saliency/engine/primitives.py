@@ -1,6 +1,6 @@
 """Autograd functions with two behaviours: the rule while a map is computed, else the derivative.
 
-Each is given the engine's :class:`Switch`. It is an object and not a thread-local: on CUDA the
+Each is given the engine's `Switch`. It is an object and not a thread-local: on CUDA the
 backward pass runs in threads of its own.
 """
 
@@ -124,13 +124,13 @@ class _BatchDeviation(torch.autograd.Function):
 
 
 def gate(value: Tensor, switch: Switch) -> Tensor:
-    """Return ``value`` as a constant of the map: it passes derivatives, but no relevance."""
+    """Return `value` as a constant of the map: it passes derivatives, but no relevance."""
     out: Tensor = _Gate.apply(value, switch)  # type: ignore[no-untyped-call]
     return out
 
 
 def entrance(image: Tensor, switch: Switch) -> Tensor:
-    """Return a copy of ``image``, a leaf, which a network may change in place."""
+    """Return a copy of `image`, a leaf, which a network may change in place."""
     out: Tensor = _Entrance.apply(image, switch)  # type: ignore[no-untyped-call]
     return out
 
@@ -143,14 +143,14 @@ def detour(
     *,
     in_place: bool = False,
 ) -> Tensor:
-    """Return ``value`` with its derivative; relevance passes to ``operands`` instead.
+    """Return `value` with its derivative; relevance passes to `operands` instead.
 
     Args:
         value: the result of an operation; it is returned itself, unless it is a view.
-        relevance: ``relevance(grad, *operands)``, one entry an operand.
+        relevance: `relevance(grad, *operands)`, one entry an operand.
         switch: the engine's.
         operands: what the rule needs and what relevance passes to.
-        in_place: the operation changed its operand, and ``value`` is that operand.
+        in_place: the operation changed its operand, and `value` is that operand.
     """
     if not value.requires_grad:
         return value
@@ -170,11 +170,11 @@ def detour(
 
 
 def batch_deviation(x: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
-    """Return ``inverse``, 1/sigma of each channel of ``x``, differentiable in ``x``."""
+    """Return `inverse`, 1/sigma of each channel of `x`, differentiable in `x`."""
     out: Tensor = _BatchDeviation.apply(x, mean, inverse)  # type: ignore[no-untyped-call]
     return out
 
 
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
-    """Return ``values`` ``(C,)`` shaped to multiply ``like``, ``(N, C, *spatial)``."""
+    """Return `values` `(C,)` shaped to multiply `like`, `(N, C, *spatial)`."""
     return values.view(1, -1, *([1] * (like.ndim - 2)))

@@ -45,7 +45,7 @@ _TRAINED = {"linear": first_linear, **{n: convolution for n in OPERANDS if n.sta
 
 
 def product(call: Call) -> Any:
-    """Products of all operands: elementwise, of matrices, ``einsum``."""
+    """Products of all operands: elementwise, of matrices, `einsum`."""
     factors = [t for t in tensors_in((*call.args, call.kwargs)) if role_of(t) is not None]
     if len(factors) < 2:
         return call.run()
@@ -70,7 +70,7 @@ def product(call: Call) -> Any:
 
 
 def product_of_some(call: Call) -> Any:
-    """Products of some operands, to which others are added: ``linear``, ``conv2d``, ``addmm``."""
+    """Products of some operands, to which others are added: `linear`, `conv2d`, `addmm`."""
     own = _TRAINED.get(call.name) if call.forward.for_training else None
     if own is not None and (out := own(call)) is not None:
         return out
@@ -102,7 +102,7 @@ def divide(call: Call) -> Any:
 
 
 def add_quotient(call: Call) -> Any:
-    """``addcdiv``: input + tensor1 / tensor2, the divisor a rescaling."""
+    """`addcdiv`: input + tensor1 / tensor2, the divisor a rescaling."""
     return _with_gates(with_constants(call), ((2, "tensor2"),)).run()
 
 
@@ -139,7 +139,7 @@ def rescaling(call: Call) -> Any:
 
 
 def deviation_and_mean(call: Call) -> Any:
-    """``torch.var_mean``: the deviation is a rescaling, the mean is linear."""
+    """`torch.var_mean`: the deviation is a rescaling, the mean is linear."""
     deviation, mean = call.run()
     rescaled = call.refuse(deviation)
     assign_role(rescaled, Role.GATE)

@@ -27,7 +27,7 @@ class Role(IntEnum):
 
 
 def role_of(value: object) -> Role | None:
-    """Return ``SIGNAL`` or ``GATE``, or None where ``value`` does not depend on the image."""
+    """Return `SIGNAL` or `GATE`, or None where `value` does not depend on the image."""
     entry = getattr(value, _ATTRIBUTE, None)
     return None if entry is None else (entry[0] or None)
 
@@ -48,13 +48,13 @@ def is_untouched(tensor: Tensor) -> bool:
 
 
 def assign_role(value: Any, role: Role, *, replace: bool = True, untouched: bool = False) -> None:
-    """Give a role to every intermediate tensor in ``value``.
+    """Give a role to every intermediate tensor in `value`.
 
     Args:
         value: a tensor, or tensors in tuples, lists and dictionaries.
         role: the role.
         replace: also where there is one already.
-        untouched: see :func:`is_untouched`.
+        untouched: see `is_untouched`.
     """
     for tensor in tensors_in((value,)):
         node = tensor.grad_fn
@@ -63,7 +63,7 @@ def assign_role(value: Any, role: Role, *, replace: bool = True, untouched: bool
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """Yield the tensors among ``values``, looking into lists, tuples and dictionaries."""
+    """Yield the tensors among `values`, looking into lists, tuples and dictionaries."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
@@ -74,7 +74,7 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def map_tensors(value: Any, function: Any) -> Any:
-    """Return ``value`` with ``function`` applied to the tensors in lists, tuples, dictionaries."""
+    """Return `value` with `function` applied to the tensors in lists, tuples, dictionaries."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):

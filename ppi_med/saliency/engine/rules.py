@@ -1,8 +1,8 @@
 """The rules of Weight Back Propagation (Table 1), one function a family of operations.
 
-``WBP_RULES`` maps the name of a torch operation to its rule; what is linear in the signal needs
-none. :mod:`ppi_med.saliency.engine.products`, :mod:`ppi_med.saliency.engine.normalisation` and
-:mod:`ppi_med.saliency.engine.attention` hold the longer ones.
+`WBP_RULES` maps the name of a torch operation to its rule; what is linear in the signal needs
+none. `ppi_med.saliency.engine.products`, `ppi_med.saliency.engine.normalisation` and
+`ppi_med.saliency.engine.attention` hold the longer ones.
 """
 
 from __future__ import annotations

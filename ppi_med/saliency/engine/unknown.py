@@ -19,7 +19,7 @@ from ppi_med.saliency.engine.roles import Role, assign_role, is_classified, role
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a network an operation was called; written as ``module 'features.3' (ReLU)``.
+    """Where in a network an operation was called; written as `module 'features.3' (ReLU)`.
 
     The name is looked up only when it is printed.
     """
@@ -37,7 +37,7 @@ class Place:
 
 
 def current_place(network: Callable[..., Any]) -> Place:
-    """Return the running module, read from the call stack: the innermost ``self`` that is one.
+    """Return the running module, read from the call stack: the innermost `self` that is one.
 
     The engine places no hooks, so it looks only where a name may be needed.
     """
@@ -53,7 +53,7 @@ def current_place(network: Callable[..., Any]) -> Place:
 def refuse(
     value: Tensor, operation: str, place: Place, switch: Switch, *, in_place: bool = False
 ) -> Tensor:
-    """Return ``value``; relevance that reaches it raises :class:`UnsupportedOperationError`."""
+    """Return `value`; relevance that reaches it raises `UnsupportedOperationError`."""
     return detour(value, _refusing(operation, place), switch, (), in_place=in_place)
 
 
@@ -89,7 +89,7 @@ class Outside:
     Args:
         network: to name the module where such a tensor is met.
         switch: the engine's.
-        foreign: qualified name of an ``autograd.Function`` -> relevance rule on its saved tensors.
+        foreign: qualified name of an `autograd.Function` -> relevance rule on its saved tensors.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Outside:
         self.entrance: Node | None = None
 
     def classify(self, tensor: Tensor) -> None:
-        """Give ``tensor`` its role; the tensor itself takes the detour, as in-place results do."""
+        """Give `tensor` its role; the tensor itself takes the detour, as in-place results do."""
         base = tensor._base if tensor._is_view() else None
         if base is not None and is_classified(base) and role_of(base) is not None:
             # A view of what has changed in place since.

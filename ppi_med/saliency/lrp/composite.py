@@ -27,8 +27,8 @@ class Composite:
     Args:
         rule: of every layer that has no other.
         first: of the layer that runs first.
-        kinds: ``"linear"`` or ``"convolution"`` (also transposed) -> rule.
-        names: pattern of a module's name, such as ``"features.*"`` -> rule; the first that fits.
+        kinds: `"linear"` or `"convolution"` (also transposed) -> rule.
+        names: pattern of a module's name, such as `"features.*"` -> rule; the first that fits.
 
     Raises:
         ValueError: where a kind is not known.
@@ -45,7 +45,7 @@ class Composite:
             raise ValueError(f"unknown kinds of layers {sorted(unknown)}, expected some of {KINDS}")
 
     def choice(self, network: Network) -> Choice:
-        """Return the choice of rules for one forward pass of ``network``.
+        """Return the choice of rules for one forward pass of `network`.
 
         Raises:
             ValueError: where a pattern fits no module's name.
@@ -94,7 +94,7 @@ def epsilon_alpha2_beta1(epsilon: float = 1e-6) -> Composite:
 
 
 def epsilon_plus_flat(epsilon: float = 1e-6) -> Composite:
-    """:func:`epsilon_plus`, with the flat rule for the first layer."""
+    """`epsilon_plus`, with the flat rule for the first layer."""
     return Composite(Epsilon(epsilon), Flat(), {"convolution": AlphaBeta(1.0, 0.0)})
 
 
@@ -111,7 +111,7 @@ class LRPRecording(RuleRecording):
     def saliency(
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
     ) -> Tensor:
-        """Return the relevance of every pixel, starting from R = the score of ``target``."""
+        """Return the relevance of every pixel, starting from R = the score of `target`."""
         scores = self.scores(target)
         start = scores if create_graph else scores.detach()
         return self.relevance(
@@ -132,7 +132,7 @@ class LRPRecording(RuleRecording):
             output: a tensor of the recorded output.
             start: relevance of each of its values, of its shape.
             create_graph: record the map itself.
-            retain_graph: keep the recording for a later ``backward``.
+            retain_graph: keep the recording for a later `backward`.
         """
         nothing = torch.zeros_like(self.image)
         if not output.requires_grad:
@@ -153,24 +153,24 @@ class LRP(SaliencyMethod):
     """Layer-wise relevance propagation: the score is handed back, layer by layer, to the pixels.
 
     Linear and convolution layers share relevance by a rule, see
-    :mod:`ppi_med.saliency.lrp.rules`; a BatchNorm directly behind one is merged into it. Through
+    `ppi_med.saliency.lrp.rules`; a BatchNorm directly behind one is merged into it. Through
     activations and gates relevance passes unchanged, max pooling gives it to the position that
-    won, sums and average pooling share it by contribution. With :class:`Zero` everywhere the map
+    won, sums and average pooling share it by contribution. With `Zero` everywhere the map
     is that of WBP, up to activations with f(0) != 0.
 
     Args:
-        rule: of every layer that has no other (default ``Epsilon(1e-6)``), or a whole
-            :class:`Composite`, which leaves no room for the next three.
+        rule: of every layer that has no other (default `Epsilon(1e-6)`), or a whole
+            `Composite`, which leaves no room for the next three.
         first: of the layer that runs first.
-        kinds: ``"linear"`` or ``"convolution"`` -> rule.
+        kinds: `"linear"` or `"convolution"` -> rule.
         names: pattern of a module's name -> rule; goes before first and kinds. What wrappers for
-            several devices and ``torch.compile`` add to a name may be left out.
+            several devices and `torch.compile` add to a name may be left out.
         share_epsilon: epsilon of sums, poolings and the like (default 1e-9).
 
     Raises:
         ValueError: where a kind is not known, or a composite comes with further rules.
 
-    Example:
+    Examples:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False))
         >>> image = torch.ones(3, 1, 2, 2)
         >>> s = LRP()(network, image, target=1)
@@ -199,10 +199,10 @@ class LRP(SaliencyMethod):
         self.share_epsilon = share_epsilon
 
     def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> LRPRecording:
-        """Run ``network(image, *args, **kwargs)`` once under the rules.
+        """Run `network(image, *args, **kwargs)` once under the rules.
 
         Raises:
-            ValueError: where ``image`` is not a floating point batch ``(N, C, *spatial)``, or a
+            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`, or a
                 pattern fits no module of the network.
         """
         leaf = leaf_image(image)

@@ -115,7 +115,7 @@ class _Translated(torch.autograd.Function):
 
 
 def aliased(value: Tensor) -> Tensor:
-    """Return an alias that stands for ``value`` before an operation in place.
+    """Return an alias that stands for `value` before an operation in place.
 
     Only its place in the graph may be used: its value changes with the operation.
     """
@@ -124,13 +124,13 @@ def aliased(value: Tensor) -> Tensor:
 
 
 def rerouted(value: Tensor, source: Tensor, switch: Switch, *, in_place: bool) -> Tensor:
-    """Return ``value`` with its derivative; relevance passes unchanged to ``source``.
+    """Return `value` with its derivative; relevance passes unchanged to `source`.
 
     Args:
         value: the result of an operation, which is returned itself.
         source: the operand that takes the relevance, summed where it was broadcast.
         switch: the engine's.
-        in_place: the operation changed its operand, and ``value`` is that operand.
+        in_place: the operation changed its operand, and `value` is that operand.
     """
     if not value.requires_grad:
         return value
@@ -144,11 +144,11 @@ def rerouted(value: Tensor, source: Tensor, switch: Switch, *, in_place: bool) -
 
 
 def translated(value: Tensor, unit: Callable[..., Tensor], switch: Switch, kept: Tensor) -> Tensor:
-    """Return an alias of ``value``; what passes back while a map is computed is ``unit(r, kept)``.
+    """Return an alias of `value`; what passes back while a map is computed is `unit(r, kept)`.
 
     Args:
         value: any tensor of the graph.
-        unit: from what arrives, and ``kept``, to what is passed on.
+        unit: from what arrives, and `kept`, to what is passed on.
         switch: the engine's.
         kept: a tensor that nothing changes in place.
     """
@@ -205,7 +205,7 @@ class RelevanceForward(RecordedForward):
         return self._shared(call)
 
     def _passed(self, call: Call, source: Tensor) -> Any:
-        """Let R pass unchanged to the operand ``source``."""
+        """Let R pass unchanged to the operand `source`."""
         changed = call.in_place and call.argument(0, "input") is source
         before = aliased(source) if changed else source
         out = call.run()
@@ -278,14 +278,14 @@ class RelevanceForward(RecordedForward):
         return changed
 
     def _weights_from_here(self, value: Tensor, changes: bool) -> Tensor:
-        """Return an alias of ``value``: weights that come back to it become R = c x."""
+        """Return an alias of `value`: weights that come back to it become R = c x."""
         kept = value.clone()
         alias = translated(value.clone() if changes else value, _times, self.switch, kept)
         assign_role(alias, Role.SIGNAL)
         return alias
 
     def _relevance_from_here(self, value: Tensor) -> Tensor:
-        """Return ``value``; R that comes back to it becomes weights c = R / z."""
+        """Return `value`; R that comes back to it becomes weights c = R / z."""
         if not value.requires_grad:
             return value
         role = role_of(value)
@@ -337,7 +337,7 @@ def _layer_relevance(layer: LinearMap, rule: LRPRule) -> NamedRelevance:
 def _detour(
     call: Call, out: Tensor, relevance: NamedRelevance, operands: dict[str, Tensor | None]
 ) -> Tensor:
-    """Pass relevance to the operand ``x`` by a rule that takes its tensors by name."""
+    """Pass relevance to the operand `x` by a rule that takes its tensors by name."""
     names = tuple(name for name, value in operands.items() if value is not None)
 
     def passed(r: Tensor, *values: Tensor) -> tuple[Tensor | None, ...]:

@@ -33,23 +33,23 @@ class LinearMap(ABC):
 
     @abstractmethod
     def transpose(self, s: Tensor, weight: Tensor, like: Tensor) -> Tensor:
-        """Return s, of the output's shape, passed back to the shape of the input ``like``."""
+        """Return s, of the output's shape, passed back to the shape of the input `like`."""
 
     @abstractmethod
     def scaled(self, weight: Tensor, scale: Tensor) -> Tensor:
-        """Return the weight with each output's part times ``scale``, ``(C_out,)``."""
+        """Return the weight with each output's part times `scale`, `(C_out,)`."""
 
     @abstractmethod
     def per_output(self, values: Tensor, out: Tensor) -> Tensor:
-        """Return one value for each output channel, shaped to add to ``out``."""
+        """Return one value for each output channel, shaped to add to `out`."""
 
     @abstractmethod
     def per_input(self, values: float | Sequence[float], one: Tensor) -> Tensor:
-        """Return one value, or one for each input channel, of the shape of ``one``."""
+        """Return one value, or one for each input channel, of the shape of `one`."""
 
 
 class Dense(LinearMap):
-    """``F.linear``."""
+    """`F.linear`."""
 
     kind = LINEAR
 
@@ -78,7 +78,7 @@ class Dense(LinearMap):
 class Convolution(LinearMap):
     """A convolution, or a transposed one, in one to three dimensions.
 
-    ``further`` is padding as ``F.pad`` takes it, where the two sides differ.
+    `further` is padding as `F.pad` takes it, where the two sides differ.
     """
 
     stride: list[int]
@@ -174,11 +174,11 @@ def merged_relevance(layer: LinearMap, eps: float, relevance: NamedRelevance) ->
     Args:
         layer: the map of the layer.
         eps: of the BatchNorm.
-        relevance: the rule of a layer, by tensors ``x``, ``weight``, ``bias``, ``z``.
+        relevance: the rule of a layer, by tensors `x`, `weight`, `bias`, `z`.
 
     Returns:
-        The rule by the same tensors and ``gamma``, ``beta``, and either ``mean`` and ``variance``
-        or, for batch statistics, the BatchNorm's ``inputs``. Statistics are constants to the rule.
+        The rule by the same tensors and `gamma`, `beta`, and either `mean` and `variance`
+        or, for batch statistics, the BatchNorm's `inputs`. Statistics are constants to the rule.
     """
 
     def merged(r: Tensor, named: dict[str, Tensor]) -> Tensor:

@@ -44,7 +44,7 @@ class LayerState:
         return self._same_signs(self.weight.clamp(max=0), self.weight.clamp(min=0))
 
     def times_input(self, s: Tensor, above: Tensor, below: Tensor) -> Tensor:
-        """Return x s passed back, by weight ``above`` where x > 0 and ``below`` where x < 0."""
+        """Return x s passed back, by weight `above` where x > 0 and `below` where x < 0."""
         passed = self.x.clamp(min=0) * self.back(s, above)
         return passed + self.x.clamp(max=0) * self.back(s, below) if self._signed() else passed
 
@@ -139,7 +139,7 @@ class Gamma(LRPRule):
 
     Args:
         gamma: how much what agrees with the output counts more (default 0.25).
-        stabiliser: see :func:`quotient` (default 1e-9).
+        stabiliser: see `quotient` (default 1e-9).
         bias: leave the bias in the denominator (default True).
     """
 
@@ -177,13 +177,13 @@ class AlphaBeta(LRPRule):
     """R_j = sum_k (alpha (x_j w_jk)+ / z_k+  -  beta (x_j w_jk)- / z_k-) R_k, alpha - beta = 1.
 
     z+ and z- are the sums of the positive and of the negative contributions, each with its part of
-    the bias. ``AlphaBeta(1, 0)`` is the z+ rule. Where an output has no negative contribution the
+    the bias. `AlphaBeta(1, 0)` is the z+ rule. Where an output has no negative contribution the
     part of beta has nowhere to go, and relevance is not conserved.
 
     Args:
         alpha: weight of what speaks for an output (default 2).
         beta: weight of what speaks against it (default 1).
-        stabiliser: see :func:`quotient` (default 1e-9).
+        stabiliser: see `quotient` (default 1e-9).
         bias: leave the bias in the denominators (default True).
 
     Raises:
@@ -228,7 +228,7 @@ class WSquare(LRPRule):
     """R_j = sum_k w_jk^2 / sum_j w_jk^2 R_k: for first layers whose input has no bounds.
 
     Args:
-        stabiliser: see :func:`quotient` (default 1e-9).
+        stabiliser: see `quotient` (default 1e-9).
     """
 
     stabiliser: float = 1e-9
@@ -246,7 +246,7 @@ class Flat(LRPRule):
     """R_j = sum_k 1 / n_k R_k: every one of the n_k inputs of an output gets the same.
 
     Args:
-        stabiliser: see :func:`quotient` (default 1e-9).
+        stabiliser: see `quotient` (default 1e-9).
     """
 
     stabiliser: float = 1e-9
@@ -268,7 +268,7 @@ class ZBeta(LRPRule):
     Args:
         low: least value that an input can have, one number or one a channel.
         high: largest value, likewise.
-        stabiliser: see :func:`quotient` (default 1e-9).
+        stabiliser: see `quotient` (default 1e-9).
 
     Raises:
         ValueError: where a least value is above the largest.
