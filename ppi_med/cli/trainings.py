@@ -165,6 +165,7 @@ def device_shortcut(
     work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs/cxr_devices"),
     methods: MethodNames = "",
     splits: Annotated[str, typer.Option(help="Splits of the source, commas between.")] = "0,1,2",
+    runs: Annotated[int, typer.Option(min=1, help="Trainings a method and split.")] = 1,
     workers: Workers = 2,
     output: TablesFolder = None,
     table_only: TableOnly = False,
@@ -183,6 +184,7 @@ def device_shortcut(
         work=work,
         methods=names(methods) or DEFAULT_METHODS,
         splits=numbers(splits, "--splits"),
+        runs=runs,
     )
     run_and_show(experiment, records, workers, output, table_only, dry_run)
 

@@ -50,7 +50,7 @@ class Entry:
 
 
 def entries(
-    records: Iterable[Record], measure: str, repeats: int = 2000, *, own_cases: bool = False
+    records: Iterable[Record], measure: str, repeats: int = 2000, *, stratum: str = ""
 ) -> list[Entry]:
     """Return an entry for each method, in the order of first appearance.
 
@@ -58,8 +58,8 @@ def entries(
         records: one a method and seed, with the measure and the test cases.
         measure: such as `test/auc`, `test/accuracy` or `test/energy_all`.
         repeats: resamples of the intervals.
-        own_cases: each seed has test cases of its own, such as those of a split: they are drawn
-            seed by seed.
+        stratum: name of the records' key of which each value has test cases of its own, such as
+            the split; "" where all have the same.
 
     Raises:
         ValueError: where two records of a seed have other test cases.
@@ -69,7 +69,7 @@ def entries(
         by_method.setdefault(record["method"], {})[int(record["seed"])] = record
     plain = by_method.get(PLAIN, {})
     return [
-        _entry(method, measure, own, plain, repeats, own_cases) for method, own in by_method.items()
+        _entry(method, measure, own, plain, repeats, stratum) for method, own in by_method.items()
     ]
 
 
@@ -79,7 +79,7 @@ def _entry(
     own: dict[int, Record],
     plain: dict[int, Record],
     repeats: int,
-    own_cases: bool,
+    stratum: str,
 ) -> Entry:
     values = tuple(float(own[seed][measure]) for seed in sorted(own))
     shared = [seed for seed in sorted(own) if seed in plain]
@@ -88,11 +88,11 @@ def _entry(
     gains = [float(own[seed][measure] - plain[seed][measure]) for seed in shared]
     parts = [
         cases_of(own[seed]).difference(
-            cases_of(plain[seed]), measure, str(seed) if own_cases else "", seed
+            cases_of(plain[seed]), measure, str(own[seed][stratum]) if stratum else "", seed
         )
         for seed in shared
     ]
-    found = interval(parts, measure, seeds=not own_cases, repeats=repeats)
+    found = interval(parts, measure, seeds=not stratum, repeats=repeats)
     # The recorded measures have more digits than the cases.
     found = replace(found, value=float(np.mean(gains)))
     return Entry(method, measure, values, found, _paired_t(gains))

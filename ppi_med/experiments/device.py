@@ -45,7 +45,8 @@ class Devices(Experiment):
         data: folder for the unpacked images and a datalist for each split.
         work: folder for checkpoints and outputs of the runs.
         methods: names of `ppi_med.handlers.methods.METHODS`.
-        splits: of the source; each is a seed of training too.
+        splits: of the source.
+        runs: trainings of each method on each split, with the seeds split, 100 + split, ...
     """
 
     bundle: Path
@@ -54,19 +55,25 @@ class Devices(Experiment):
     work: Path
     methods: tuple[str, ...] = DEFAULT_METHODS
     splits: tuple[int, ...] = (0, 1, 2)
+    runs: int = 1
 
     def cells(self) -> list[Cell]:
-        """Return the cells, split by split: plain training on both lists, then the methods."""
+        """Return the cells, run by run, split by split: plain on both lists, then the methods."""
         wanted = [("ceiling", PLAIN), *(("train", method) for method in self.methods)]
-        return [self._cell(split, *one) for split in self.splits for one in wanted]
+        return [
+            self._cell(split, run, *one)
+            for run in range(self.runs)
+            for split in self.splits
+            for one in wanted
+        ]
 
-    def _cell(self, split: int, training: str, method: str) -> Cell:
-        folder = self.data / f"split{split}-{training}"
-        overrides = {"dataset_dir": folder.as_posix(), "method": method, "seed": split}
+    def _cell(self, split: int, run: int, training: str, method: str) -> Cell:
+        folder, seed = self.data / f"split{split}-{training}", 100 * run + split
+        overrides = {"dataset_dir": folder.as_posix(), "method": method, "seed": seed}
         shown = CEILING if training == "ceiling" else method
         return Cell(
-            f"{training}-{method}-split{split}",
-            {"training": training, "method": shown, "seed": split},
+            f"{training}-{method}-split{split}" + (f"-run{run}" if run else ""),
+            {"training": training, "method": shown, "split": split, "seed": seed},
             {**overrides, "tracking_uri": "none"},
         )
 
@@ -133,7 +140,7 @@ class Devices(Experiment):
         records = in_order(records, (*DEFAULT_METHODS, CEILING))
         found = {
             test: entries(
-                [_of_test(record, sites) for record in records], TEST_AUC, repeats, own_cases=True
+                [_of_test(record, sites) for record in records], TEST_AUC, repeats, stratum="split"
             )
             for test, sites in _TESTS.items()
         }
@@ -182,7 +189,7 @@ def _of_test(record: Record, sites: tuple[str, ...]) -> dict[str, Any]:
         "subject": [cases.units[k] for k in kept],
         **columns,
     }
-    one = {**record, "cases": predictions}
+    one = {"split": record["seed"], **record, "cases": predictions}
     return {**one, TEST_AUC: float(AUC(predictions["label"], predictions["score"]))}
 
 

@@ -59,6 +59,15 @@ def test_every_split_has_its_ceiling_and_the_methods(tmp_path: Path) -> None:
     assert {cell.overrides["seed"] for cell in cells} == {0, 2}
 
 
+def test_further_runs_have_seeds_and_names_of_their_own(tmp_path: Path) -> None:
+    cells = devices(tmp_path, methods=("plain",), splits=(0, 2), runs=2).cells()
+    assert [cell.name for cell in cells[-2:]] == [
+        "ceiling-plain-split2-run1",
+        "train-plain-split2-run1",
+    ]
+    assert [cell.keys["seed"] for cell in cells[::2]] == [0, 2, 100, 102]
+
+
 def test_datalists_hold_the_lists_and_the_tests_by_device(tmp_path: Path) -> None:
     source_of(tmp_path / "source")
     made = devices(tmp_path, splits=(0,))
