@@ -131,3 +131,12 @@ def test_the_tables_of_results_are_those_of_the_records() -> None:
     spec.loader.exec_module(module)
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert module.page_from_records(page) == page, "run python docs/figures/result_tables.py"
+
+
+def test_the_figures_of_the_first_table_are_in_the_tables_below() -> None:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    first, _, below = page.partition("## How to read the tables")
+    tables = "\n".join(line for line in below.splitlines() if line.startswith("|"))
+    figures = re.findall(r"[+-]?\d\.\d{2,}", first)
+    assert len(figures) > 10
+    assert [figure for figure in figures if figure not in tables] == []
