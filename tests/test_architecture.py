@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ppi_med"
 FLOORS: tuple[set[str], ...] = (
     {"evaluation", "intervention", "networks", "saliency"},
     {"data", "training"},
-    {"baselines", "inference", "phantoms", "places", "tracking"},
+    {"baselines", "phantoms", "places", "tracking"},
+    {"inference"},
     {"bundle_tools", "handlers"},
     {"segmentation"},
     {"audit", "experiments", "export"},

@@ -13,8 +13,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from ppi_med.errors import UsageError
-from ppi_med.places import Neutral
-from ppi_med.places.exchange import Blank, unpacked
+from ppi_med.places import Account, Blank, Neutral
 
 logger = logging.getLogger(__name__)
 
@@ -67,16 +66,18 @@ def _see_as_trained(network: nn.Module, facts: Path) -> None:
     if not facts.is_file():
         return
     try:
-        place = json.loads(facts.read_text(encoding="utf-8")).get("trained", {}).get("place", {})
+        place = json.loads(facts.read_text(encoding="utf-8")).get("trained", {}).get("place")
     except (ValueError, AttributeError):
         return
-    if place.get("fill") == "blind":
-        network.register_forward_pre_hook(Blank(unpacked(place["mask"])))
+    account = Account.of(place)
+    if account is None:
+        return
+    if account.fill == "blind" and account.mask is not None:
+        network.register_forward_pre_hook(Blank(account.mask))
         logger.info("a place is blanked, as it was in training")
-    if place.get("neutral"):
-        neutral = Neutral.of(place["neutral"])
-        network.register_forward_pre_hook(neutral.hook)
-        logger.info("images are seen with %s, as in training", neutral.name)
+    if account.neutral is not None:
+        network.register_forward_pre_hook(account.neutral.hook)
+        logger.info("images are seen with %s, as in training", account.neutral.name)
 
 
 class LoadWeights:

@@ -28,6 +28,7 @@ from ppi_med.evaluation.familiarity import (
 from ppi_med.evaluation.scores import positive_logit
 from ppi_med.inference.report import Point, ReportContent, write_report
 from ppi_med.io import atomic_path
+from ppi_med.places import Account
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class PatchAnswers:
         report: write the pages.
         pixel_mm: side of a pixel of the patches in mm, `None` where unknown.
         notes: sentences for the reader of the pages.
+        place: `trained.place` of the JSON file beside the weights: what the training found of a
+            shortcut and did about it, which the pages say and mark.
     """
 
     def __init__(
@@ -66,7 +69,9 @@ class PatchAnswers:
         report: bool = False,
         pixel_mm: float | None = None,
         notes: Sequence[str] = (),
+        place: Mapping[str, Any] | None = None,
     ) -> None:
+        self.account = Account.of(place)
         self.report = report
         self.pixel_mm = pixel_mm
         self.notes = tuple(notes)
@@ -159,10 +164,22 @@ class PatchAnswers:
             rows = [self._rows[index] for index in own]
             content = _content(subject, rows, grey[own], None if maps is None else maps[own])
             content = replace(
-                content, spacing_mm=(self.pixel_mm, self.pixel_mm, None), notes=self.notes
+                content,
+                spacing_mm=(self.pixel_mm, self.pixel_mm, None),
+                notes=self.notes,
+                **self._shortcut(grey.shape[1:]),
             )
             name = volume_name(subject, folder=True)
             write_report(self.output_dir / "reports" / f"{name}.html", content)
+
+    def _shortcut(self, size: tuple[int, ...]) -> dict[str, Any]:
+        """Return what the pages say of a shortcut, and its place where the patches are as then."""
+        if self.account is None:
+            return {}
+        mask = self.account.mask
+        fits = mask is not None and tuple(mask.shape) == size
+        place = mask.numpy() if mask is not None and fits else None
+        return {"shortcut": self.account.sentence, "place": place}
 
 
 def _content(

@@ -24,6 +24,7 @@ from ppi_med.intervention.pairing import draw_partners
 from ppi_med.intervention.randomness import process_rank
 from ppi_med.naming import LOSS_AD, LOSS_CLS
 from ppi_med.places import (
+    Account,
     ImageStack,
     Neutral,
     Search,
@@ -39,7 +40,6 @@ from ppi_med.places.exchange import (
     ExchangePlaced,
     PlaceBank,
     StyleBank,
-    packed,
     quantiles,
     restyled,
     spectrum,
@@ -267,29 +267,31 @@ class PlaceHandler:
 
     def _tell_checkpoints(self, engine: Engine) -> None:
         """Let the files beside the weights say what was found, for inference and its report."""
-        facts = self.facts()
-        if not facts:
-            return
+        facts = self.account().facts()
         for handler in handlers_of(engine):
             for one in handlers_of(handler.validator) if hasattr(handler, "validator") else ():
                 if isinstance(getattr(one, "facts", None), dict):
                     one.facts["place"] = facts
 
-    def facts(self) -> dict[str, Any]:
-        """Return what was found and done, as JSON values."""
-        facts: dict[str, Any] = {}
+    def account(self) -> Account:
+        """Return what was found and done."""
+        found: dict[str, Any] = {}
         if self.found is not None:
-            facts = {
+            found = {
                 "reason": self.found.reason,
                 "kind": self.found.kind,
                 "j_net": self.found.j_net,
-                "j": [one.j for one in self.found.places if one.accepted],
+                "j": tuple(one.j for one in self.found.places if one.accepted),
+                "caution": self.found.caution,
             }
-        if self.mask is not None and self.active == "place":
-            facts |= {"fill": self.fill, "mask": packed(self.mask)}
-        if self.neutral is not None:
-            facts["neutral"] = self.neutral.facts()
-        return facts
+        return Account(
+            **found,
+            method=self.active,
+            fill=self.fill,
+            step=self.step,
+            mask=self.mask,
+            neutral=self.neutral,
+        )
 
     def _record(self, engine: Engine) -> None:
         tracker = self.data.tracker or NullTracker()

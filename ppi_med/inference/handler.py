@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from ignite.engine import Engine, Events
 
@@ -19,6 +19,7 @@ from ppi_med.inference.evaluator import SourceOutput
 from ppi_med.inference.ga import GaResult
 from ppi_med.inference.outputs import write_outputs
 from ppi_med.io import exclusive, write_text
+from ppi_med.places import Account
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ class GaOutputs:
         report: write `report.html` too.
         notes: sentences for the reader of the reports, such as what the network was trained on.
         checkpoint: the weights' file; its name goes into the results.
+        place: `trained.place` of the JSON file beside the weights: what the training found of a
+            shortcut and did about it.
 
     Attributes:
         rows: of the last run.
@@ -73,11 +76,13 @@ class GaOutputs:
         report: bool = True,
         notes: Sequence[str] = (),
         checkpoint: str | Path = "",
+        place: Mapping[str, Any] | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.report = report
         self.notes = tuple(notes)
         self.checkpoint = Path(checkpoint).name
+        self.account = Account.of(place)
         self.rows: list[SummaryRow] = []
         self._bug: Exception | None = None
         self._held = ExitStack()
@@ -140,7 +145,12 @@ class GaOutputs:
                 self._fail(source, f"its outputs would replace those of {row.source} in {folder}.")
                 return
         write_outputs(
-            result, folder, report=self.report, notes=self.notes, checkpoint=self.checkpoint
+            result,
+            folder,
+            report=self.report,
+            notes=self.notes,
+            checkpoint=self.checkpoint,
+            account=self.account,
         )
         self.rows.append(
             SummaryRow(

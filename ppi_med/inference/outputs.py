@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects, label
 
 import ppi_med
-from ppi_med.data.oct.fit import describe_fit
+from ppi_med.data.oct.fit import describe_fit, spread_mask
 from ppi_med.data.oct.nifti import write_nifti
 from ppi_med.data.oct.volume import FROM_FILE, Spacing
 from ppi_med.inference.ga import GaResult
 from ppi_med.inference.report import ReportContent
 from ppi_med.io import atomic_path, write_json
+from ppi_med.places import Account
 
 _PACKAGES = ("torch", "monai", "numpy")
 
@@ -79,14 +81,18 @@ _UNKNOWN = "unknown"
 _AXES = (("lateral", "A-scans"), ("axial", "depth"), ("between", "between B-scans"))
 
 
-def report_content(result: GaResult, facts: Mapping[str, Any]) -> ReportContent:
+def report_content(
+    result: GaResult, facts: Mapping[str, Any], account: Account | None = None
+) -> ReportContent:
     """Put a result into words.
 
     Args:
         result: of a volume.
         facts: the content of its `result.json`.
+        account: what the training found of a shortcut and did about it.
     """
     volume = result.volume
+    place = own_place(result, account)
     return ReportContent(
         finding=FINDING,
         source=volume.source or volume.volume_id,
@@ -101,7 +107,21 @@ def report_content(result: GaResult, facts: Mapping[str, Any]) -> ReportContent:
         notes=tuple(facts["notes"]),
         map_grid=result.network_size,
         map_caption=_map_caption(result),
+        shortcut="" if account is None else account.sentence,
+        place=place,
     )
+
+
+def own_place(result: GaResult, account: Account | None) -> NDArray[np.bool_] | None:
+    """Return where a shortcut was in training, on the volume's own grid, bool `(H, W)`.
+
+    `None` where it was nowhere, or where the network saw the volume in another size than then.
+    """
+    mask = None if account is None else account.mask
+    if mask is None or tuple(mask.shape) != tuple(result.network_size):
+        return None
+    depth, width = result.volume.shape[1:]
+    return np.asarray(spread_mask(mask, (depth, width)).numpy())
 
 
 def _table(result: GaResult, facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -162,6 +182,7 @@ def write_outputs(
     notes: tuple[str, ...] = (),
     checkpoint: str = "",
     created: datetime | None = None,
+    account: Account | None = None,
 ) -> list[Path]:
     """Write everything about one volume into a folder, each file atomically.
 
@@ -172,20 +193,22 @@ def write_outputs(
         notes: sentences for the reader of the page, such as what the network was trained on.
         checkpoint: name of the weights' file.
         created: time of the result; default now.
+        account: what the training found of a shortcut and did about it.
 
     Returns:
         The files. `result.json` is written last: where it is, the others are too.
     """
     folder = Path(folder)
-    facts = result_facts(result, checkpoint=checkpoint, created=created, notes=notes)
+    facts = result_facts(
+        result, checkpoint=checkpoint, created=created, notes=notes, account=account
+    )
     written: list[Path] = []
     if result.saliency is not None:
         written.append(write_map(folder / SALIENCY, result.saliency, result.volume.spacing))
     if report:
-        from ppi_med.inference.outputs import report_content
         from ppi_med.inference.report import write_report
 
-        written.append(write_report(folder / REPORT, report_content(result, facts)))
+        written.append(write_report(folder / REPORT, report_content(result, facts, account)))
     write_json(folder / RESULT, facts)
     return [*written, folder / RESULT]
 
@@ -196,6 +219,7 @@ def result_facts(
     checkpoint: str = "",
     created: datetime | None = None,
     notes: tuple[str, ...] = (),
+    account: Account | None = None,
 ) -> dict[str, Any]:
     """Return the content of `result.json`, JSON values only; unknown ones are `None`."""
     volume = result.volume
@@ -223,6 +247,7 @@ def result_facts(
         "saliency": _saliency_facts(result),
         "slices": _slice_facts(result),
         "likeness": result.likeness.facts(),
+        "shortcut": None if account is None else _shortcut_facts(result, account),
         "warnings": list(result.warnings),
         "notes": list(notes),
         "provenance": dict(volume.provenance),
@@ -240,6 +265,24 @@ def _saliency_facts(result: GaResult) -> dict[str, Any] | None:
         "explains": "sum of slice weight x slice logit",
         "network_grid": {"depth": result.network_size[0], "width": result.network_size[1]},
         "sum": float(result.saliency.sum(dtype="float64")),
+    }
+
+
+def _shortcut_facts(result: GaResult, account: Account) -> dict[str, Any]:
+    """Return what the training did about a shortcut; its place as boxes of the volume's pixels."""
+    place = own_place(result, account)
+    boxes = [] if place is None else find_objects(label(place)[0])
+    return {
+        "sentence": account.sentence,
+        "found": account.kind,
+        "method": account.method or "plain",
+        "j_net": account.j_net,
+        "j": list(account.j),
+        "share": account.share,
+        "boxes": [
+            {"rows": [rows.start, rows.stop], "columns": [columns.start, columns.stop]}
+            for rows, columns in boxes
+        ],
     }
 
 

@@ -4,6 +4,7 @@ A network that was trained plainly for a few epochs shows the shortcut. `search`
 it looks, and judges from the training and validation parts whether that is an artefact.
 """
 
+from ppi_med.places.account import Account
 from ppi_med.places.ask import difference_map, top_place
 from ppi_med.places.decision import accepted_place, write_decision
 from ppi_med.places.exchange import Blank, ExchangePlaced, PlaceBank, StyleBank
@@ -14,6 +15,7 @@ from ppi_med.places.stack import ImageStack, Partners, exchanged
 from ppi_med.places.texture import Neutral, Texture, texture
 
 __all__ = [
+    "Account",
     "Blank",
     "ExchangePlaced",
     "ImageStack",

@@ -143,6 +143,11 @@ class Search:
                 found |= one.mask
         return found
 
+    @property
+    def caution(self) -> str:
+        """A sentence where the validation part is too small to be sure, else ""."""
+        return _caution(self.facts.get("units", _FEW_UNITS)).strip()
+
     def summary(self) -> dict[str, Any]:
         """Return all but masks and network as JSON values."""
         places = [{k: v for k, v in _place_facts(p).items() if k != "mask"} for p in self.places]
@@ -443,6 +448,7 @@ class _Rounds:
                 "channels": self.train.image.shape[1],
                 "classes": self.train.classes,
                 "own_network": self.factory is not None,
+                "units": len(self.validation.unit_label),
                 "seed": self.seed,
                 "settings": asdict(self.settings),
                 "fingerprint": name,
@@ -451,12 +457,7 @@ class _Rounds:
         )
 
     def _reason(self, kind: Kind, j_net: float, places: list[Place]) -> str:
-        few = len(self.validation.unit_label)
-        caution = (
-            f" The validation part has {few} units only, which is too few to be sure."
-            if few < _FEW_UNITS
-            else ""
-        )
+        caution = _caution(len(self.validation.unit_label))
         if kind == "none":
             return (
                 f"No shortcut was found (J_net {j_net:.2f}, from "
@@ -493,6 +494,12 @@ class _Rounds:
             f"{found}, and nothing silences it ({least:.2f} at best): no training removes it, "
             "collect images in which device and class are not the same."
         )
+
+
+def _caution(units: int) -> str:
+    if units >= _FEW_UNITS:
+        return ""
+    return f" The validation part has {units} units only, which is too few to be sure."
 
 
 def _fingerprint(

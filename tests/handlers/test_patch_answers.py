@@ -15,6 +15,7 @@ from ignite.engine import Engine
 from torch import nn
 
 from ppi_med.handlers import PatchAnswers
+from ppi_med.places import Account
 
 
 class Positive:
@@ -67,3 +68,12 @@ def test_a_page_a_subject(tmp_path: Path, maps: bool) -> None:
     assert "CT report" in page and "a phantom" in page and "B-scan" not in page
     assert not any("<b>s2" in path.read_text() for path in pages)
     assert "unlike the data of the training" in (tmp_path / "reports" / "s3.html").read_text()
+
+
+def test_the_page_outlines_the_place_of_a_shortcut(tmp_path: Path) -> None:
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[0, :2] = True
+    facts = Account("place", "place", j_net=0.5, j=(0.4,), mask=mask).facts()
+    run(tmp_path, report=True, place=facts)
+    page = (tmp_path / "reports" / "s1.html").read_text()
+    assert "M0 0h2M0 1h2M0 0v1M2 0v1" in page and "J_net 0.50, J 0.40" in page

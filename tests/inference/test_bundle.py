@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, run
 
 from ppi_med.bundle_tools.check import check_workflow
 from ppi_med.inference.ga import network_hash
+from ppi_med.places import Account
 from tests.inference.conftest import Writer, retina
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +56,10 @@ def test_a_file_to_its_results(
     monkeypatch.chdir(ROOT if place == "root" else BUNDLE)
     config = f"bundles/ga_ppi/{CONFIG}" if place == "root" else CONFIG
     out = tmp_path / "out"
+    mask = torch.zeros(64, 80, dtype=torch.bool)
+    mask[:32] = True
+    trained = {"place": Account(None, "place", fill="blind", mask=mask).facts()}
+    checkpoint.with_suffix(".json").write_text(json.dumps({"trained": trained}))
     call(
         tmp_path,
         config,
@@ -68,6 +73,8 @@ def test_a_file_to_its_results(
     assert facts["network"]["checkpoint"] == "model.pt"
     assert facts["network"]["input"] == "B-scans of 80 x 110 resampled to 64 x 80"
     assert facts["spacing_mm"] == {"lateral": 0.01, "axial": 0.004, "between": 0.03}
+    assert facts["shortcut"]["boxes"] == [{"rows": [0, 40], "columns": [0, 110]}]
+    assert "it is blanked, in training and here" in facts["shortcut"]["sentence"]
     assert (out / "a" / "report.html").stat().st_size > 20_000
 
 

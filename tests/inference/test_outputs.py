@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 import ppi_med.inference.report
 from ppi_med.data.oct.nifti import write_nifti
@@ -18,6 +20,7 @@ from ppi_med.data.oct.volume import Spacing
 from ppi_med.inference import GaResult, infer_volume, write_outputs
 from ppi_med.inference.outputs import write_map
 from ppi_med.networks.multiview import MultiViewClassifier
+from ppi_med.places import Account
 from ppi_med.saliency import WBP
 from tests.inference.conftest import Writer, retina
 
@@ -79,6 +82,31 @@ def test_result_json(tmp_path: Path, result: GaResult) -> None:
     assert any("spacing unknown" in text for text in facts["warnings"])
     assert str(tmp_path) not in (folder / "result.json").read_text()
     assert str(tmp_path) not in (folder / "report.html").read_text()
+
+
+def test_what_the_training_did_about_a_shortcut(tmp_path: Path, result: GaResult) -> None:
+    """The network saw 16 x 24 of the volume's 20 x 30: the place is told in the volume's pixels."""
+    mask = torch.zeros(16, 24, dtype=torch.bool)
+    mask[:4, 8:12] = True
+    account = Account("place", "place", j_net=0.9, j=(0.8,), mask=mask)
+    write_outputs(result, tmp_path / "out", account=account)
+    told = json.loads((tmp_path / "out" / "result.json").read_text())["shortcut"]
+    assert told["sentence"] == account.sentence
+    assert (told["found"], told["method"], told["j_net"], told["j"]) == (
+        "place",
+        "place",
+        0.9,
+        [0.8],
+    )
+    assert told["share"] == pytest.approx(16 / (16 * 24))
+    assert told["boxes"] == [{"rows": [0, 5], "columns": [10, 15]}]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "M10 0h5M10 5h5M10 0v5M15 0v5" in page and "4.2 % of the image" in page
+    # Of images of another size the sentence stands alone.
+    write_outputs(result, tmp_path / "out", account=replace(account, mask=torch.ones(8, 8) > 0))
+    told = json.loads((tmp_path / "out" / "result.json").read_text())["shortcut"]
+    assert told["boxes"] == []
+    assert 'id="outline"' not in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_the_same_volume_gives_the_same_files(tmp_path: Path, result: GaResult) -> None:

@@ -168,6 +168,28 @@ def spread_map(saliency: Tensor, shape: tuple[int, int]) -> Tensor:
     return _multiplied(saliency, down.T, across)
 
 
+def spread_mask(mask: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Bring a mask of fitted B-scans to the volume's own grid: each pixel is in where its own is.
+
+    Args:
+        mask: bool `(h, w)`.
+        shape: (depth, width) of the volume.
+
+    Returns:
+        Bool `(*shape)`.
+
+    Examples:
+        >>> spread_mask(torch.tensor([[True, False]]), (1, 4))
+        tensor([[ True,  True, False, False]])
+    """
+    size = (mask.shape[0], mask.shape[1])
+    rows, columns = (
+        ((torch.arange(count) - first) / step).round().long().clamp(0, length - 1)
+        for count, length, (step, first) in zip(shape, size, fitted_axes(shape, size), strict=True)
+    )
+    return mask[rows][:, columns]
+
+
 def _multiplied(volume: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """Return `left @ slice @ right` for each slice, a few at a time: 8-bit volumes are large."""
     left = left.to(volume.device, torch.float32)

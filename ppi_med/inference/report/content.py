@@ -49,6 +49,8 @@ class ReportContent:
         points: places to mark.
         front: show the mean over the rows, as a view from the front.
         about: what the probability is of, as a sentence.
+        shortcut: what the training found of a shortcut and did about it, as a sentence.
+        place: where that was, bool `(H, W)` of the pixels' own grid; `None` where nowhere.
 
     Raises:
         ValueError: if the parts do not fit each other.
@@ -83,6 +85,8 @@ class ReportContent:
         "a neural network’s estimate for the whole volume, the weighted mean of its B-scans’ own "
         "probabilities."
     )
+    shortcut: str = ""
+    place: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape
@@ -98,5 +102,7 @@ class ReportContent:
             raise ValueError(f"{len(self.slice_titles)} titles, expected one a slice, {shape[0]}.")
         if self.saliency is not None and self.saliency.shape != shape:
             raise ValueError(f"the map has the shape {self.saliency.shape}, expected {shape}.")
+        if self.place is not None and self.place.shape != shape[1:]:
+            raise ValueError(f"the place is {self.place.shape}, expected (H, W), {shape[1:]}.")
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability is {self.probability}, expected 0 to 1.")

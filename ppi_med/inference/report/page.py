@@ -21,6 +21,7 @@ from ppi_med.inference.report.pictures import (
     encode_maps,
     encode_slices,
     level,
+    outline,
     percent,
     with_inside,
 )
@@ -44,6 +45,9 @@ _MAP_CONTROLS = """<label class="check"><input type="checkbox" id="overlay-on" c
       <div><div class="scale"></div>
       <div class="ends"><span>speaks against it</span><span>speaks for it</span></div></div>"""
 
+_OUTLINE_CONTROLS = """<label class="check"><input type="checkbox" id="outline-on" checked>
+      Outline of the shortcut’s place</label>"""
+_OUTLINE_KEY = "<dt>L</dt><dd>outline of the shortcut’s place on or off</dd>"
 
 _READING_WEIGHTED = (
     "The network looks at each B-scan by itself and gives it a probability of its own. It also "
@@ -117,6 +121,10 @@ def _texts(content: ReportContent) -> dict[str, str]:
         "notes": "".join(f'<p class="note">{html.escape(note)}</p>' for note in content.notes),
         "map_caption": html.escape(content.map_caption),
         "map_controls": _map_controls(content),
+        "outline": _outline(content),
+        "outline_controls": "" if content.place is None else _OUTLINE_CONTROLS,
+        "outline_key": "" if content.place is None else _OUTLINE_KEY,
+        "shortcut": _shortcut(content),
     }
 
 
@@ -124,6 +132,27 @@ def _map_controls(content: ReportContent) -> str:
     if content.saliency is None:
         return ""
     return _MAP_CONTROLS.replace("{word}", f"per {html.escape(content.slice_name)}")
+
+
+def _outline(content: ReportContent) -> str:
+    if content.place is None:
+        return ""
+    depth, width = content.place.shape
+    path = outline(content.place)
+    return (
+        f'<svg id="outline" viewBox="0 0 {width} {depth}" preserveAspectRatio="none" '
+        f'aria-hidden="true"><path class="under" d="{path}"></path><path d="{path}"></path></svg>'
+    )
+
+
+def _shortcut(content: ReportContent) -> str:
+    if not content.shortcut:
+        return ""
+    drawn = "" if content.place is None else '<p><span class="line"></span>its place</p>'
+    return (
+        '<section class="card" id="shortcut"><h2>Shortcut in the training</h2>'
+        f"<p>{html.escape(content.shortcut)}</p>{drawn}</section>"
+    )
 
 
 def _plots(content: ReportContent) -> dict[str, str]:

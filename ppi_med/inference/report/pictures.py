@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,28 @@ def level(value: float, top: float, height: int) -> str:
 def with_inside(svg: str, elements: Sequence[str]) -> str:
     """Return the picture with further elements drawn over its bars."""
     return svg.removesuffix("</svg>") + "".join(elements) + "</svg>"
+
+
+def outline(mask: NDArray[np.bool_]) -> str:
+    """Return the outline of a mask `(H, W)` as an SVG path; a pixel is 1 x 1, the first at 0, 0.
+
+    Examples:
+        >>> outline(np.array([[False, True, True]]))
+        'M1 0h2M1 1h2M1 0v1M3 0v1'
+    """
+    padded = np.pad(mask, 1).astype(np.int8)
+    across, down = np.diff(padded, axis=0) != 0, np.diff(padded, axis=1).T != 0
+    flat = [f"M{start - 1} {row}h{length}" for row, start, length in _runs(across)]
+    steep = [f"M{column} {start - 1}v{length}" for column, start, length in _runs(down)]
+    return "".join(flat + steep)
+
+
+def _runs(lines: NDArray[np.bool_]) -> Iterator[tuple[int, int, int]]:
+    """Yield line, start and length of each run of True along the second axis."""
+    for number, line in enumerate(lines):
+        edges = np.flatnonzero(np.diff(np.pad(line, 1).astype(np.int8)))
+        for start, end in edges.reshape(-1, 2).tolist():
+            yield number, start, end - start
 
 
 def percent(value: float) -> str:

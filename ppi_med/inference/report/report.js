@@ -187,6 +187,8 @@
 
   const counts = data.weights || data.probabilities;
   const heaviest = counts.indexOf(Math.max(...counts));
+  const edge = find("outline-on");
+  if (edge) edge.addEventListener("change", () => find("outline").toggleAttribute("hidden", !edge.checked));
   const flip = (box) => {
     if (!box || box.disabled) return;
     box.checked = !box.checked;
@@ -208,6 +210,7 @@
     End: () => show(count - 1),
     w: () => show(heaviest),
     o: () => flip(toggle),
+    l: () => flip(edge),
     p: () => flip(proportions),
     "+": () => stronger(10),
     "=": () => stronger(10),

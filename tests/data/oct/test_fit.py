@@ -14,6 +14,7 @@ from ppi_med.data.oct.fit import (
     padding_matrix,
     resampling_matrix,
     spread_map,
+    spread_mask,
 )
 from ppi_med.data.oct.prepare import pad_width
 
@@ -95,6 +96,29 @@ def test_fitted_pixels_lie_where_they_are_said_to(
         # A sample that is cut counts with its whole centre: up to an eighth of a pixel.
         said = said.clamp(0, len(places) - 1)
         torch.testing.assert_close(matrix @ places, said, rtol=0, atol=0.125)
+
+
+@pytest.mark.parametrize(("shape", "size"), SHAPES)
+def test_a_pixel_is_in_a_mask_where_the_fitted_pixel_over_its_centre_is(
+    shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    mask = torch.rand(size, generator=torch.Generator().manual_seed(0)) < 0.5
+    spread = spread_mask(mask, shape)
+    assert spread.dtype == torch.bool and spread.shape == shape
+
+    def over(place: int, own: int, fitted: int) -> list[int]:
+        """Return the fitted pixels that cover the centre; two where it is on their border."""
+        step = own / fitted
+        return [i for i in range(fitted) if i * step <= place + 0.5 <= (i + 1) * step]
+
+    padded = shape[0] == size[0] and shape[1] <= size[1]
+    for row in range(shape[0]):
+        for column in range(shape[1]):
+            rows = over(row, shape[0], size[0])
+            left = (size[1] - shape[1]) // 2
+            columns = [column + left] if padded else over(column, shape[1], size[1])
+            expected = {bool(mask[r, c]) for r in rows for c in columns}
+            assert bool(spread[row, column]) in expected
 
 
 def test_slices_do_not_mix() -> None:

@@ -158,6 +158,35 @@ def test_true_proportions(browser: Any, report: Path) -> None:
         assert part * WIDTH * 0.05 == pytest.approx(0.5, rel=0.05)
 
 
+def is_line(pixel: np.ndarray) -> bool:
+    """The outline is green on the grey picture."""
+    return bool(pixel[1] > pixel[0] + 40 and pixel[1] > pixel[2] + 40)
+
+
+def test_the_place_is_outlined_where_it_is_and_can_be_hidden(browser: Any, tmp_path: Path) -> None:
+    place = np.zeros((DEPTH, WIDTH), bool)
+    place[8:16, 30:45] = True
+    content = make_content(saliency=None, place=place, shortcut="Found at one place; blanked.")
+    with opened(browser, write_report(tmp_path / "r.html", content)) as view:
+        page = view.page
+        assert "Found at one place; blanked." in page.inner_text("#shortcut")
+        for keys in ([], ["Home"], ["End"]):
+            for key in keys:
+                page.keyboard.press(key)
+            picture = view.frame()
+            across, down = picture.shape[1] / WIDTH, picture.shape[0] / DEPTH
+            for row, column in ((8, 37), (16, 37), (12, 30), (12, 45)):
+                assert is_line(picture[round(row * down), round(column * across)]), (row, column)
+            for row, column in ((12, 37), (4, 37), (12, 50)):
+                assert not is_line(picture[round(row * down), round(column * across)])
+        page.uncheck("#outline-on")
+        assert page.locator("#outline").is_hidden()
+        assert not any(is_line(pixel) for pixel in view.frame().reshape(-1, 3))
+        page.keyboard.press("l")
+        assert page.is_checked("#outline-on") and page.locator("#outline").is_visible()
+        assert page.get_by_role("checkbox", name="Outline of the shortcut’s place").count() == 1
+
+
 def test_unknown_spacing_promises_nothing(browser: Any, tmp_path: Path) -> None:
     path = write_report(tmp_path / "r.html", make_content(spacing_mm=(None, 0.02, None)))
     with opened(browser, path) as view:

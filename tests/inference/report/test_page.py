@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from ppi_med.inference.report import ReportContent, build_report, write_report
-from tests.inference.report.conftest import NASTY, SLICES, make_content
+from ppi_med.inference.report.pictures import outline
+from tests.inference.report.conftest import DEPTH, NASTY, SLICES, WIDTH, make_content
 
 
 class Elements(HTMLParser):
@@ -153,6 +154,28 @@ def test_a_wide_volume_is_made_narrower() -> None:
     assert data["size"] == [20, 3000]
 
 
+def test_the_place_of_a_shortcut_is_outlined_and_told() -> None:
+    place = np.zeros((DEPTH, WIDTH), bool)
+    place[2:5, 10:20] = True
+    page = build_report(make_content(place=place, shortcut=f"Found at one place. {NASTY}"))
+    elements = Elements(page).found
+    (svg,) = [found for tag, found in elements if tag == "svg" and found.get("id") == "outline"]
+    assert svg["viewbox"] == f"0 0 {WIDTH} {DEPTH}"
+    paths = [found["d"] for tag, found in elements if tag == "path"]
+    assert paths == ["M10 2h10M10 5h10M10 2v3M20 2v3"] * 2
+    assert 'id="outline-on"' in page and "Found at one place. &lt;script&gt;" in page
+    # The sentence stands also where nothing can be drawn; without one there is neither.
+    told = build_report(make_content(shortcut="Nothing was found."))
+    assert "Nothing was found." in told and 'id="outline' not in told
+    assert 'id="shortcut"' not in build_report(make_content())
+
+
+def test_an_outline_of_a_ring_has_two_lines() -> None:
+    ring = np.ones((3, 3), bool)
+    ring[1, 1] = False
+    assert outline(ring) == "M0 0h3M1 1h1M1 2h1M0 3h3M0 0v3M1 1v1M2 1v1M3 0v3"
+
+
 def test_writing_is_atomic(tmp_path: Path, content: ReportContent) -> None:
     path = tmp_path / "report.html"
     write_report(path, content)
@@ -167,6 +190,7 @@ def test_writing_is_atomic(tmp_path: Path, content: ReportContent) -> None:
         ({"weights": np.ones(3)}, "expected one a slice"),
         ({"slice_probabilities": np.ones(3)}, "expected one a slice"),
         ({"saliency": np.zeros((1, 2, 3), np.float32)}, "the map has the shape"),
+        ({"place": np.zeros((2, 3), bool)}, "the place is"),
         ({"probability": 1.2}, "expected 0 to 1"),
     ],
 )
