@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ppi_med.audit.sources import Case
 from ppi_med.errors import UsageError
+
+if TYPE_CHECKING:
+    from ppi_med.data.dicom.pixels import Slice
 
 Floats = NDArray[np.float32]
 MAX_VALUES = 2**28
@@ -172,22 +175,37 @@ def _npy(case: Case) -> Loaded:
 def _dicom(case: Case) -> Loaded:
     import pydicom
 
-    data = pydicom.dcmread(case.image)
+    from ppi_med.data.dicom.pixels import read_slice
+    from ppi_med.data.dicom.pseudonyms import known_or_token
+    from ppi_med.data.dicom.tree import DicomFile
+
+    path = Path(case.image)
+    data = pydicom.dcmread(path, stop_before_pixels=True)
     frames = int(data.get("NumberOfFrames", 1) or 1)
-    samples = int(data.get("SamplesPerPixel", 1))
-    if int(data.Rows) * int(data.Columns) * frames * samples > MAX_VALUES:
+    shape = (frames, int(data.Rows), int(data.Columns), int(data.get("SamplesPerPixel", 1)))
+    if np.prod(shape, dtype=float) > MAX_VALUES:
         raise UsageError(f"{case.name} has {frames} frames of {data.Rows} x {data.Columns}.")
-    stored = np.asarray(data.pixel_array, np.float32)
-    slope, base = data.get("RescaleSlope", 1), data.get("RescaleIntercept", 0)
-    pixels = stored * float(slope) + float(base)
-    pixels = pixels.reshape(frames, int(data.Rows), int(data.Columns), samples)
+    pixels = np.asarray(_upright(read_slice(path.parent, DicomFile(path.name))), np.float32)
     header: dict[str, str | float] = {
-        name: str(data.get(key)) for key, name in _DICOM.items() if data.get(key) not in (None, "")
+        name: known_or_token(str(data.get(key)))
+        for key, name in _DICOM.items()
+        if data.get(key) not in (None, "")
     }
     spacing = data.get("PixelSpacing") or data.get("ImagerPixelSpacing")
     if spacing:
         header["spacing mm"] = float(spacing[0])
-    return Loaded(pixels, header, _file(case, stored.size))
+    return Loaded(pixels.reshape(shape), header, _file(case, pixels.size))
+
+
+def _upright(found: Slice) -> NDArray[Any]:
+    """Return the values; of a picture whose low values are white, turned as viewers do."""
+    from ppi_med.data.dicom.values import is_ct
+
+    data = found.dataset
+    if data.PhotometricInterpretation == "MONOCHROME1" and not is_ct(data):
+        top = -1 if data.PixelRepresentation else 2 ** int(data.BitsStored) - 1
+        found = replace(found, stored=found.stored.dtype.type(top) - found.stored)
+    return found.values()
 
 
 def _patch(case: Case) -> Loaded:

@@ -17,9 +17,13 @@ from ppi_med.data.lidc import scan_worker
 from ppi_med.data.lidc.job import ExtractionJob
 from ppi_med.export.nifti import write_nifti
 from ppi_med.export.source import read_source
+from tests.bundles import tiny
+from tests.tracking.stores import all_runs, new_store
 
 from .dicom.files import slice_dataset
 from .lidc.database import HEIGHTS, SERIES, SIZE, make_database, stored
+from .oct import writers
+from .oct.sites import convert
 
 MARK = "QXMARKER"
 TEXT = ("LO", "SH", "ST", "LT", "UT", "UC", "UR", "PN", "AE", "CS")
@@ -30,6 +34,7 @@ NEEDED = {
     "PhotometricInterpretation",
     "RescaleType",
     "ImageType",
+    "ImageLaterality",
 }
 
 
@@ -137,3 +142,60 @@ def test_an_exported_nifti_passes_no_text_on(tree: Path, tmp_path: Path) -> None
     source = read_source(tree / MARK / f"{MARK}-0", SERIES[0])
     path = write_nifti(tmp_path / "map.nii", np.ones(source.shape, np.float32), source)
     assert_unmarked({"map.nii": path.read_bytes()})
+
+
+@pytest.fixture
+def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """OCT of sixteen people below a folder that bears the mark, as every header's texts do."""
+    for name in ("writing", "reading"):
+        monkeypatch.setattr(pydicom.config.settings, f"{name}_validation_mode", 0)
+    root = tmp_path / MARK
+    root.mkdir()
+    lines = ["file,site,label"]
+    for number in range(16):
+        pixels, who = writers.volume((4, 32, 40), seed=number), f"{MARK}{number}"
+        path = root / f"v{number:02d}.dcm"
+        if number < 14:
+            dataset = marked(pydicom.dcmread(writers.write_dicom(path, pixels)), MARK)
+            dataset.PatientID = who
+            dataset.save_as(path, enforce_file_format=True)
+        else:
+            path = path.with_suffix(".vol")
+            writers.write_vol(path, pixels.astype(np.float32) / 255, patient=who.encode())
+        lines.append(f"{path.name},site_{number % 2},{number // 2 % 2}")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.mark.slow
+def test_a_training_and_an_inference_record_no_text(
+    scans: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: Any
+) -> None:
+    """Data set, weights, answers, logs, and MLflow's database and artifacts, byte by byte."""
+    caplog.set_level(logging.DEBUG)
+    out = tmp_path / "out"
+    report = convert(scans, out / "data", labels=scans / "labels.csv")
+    assert report.count("ok") == 16
+    location = new_store(out / "store")
+    tiny.run_bundle(
+        "train.json",
+        tiny.settings(out / "data", out, tracking_uri=location.uri, max_epochs=1, method="plain"),
+    )
+    asked = {key: tiny.SMALL[key] for key in ("device", "image_size")}
+    asked["network_def#backbone_options"] = tiny.SMALL["network_def#backbone_options"]
+    tiny.run_bundle(
+        "inference.json",
+        asked | {
+            "input": str(scans),
+            "output_dir": str(out / "answers"),
+            "checkpoint": str(out / "models" / "model.pt"),
+        },
+    )  # fmt: skip
+    (run,) = all_runs(location)
+    assert run.info.status == "FINISHED" and run.inputs.dataset_inputs
+    found = outputs(out)
+    assert any("mlartifacts" in name and name.endswith(".csv") for name in found)
+    said = "".join(capfd.readouterr()) + caplog.text
+    # MONAI repeats the arguments of a run.
+    said = said.replace(f"> input: '{scans}'", "")
+    assert_unmarked(found | {"said": said.encode()})

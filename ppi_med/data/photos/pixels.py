@@ -211,7 +211,23 @@ def _decoded(content: bytes, reference: str) -> Pixels:
     try:
         # A picture that says it is larger than Pillow's limit is refused there.
         with Image.open(io.BytesIO(content)) as picture:
+            if picture.mode.startswith(("I", "F")):
+                return _eight_bits(np.asarray(picture), reference)
             decoded: Any = picture.convert("RGB")
             return np.array(decoded, dtype=np.uint8)
+    except UsageError:
+        raise
     except Exception as error:  # broken bytes fail in many ways
         raise UsageError(f"{reference} cannot be read as a picture ({error}).") from error
+
+
+def _eight_bits(values: NDArray[Any], reference: str) -> Pixels:
+    """Return grey values of 16 bits as 8: divided by the smallest power of two that suffices."""
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f" or low < 0 or high > 65535:
+        raise UsageError(
+            f"{reference} has the values {low:g} to {high:g} ({values.dtype}), expected whole "
+            "numbers of 8 or 16 bits: convert it."
+        )
+    grey = (values >> max(int(high).bit_length() - 8, 0)).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ppi_med.data.photos.cub import read_cub
 from ppi_med.data.photos.imagenet import read_boxes
@@ -216,3 +217,19 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
 def test_paths_that_lead_out(name: str) -> None:
     with pytest.raises(UsageError, match="inside"):
         inside(name, "images.txt")
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize(("top", "divisor"), [(65535, 256), (4095, 16), (255, 1), (0, 1)])
+def test_sixteen_bits_become_eight(tmp_path: Path, ending: str, top: int, divisor: int) -> None:
+    values = np.linspace(0, top, 48).astype(np.uint16).reshape(6, 8)
+    Image.fromarray(values).save(tmp_path / f"a{ending}")
+    found = read_pixels(str(tmp_path / f"a{ending}"))
+    assert found.dtype == np.uint8 and np.array_equal(found, np.stack([values // divisor] * 3, 2))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_values_that_no_picture_has_are_refused(tmp_path: Path, kind: type) -> None:
+    Image.fromarray(np.array([[0, 70000]], kind)).save(tmp_path / "a.tif")
+    with pytest.raises(UsageError, match=r"a\.tif has the values 0 to 70000 .* convert it"):
+        read_pixels(str(tmp_path / "a.tif"))
