@@ -14,6 +14,23 @@ FILES = sorted(path for top in ("ppi_med", "data_prep") for path in (ROOT / top)
 # What mkdocs would show as it stands, and the second form of a heading.
 STYLE = re.compile(r"``|:(?:class|func|meth|mod|attr|data|obj|exc):`|^\s*Example:$", re.MULTILINE)
 SECTIONS = re.compile(r"^(Args|Attributes|Raises):\n((?:(?: +.*)?\n)+)", re.MULTILINE)
+# Phrases that are not English, or that have to be read twice.
+PHRASES = re.compile(
+    r"(?:(?<!there )\b(?:is|are|was|were) none\b(?! of)|\btold\b|\banew\b|\bbelongs? into"
+    r"|\bpass(?:ed|es)? over|\bcosts? the others|\bof before\b|\bfor good\b|\bstands? beside"
+    r"|\bgone? on with|\bhand(?:s|ed)? over|\bcome along|\bas often as you like|\bnobody\b"
+    r"|\bwhat came of it|\bnames? the near ones|\bof partners and places|\ball well\b)",
+    re.IGNORECASE,
+)
+PAGES = sorted(
+    [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "bundles").glob("*/docs/*.md"),
+        *(ROOT / "bundles").glob("*/metadata.json"),
+        *(ROOT / "notebooks").glob("*.ipynb"),
+    ]
+)
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -55,3 +72,21 @@ def test_a_missing_full_stop_is_found(docstring: str, wanted: list[str]) -> None
 
 def test_double_backticks_roles_and_example_are_found() -> None:
     assert len(STYLE.findall("See ``a``, :func:`b`.\n\n    Example:\n        >>> 1")) == 4
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_phrase_has_to_be_read_twice(path: Path) -> None:
+    assert PHRASES.findall(" ".join(path.read_text(encoding="utf-8").split())) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a size that is none", ["is none"]),
+        ("Files are passed over", ["passed over"]),
+        ("what belongs into it", ["belongs into"]),
+        ("it is none of these, there is none, untold", []),
+    ],
+)
+def test_a_phrase_is_found(text: str, wanted: list[str]) -> None:
+    assert PHRASES.findall(text) == wanted
