@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from ppi_med.errors import MissingFileError
-from ppi_med.experiments.device import CEILING, Devices, _of_pneumonia
+from ppi_med.experiments.device import CEILING, Devices, _of_label_1
 
 LISTS = {
     "train_small": [0, 1],
@@ -85,14 +85,50 @@ def test_datalists_hold_the_lists_and_the_tests_by_device(tmp_path: Path) -> Non
         assert all((folder / item["image"]).is_file() for item in found["test"])
 
 
+def cells_of(folder: Path) -> Path:
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "cells.zip", "w") as archive:
+        for row in range(24):
+            held = io.BytesIO()
+            Image.fromarray(np.full((8, 8, 3), row, np.uint8)).save(held, "PNG")
+            archive.writestr(f"image/{row:03d}.png", held.getvalue())
+    with (folder / "cells.csv").open("w", newline="") as table:
+        writer = csv.writer(table)
+        writer.writerow(["row", "group", "lobed"])
+        writer.writerows([row, f"g{row}", row % 2] for row in range(24))
+    lists = {
+        "train_aligned": list(range(20)),
+        "train_both": list(range(10)),
+        "test_lab1": [20, 21],
+        "test_lab2": [22, 23],
+    }
+    (folder / "splits.json").write_text(json.dumps({"0": lists}))
+    return folder
+
+
+def test_cells_are_validated_on_groups_of_the_training(tmp_path: Path) -> None:
+    cells_of(tmp_path / "source")
+    made = devices(tmp_path, splits=(0,))
+    made.prepare(1)
+    assert {cell.overrides["channels"] for cell in made.cells()} == {3}
+    folder = tmp_path / "data" / "split0-train"
+    found = json.loads((folder / "datalist.json").read_text())
+    by_part = {part: {item["subject"] for item in items} for part, items in found.items()}
+    assert len(by_part["training"]) == 16 and len(by_part["validation"]) == 4
+    assert not by_part["training"] & by_part["validation"]
+    assert {item["label"] for item in found["validation"]} == {0, 1}
+    assert {item["site"] for item in found["test"]} == {"lab1", "lab2"}
+    assert (folder / found["test"][0]["image"]).is_file()
+
+
 def test_a_missing_source_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"images\.zip.*--source"):
         devices(tmp_path).prepare(1)
 
 
-def test_the_score_is_the_probability_of_pneumonia() -> None:
-    assert _of_pneumonia({"label": "1", "score": "0.7"}) == 0.7
-    assert _of_pneumonia({"label": "0", "score": "0.7"}) == 0.3
+def test_the_score_is_the_probability_of_label_1() -> None:
+    assert _of_label_1({"label": "1", "score": "0.7"}) == 0.7
+    assert _of_label_1({"label": "0", "score": "0.7"}) == 0.3
 
 
 def record(
@@ -122,9 +158,10 @@ def test_table_has_both_tests_and_the_gap_that_is_closed() -> None:
     assert by_method["plain"][1].startswith("0.375")
     assert by_method["neutral"][1].startswith("0.625")
     assert by_method[CEILING][1].startswith("0.875")
-    assert by_method["neutral"][3].startswith("1.000")
-    assert by_method["neutral"][-1] == "50%"
-    assert by_method["plain"][-1] == by_method[CEILING][-1] == ""
+    assert by_method["neutral"][4].startswith("1.000")
+    assert by_method["neutral"][3] == "50%"
+    assert by_method["neutral"][-1] == "", "no gap on the other devices"
+    assert by_method["plain"][3] == by_method[CEILING][3] == ""
 
 
 def test_splits_with_other_patients_are_averaged() -> None:
