@@ -1,4 +1,4 @@
-"""Index a tree of DICOM files, one row a series; see --help."""
+"""Index a tree of DICOM files, one row per series; see --help."""
 
 from ppi_med.data.dicom.command import main
 

@@ -68,7 +68,7 @@ def exclusive(
     Args:
         folder: made if it is not there.
         what: what the message calls the holder, such as "conversion".
-        name: of the file; holders of different names do not meet.
+        name: name of the file; holders of different names do not meet.
         wait: wait for the other process instead of refusing.
 
     Raises:

@@ -87,7 +87,7 @@ def distinct(name: str, refused: str, longest: int) -> str:
     it, so that neither two sites nor two files fall together.
 
     Args:
-        name: of a site, a case, a measure.
+        name: name of a site, a case, a measure.
         refused: pattern of the characters that the place does not take.
         longest: most characters that it takes.
 

@@ -51,8 +51,8 @@ class Outcome:
     """What became of a job.
 
     Attributes:
-        index: of the job.
-        result: of the function; None where it failed.
+        index: index of the job.
+        result: result of the function; None where it failed.
         reason: why it failed; "" where it did not.
     """
 
@@ -74,11 +74,11 @@ def run_tasks(
     Ctrl-C is left to the caller: a worker finishes the item it is at.
 
     Args:
-        function: of a module's top level, where it goes to other processes.
+        function: function of a module's top level, where it goes to other processes.
         items: taken one by one, a few ahead of the results.
         scheduler: "serial", "threads", "processes", or the address of a Dask scheduler such as
             `tcp://10.0.0.1:8786`.
-        workers: threads or processes; default one a core; a single one runs in this process. A
+        workers: threads or processes; default one per core; a single one runs in this process. A
             Dask cluster has its own.
         on_death: what to yield for an item whose process died (short of memory, a crash in a
             decoder); without it that ends the run.
@@ -139,7 +139,7 @@ def run_jobs(
     stopped too, as by SIGTERM, and may close what they have open.
 
     Args:
-        function: of a module's top level, as it goes to other processes.
+        function: function of a module's top level, as it goes to other processes.
         jobs: what it is called with, one after the other.
         workers: processes on this machine, each with one thread where there are several; 0: here.
         dask: address of a scheduler, or `local`; None: no Dask.
@@ -193,7 +193,7 @@ def _window(
         submit: starts an item and returns its future.
         items: with their numbers, those that are not started.
         under_way: those that are; what stands there at first is started again.
-        size: of the window.
+        size: size of the window.
         in_order: by their numbers, else as they end.
     """
     futures: dict[int, Any] = {}

@@ -59,7 +59,8 @@ class Measure:
         name: such as "ring".
         group: `header`, `file`, `around` (the surroundings, and these summed up), `image`
             (all of it, or its middle).
-        auc: of out-of-fold predictions; with more than two classes the mean of one against rest.
+        auc: AUC of out-of-fold predictions; with more than two classes the mean of one against
+            rest.
         low: lower end of its 95 % interval.
         high: upper end.
         share: (AUC - 0.5) / (best AUC of the whole image - 0.5); None of header and file.
@@ -84,7 +85,7 @@ class Evidence:
         cells: AUC of an 8 x 8 grid of cells, `(8, 8)`.
         cells_low: lower ends.
         cells_high: upper ends.
-        reasons: of a shortcut: name of each measure that says so.
+        reasons: reasons for a shortcut: name of each measure that says so.
     """
 
     measures: tuple[Measure, ...]
@@ -106,7 +107,7 @@ class Collector:
     """Takes cases one by one, keeps what the measures need, and no picture.
 
     Args:
-        scale: of the data set.
+        scale: scale of the data set.
     """
 
     def __init__(self, scale: Scale) -> None:

@@ -36,7 +36,7 @@ class Cluster:
         edge_share: part of the mean map in the outer ring of 2 of 16.
         images: some, `(n, H, W, C)` of 0 to 1.
         maps: theirs, `(n, H, W)`, of 0 to 1.
-        names: of the cases.
+        names: names of the cases.
     """
 
     label: int
@@ -55,10 +55,10 @@ class Network:
 
     Attributes:
         search: places and J.
-        effects: of each place: AUC as they are (`clean`), with another class's content
+        effects: effects of each place: AUC as they are (`clean`), with another class's content
             (`other`) and the same class's (`same`) at the place.
-        clusters: of maps.
-        mean_image: of the training part, `(H, W, C)`.
+        clusters: clusters of maps.
+        mean_image: mean image of the training part, `(H, W, C)`.
     """
 
     search: Search
@@ -82,13 +82,13 @@ def ask_network(
 
     Args:
         train: images of the training part.
-        validation: of the validation part.
-        names: of the validation's units, in the order of their numbers.
+        validation: the validation part.
+        names: names of the validation's units, in the order of their numbers.
         factory: makes another network than the default.
         given: a trained network of single images whose maps are clustered and whose places are
             exchanged, in place of the short training's own.
-        settings: of the search.
-        seed: of the training.
+        settings: settings of the search.
+        seed: seed of the training.
         progress: called with a line.
     """
     found = search(train, validation, settings, network=factory, seed=seed, progress=progress)
@@ -114,10 +114,10 @@ def clusters(
     the Laplacian's eigenvalues says.
 
     Args:
-        network: of single images.
+        network: network of single images.
         stack: usually of the validation part.
-        names: of its units.
-        seed: of the choice of images.
+        names: names of its units.
+        seed: seed of the choice of images.
     """
     middle = _one_a_unit(stack)
     generator = torch.Generator().manual_seed(seed)
@@ -215,7 +215,7 @@ def bundle_network(
         bundle: its folder, with `train.json`.
         channels: that the images have.
         classes: that the labels have.
-        checkpoint: of the bundle's training, or a plain state dict.
+        checkpoint: checkpoint of the bundle's training, or a plain state dict.
 
     Raises:
         MissingFileError: where a file is missing.

@@ -61,13 +61,13 @@ class Audit:
     Attributes:
         source: the data set, without the cases that cannot be read.
         scale: what the images were brought to.
-        evidence: of the data alone.
+        evidence: evidence of the data alone.
         network: what a short training says; None where it was not asked.
         verdict: what follows.
         validation: patients of the validation part, by class.
         split: where that part is from.
         unreadable: a sentence for each case that could not be read.
-        command: of the training that is recommended.
+        command: command of the training that is recommended.
         files: that were written.
     """
 
@@ -177,8 +177,8 @@ def audit(
         bundle: folder of a bundle whose network is trained shortly in place of the default one.
         checkpoint: weights of that network: its maps are shown and its places exchanged.
         data_only: ask no network.
-        settings: of the search.
-        seed: of parts, orders and weights.
+        settings: settings of the search.
+        seed: seed of parts, orders and weights.
         tracking_uri: MLflow's address, to record the audit there.
         progress: called with a line.
 

@@ -59,8 +59,8 @@ class Case:
         site: "" where unknown.
         part: `training`, `validation`, `test`, or "".
         facts: header and manifest values.
-        group: of a patch in Zarr.
-        row: of a patch.
+        group: group of a patch in Zarr.
+        row: row of a patch.
     """
 
     name: str
@@ -79,9 +79,9 @@ class Source:
     """A data set to audit.
 
     Attributes:
-        name: of its folder or file.
+        name: name of its folder or file.
         form: what it was recognised as.
-        cases: of training and validation; a test part is left alone.
+        cases: cases of training and validation; a test part is left alone.
         classes: their names.
         notes: sentences for the page.
         patients_known: whether the data name patients.

@@ -37,9 +37,9 @@ def baseline(
 
     Args:
         name: one of `BASELINES`.
-        seed: of what is drawn.
+        seed: seed of what is drawn.
         slice_axis: axis of `(N, C, *spatial)` along which an image is moved as a whole.
-        options: of the handler.
+        options: options of the handler.
 
     Examples:
         >>> baseline("irm", weight=10.0).weight

@@ -76,7 +76,7 @@ class Baseline:
 
         Args:
             engine: the trainer.
-            output: of the step: `image`, `label`, `pred`, `loss`.
+            output: output of the step: `image`, `label`, `pred`, `loss`.
         """
         return output[CommonKeys.LOSS], {}
 

@@ -22,7 +22,7 @@ class GroupDRO(Baseline):
     Where several processes train, each weighs the groups of its own share.
 
     Args:
-        step_size: of the weights, 0.01 as published.
+        step_size: step size of the weights, 0.01 as published.
         groups: `site_and_label` (default), `site` or `label`; with one training site, groups
             by site alone would be plain training.
 

@@ -32,7 +32,7 @@ def groups_of(engine: Engine, output: Mapping[str, Any], grouping: Grouping) -> 
 
     Args:
         engine: the trainer, whose batch names the sites.
-        output: of the step.
+        output: output of the step.
         grouping: by what.
 
     Raises:

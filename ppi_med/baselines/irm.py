@@ -24,7 +24,7 @@ class IRM(Baseline):
     first epochs the weight is 1.
 
     Args:
-        weight: of the penalty.
+        weight: weight of the penalty.
         warm_up_epochs: with weight 1.
         groups: what an environment is: `site` (default), `label` or `site_and_label`. With
             one training site there is one environment.

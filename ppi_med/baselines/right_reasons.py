@@ -24,8 +24,8 @@ class RightReasons(Baseline):
     lesion.
 
     Args:
-        weight: of the gradients.
-        key: of the lesion masks in the batch, shaped like the image; above 0 is lesion.
+        weight: weight of the gradients.
+        key: key of the lesion masks in the batch, shaped like the image; above 0 is lesion.
         without_lesion: an image without lesion may have gradients anywhere (`free`, default), or
             nowhere (`everywhere` is penalised).
 

@@ -26,8 +26,8 @@ class StrongAugmentation(Baseline):
         strength: 1 (default): rotation up to 15 degrees, scale 0.8 to 1.25, shift up to a tenth
             of the image, factor 0.7 to 1.3, exponent 0.7 to 1.4, noise up to 0.1, blur up to 1.5
             pixels, a rectangle of up to a third of each side; other values scale the ranges.
-        prob: of each of the five, for each image.
-        seed: of what is drawn; several processes draw each their own.
+        prob: probability of each of the five, for each image.
+        seed: seed of what is drawn; several processes draw each their own.
         slice_axis: axis of `(N, C, *spatial)` along which slices are moved alike.
 
     Examples:

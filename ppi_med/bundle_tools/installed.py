@@ -19,9 +19,9 @@ class InstalledBundle:
     """A bundle that comes with the package.
 
     Attributes:
-        name: of its folder.
+        name: name of its folder.
         folder: where it is.
-        version: of its metadata.
+        version: version of its metadata.
         title: its name in words.
     """
 
@@ -74,7 +74,7 @@ def copy_bundle(name: str, target: str | Path) -> Path:
     """Copy a bundle to a folder where it can be changed; runs are not copied.
 
     Args:
-        name: of the bundle.
+        name: name of the bundle.
         target: the new folder; a folder that is there already gets the bundle inside it, under its
             own name.
 

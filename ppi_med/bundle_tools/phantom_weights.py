@@ -28,7 +28,7 @@ def keep_phantom_weights(bundle: str | Path, facts: dict[str, Any]) -> Path:
 
     Args:
         bundle: its folder, after a training on the phantom.
-        facts: of the training, such as data and AUC; beside what `model.json` states.
+        facts: facts of the training, such as data and AUC; beside what `model.json` states.
 
     Returns:
         The file.

@@ -91,8 +91,8 @@ def require_classes(
 
     Args:
         parts: images by part, such as {"training": [...], "validation": [...]}.
-        num_classes: of the network.
-        batch_size: of the training, which leaves an incomplete last batch out.
+        num_classes: number of classes of the network.
+        batch_size: batch size of the training, which leaves an incomplete last batch out.
 
     Raises:
         UsageError: where a label is beyond the network's classes, the training has one class only,

@@ -182,7 +182,7 @@ def require_parts(
 
     Args:
         parts: cases by part, such as {"training": [...], "validation": [...]}.
-        batch_size: of the training, which leaves an incomplete last batch out.
+        batch_size: batch size of the training, which leaves an incomplete last batch out.
         processes: that share the training's cases.
         noun: what a case is.
 
@@ -274,7 +274,7 @@ def require_folds_of_training(
         trained: what the JSON file beside the weights says under `trained`. That of an older
             training has no `test_fold`; its `fold` is either.
         hashes: `data_hash` and `split_hash` of the data set.
-        part: of it, `test` or `validation`.
+        part: part of it, `test` or `validation`.
         fold: asked for.
         test_fold: asked for.
         option: how the command spells `test_fold`.

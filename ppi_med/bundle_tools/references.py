@@ -29,7 +29,7 @@ def accepted_by(parser: ConfigParser, overrides: Mapping[str, Any]) -> dict[str,
     A key at the top must be there, or be referred to; one inside another needs that other.
 
     Args:
-        parser: of the configuration.
+        parser: parser of the configuration.
         overrides: values by id, separated by `#` or `::`.
     """
     known = set(parser.get()) | missing_references(parser)

@@ -1,4 +1,4 @@
-"""The command `ppi-med`: one thin function a sub-command.
+"""The command `ppi-med`: one thin function per sub-command.
 
 A function reads its options, imports what does the work (inside, so that `--help` stays fast),
 calls it and prints. A `UsageError` or `UnreachableError` is printed as one line; anything else is a
@@ -72,7 +72,7 @@ def run(commands: typer.Typer, name: str) -> None:
     The exit status is 0, 1 (it failed) or 2 (it was called wrongly, or the system refused).
 
     Args:
-        commands: of the command line.
+        commands: commands of the command line.
         name: stands before the line.
     """
     try:

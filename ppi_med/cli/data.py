@@ -42,7 +42,7 @@ def convert_oct(context: typer.Context) -> None:
 
 
 def index_dicom(context: typer.Context) -> None:
-    """Index a tree of DICOM files, one row a series, and say which are volumes."""
+    """Index a tree of DICOM files, one row per series, and say which are volumes."""
     from ppi_med.data.dicom.command import main
 
     raise typer.Exit(main(context.args, "ppi-med index-dicom"))
@@ -130,7 +130,7 @@ def oct(
     raw_only: Annotated[
         bool, typer.Option("--raw-only", help="Write the .mat files and stop there.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Processes; 0: one a core.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another phantom in the folder.")
     ] = False,
@@ -222,7 +222,7 @@ def lidc(
     dicom_only: Annotated[
         bool, typer.Option("--dicom-only", help="Write the DICOM files and stop there.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Processes; 0: one a core.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another phantom in the folder.")
     ] = False,

@@ -107,7 +107,8 @@ def read_image_table(path: str | Path, label: str = "") -> ImageTable:
     """Read a CSV of images.
 
     Args:
-        path: of the table. Images are relative to its folder; a bare name is looked for below it.
+        path: path of the table. Images are relative to its folder; a bare name is looked for below
+            it.
         label: column of the label; or, of NIH's table, the finding that makes class 1. Default:
             the first of the usual names, or columns of 0 and 1 with one 1 in each row.
 

@@ -1,4 +1,4 @@
-"""The manifest: one row a volume, typed, as CSV or Parquet.
+"""The manifest: one row per volume, typed, as CSV or Parquet.
 
 Its words are those of any stack of images: slices, rows, columns. What one modality alone has, such
 as the eye of an OCT volume, is an extra column. Tables of before 0.2.0 have OCT's words; they are
@@ -65,7 +65,7 @@ class ManifestRow:
         spacing_rows_mm: mm between rows.
         spacing_slices_mm: mm between slices.
         source_file: relative to the folder that was converted, with forward slashes.
-        source_sha256: of the file, or of the files of a folder.
+        source_sha256: SHA-256 hash of the file, or of the files of a folder.
         reader: which reader read it.
         provenance: for each value that is not the file's own: where it came from.
         warnings: sentences.

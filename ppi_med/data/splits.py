@@ -32,7 +32,7 @@ class Splits:
     Attributes:
         parts: part name to its subjects, sorted; no subject is in two parts.
         folds: the subjects of training and validation, parted again.
-        seed: of the shuffle.
+        seed: seed of the shuffle.
         fractions: asked for, in the order of `PARTS`.
         stratify: the row fields that made the strata.
     """
@@ -123,8 +123,8 @@ def crossed_parts(
         splits: with at least two folds.
         subjects: those of the data set.
         test_fold: index of the fold.
-        labels: of each subject; a class that the validation part lacks is then taken from the next
-            subject that has it.
+        labels: labels of each subject; a class that the validation part lacks is then taken from
+            the next subject that has it.
 
     Raises:
         UsageError: for a fold that does not exist, or a single one.
@@ -169,9 +169,11 @@ def make_splits(
 
     Args:
         rows: the manifest.
-        fractions: of subjects, for training, validation and test; they are brought to sum 1.
+        fractions: fractions of subjects, for training, validation and test; they are brought to sum
+            1.
         folds: number of folds over training and validation; 0 for none.
-        seed: of the shuffle; the same rows in any order and the same seed give the same splits.
+        seed: seed of the shuffle; the same rows in any order and the same seed give the same
+            splits.
         stratify: row fields whose values (all those of a subject together) make the strata.
 
     Returns:

@@ -29,14 +29,15 @@ class Interval:
     """A mean measure, or difference, with its percentile interval.
 
     Attributes:
-        name: of the measure.
+        name: name of the measure.
         value: on the cases as they are.
         low: lower end; NaN where fewer than two subjects can be drawn.
         high: upper end.
         level: such as 0.95.
         subjects: number of subjects that were resampled.
         dropped: resamples in which the measure was not defined (one class missing).
-        p_value: of a difference, two-sided, from the share of resamples on either side of 0.
+        p_value: p-value of a difference, two-sided, from the share of resamples on either side of
+            0.
     """
 
     name: str
@@ -63,7 +64,7 @@ class Part:
         measure: the measure, or the difference of two.
         stratum: subjects of one stratum are drawn together, for all of its parts alike; strata,
             such as sites or folds, are drawn on their own.
-        seed: of the training, where seeds are drawn too.
+        seed: seed of the training, where seeds are drawn too.
     """
 
     units: ArrayLike
@@ -118,11 +119,11 @@ def interval(
 
     Args:
         parts: one or more.
-        name: of the measure.
+        name: name of the measure.
         seeds: draw the trainings' seeds too: those of each resample are drawn with replacement.
         repeats: number of resamples.
         level: share of the resamples inside the interval.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
         ValueError: where there is no part, an option is out of range, or two parts of a stratum
@@ -297,7 +298,7 @@ def _checked_subjects(
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.str_]]:
     groups = np.asarray(subjects).astype(str)
     if groups.shape != (n,):
-        raise ValueError(f"Got subjects of shape {groups.shape}, expected ({n},): one a case.")
+        raise ValueError(f"Got subjects of shape {groups.shape}, expected ({n},): one per case.")
     if (groups == "").any():
         raise ValueError(
             f"{int((groups == '').sum())} of {n} cases name no subject, expected one for each: "

@@ -26,7 +26,7 @@ def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
     if y.ndim != 1 or y.shape != s.shape:
         raise ValueError(
             f"Got labels of shape {y.shape} and scores of shape {s.shape}, expected two vectors "
-            "of one length: give one score a case."
+            "of one length: give one score per case."
         )
     if y.size == 0:
         raise ValueError("Got no cases, expected at least one: check what was selected.")
@@ -52,7 +52,7 @@ def checked_weights(weights: ArrayLike | None, n: int) -> Floats:
         return np.ones(n)
     w = np.asarray(weights, dtype=np.float64)
     if w.ndim < 1 or w.shape[-1] != n:
-        raise ValueError(f"Got weights of shape {w.shape}, expected (..., {n}): one a case.")
+        raise ValueError(f"Got weights of shape {w.shape}, expected (..., {n}): one per case.")
     if not (np.isfinite(w).all() and (w >= 0).all()):
         raise ValueError("Got a negative or non-finite weight, expected weights of 0 or more.")
     return w

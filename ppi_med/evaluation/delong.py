@@ -22,8 +22,8 @@ class DeLong:
     """AUC(a) - AUC(b) on the same independent cases.
 
     Attributes:
-        difference: of the two areas.
-        variance: of the difference.
+        difference: difference of the two areas.
+        variance: variance of the difference.
         p_value: two-sided, normal approximation; 1 where the variance is 0 and so is the
             difference, 0 where only the variance is.
     """
@@ -61,7 +61,7 @@ def mean_of_folds(folds: Sequence[DeLong]) -> DeLong:
     so that areas are compared inside each. Variance of the mean: sum of the variances / k^2.
 
     Args:
-        folds: of each fold the test.
+        folds: test of each fold.
 
     Raises:
         ValueError: without a fold.

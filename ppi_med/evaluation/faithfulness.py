@@ -31,7 +31,7 @@ class Curve:
         measure: name and direction of the area.
         counts: pixels that were removed or shown, ascending, the first 0.
         pixels: pixels of an image.
-        scores: `(N, K)`, one a count.
+        scores: `(N, K)`, one per count.
     """
 
     measure: Measure
@@ -116,7 +116,7 @@ def random_values(image: Tensor, seed: int) -> Tensor:
 
     Args:
         image: `(N, C, *spatial)`.
-        seed: of the values, drawn on the CPU, so that they are the same on any device.
+        seed: seed of the values, drawn on the CPU, so that they are the same on any device.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = (image.shape[0], *image.shape[2:])

@@ -120,7 +120,7 @@ def features_of_items(found: Sequence[Tensor], items: int, sliced: bool) -> Floa
     """Return one mean vector of features an item, `(items, features)`; `None` without any.
 
     Args:
-        found: of `recorded_features`.
+        found: result of `recorded_features`.
         items: number of inputs.
         sliced: whether an item's rows stand together (its slices) or a batch apart (its views).
     """
@@ -138,8 +138,8 @@ class Known:
     """What one kind of numbers is in known inputs.
 
     Attributes:
-        mean: of each number.
-        deviation: of each number, never 0.
+        mean: mean of each number.
+        deviation: deviation of each number, never 0.
         threshold: twice the largest distance of a known input, at least 3.
     """
 
@@ -170,7 +170,7 @@ class KnownInputs:
 
     Attributes:
         count: number of them.
-        grey: of the numbers in `GREY`.
+        grey: statistics of the numbers in `GREY`.
         features: of the network's features, `None` where it has no linear layer.
 
     Examples:
@@ -277,7 +277,7 @@ def likeness(
 
     Args:
         image: as the network sees it, `(..., H, W)`.
-        features: of the network for this input.
+        features: features of the network for this input.
         known: what the weights' file notes of the training; without it only the pixels are looked
             at.
         pixels: 8-bit pixels as recorded.

@@ -37,8 +37,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 120) ->
 
     Args:
         figure: from one of the functions here.
-        path: of the file.
-        dpi: pixels an inch.
+        path: path of the file.
+        dpi: pixels per inch.
     """
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=dpi, facecolor="white")
@@ -59,7 +59,7 @@ def roc_figure(
         labels: `(n,)`, 0 or 1, both present.
         scores: `(n,)`.
         title: above the curve.
-        interval: of the area, from `ppi_med.evaluation.bootstrap.bootstrap`.
+        interval: interval of the area, from `ppi_med.evaluation.bootstrap.bootstrap`.
         threshold: mark the working point it leads to.
 
     Raises:
@@ -109,7 +109,7 @@ def overlay_figure(
     smoothing: float = 1.0,
     aspect: float = 1.0,
 ) -> Figure:
-    """Draw slices with their map laid over them, one row a slice.
+    """Draw slices with their map laid over them, one row per slice.
 
     Left the slice, right the slice with the map: red speaks for the target, blue against it, the
     stronger the more opaque. All rows share one scale; full strength is the 99.5th percentile of
@@ -118,7 +118,7 @@ def overlay_figure(
     Args:
         slices: `(k, H, W)`, grey values of any range.
         maps: `(k, H, W)`, signed.
-        names: one a slice.
+        names: one per slice.
         title: above all.
         outlines: `(k, H, W)`, masks whose outline is drawn, such as a lesion.
         smoothing: standard deviation in pixels of the Gaussian over the map; 0 for none.
@@ -188,7 +188,7 @@ def slice_weight_figure(
     """
     w = np.asarray(weights, dtype=np.float64)
     if w.ndim != 1 or w.size == 0:
-        raise ValueError(f"Got weights of shape {w.shape}, expected (S,): one a slice.")
+        raise ValueError(f"Got weights of shape {w.shape}, expected (S,): one per slice.")
     number = np.arange(1, w.size + 1)
     rows = 1 if probabilities is None else 2
     figure = plain_figure(7.2, 1.2 + 1.45 * rows)
@@ -214,7 +214,7 @@ def slice_weight_figure(
 def curves_figure(
     panels: Mapping[str, Mapping[str, ArrayLike]], counts: Sequence[int], title: str = ""
 ) -> Figure:
-    """Draw one panel a kind of curve, one line a method.
+    """Draw one panel per kind of curve, one line per method.
 
     Args:
         panels: kind -> method -> mean score at each count.

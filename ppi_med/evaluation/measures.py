@@ -1,4 +1,4 @@
-"""What the measures of maps share: a name with a direction, and one value a pixel."""
+"""What the measures of maps share: a name with a direction, and one value per pixel."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Measure:
 
 
 def pixel_values(maps: Tensor, reduce: str = "sum") -> Tensor:
-    """Return one value a pixel, `(N, *spatial)`, of maps `(N, C, *spatial)`.
+    """Return one value per pixel, `(N, *spatial)`, of maps `(N, C, *spatial)`.
 
     Args:
         maps: signed maps.

@@ -23,7 +23,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Predictions:
-    """One entry a case, in the order of `volume_id`.
+    """One entry per case, in the order of `volume_id`.
 
     Attributes:
         volume_id: name of the case.

@@ -52,7 +52,7 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
 
     Args:
         a: `(N, *spatial)`.
-        b: of the same shape.
+        b: maps of the same shape.
 
     Raises:
         ValueError: where the shapes differ.
@@ -136,7 +136,7 @@ def model_randomisation(
         target: class indices `(N,)`.
         kind: `"cascading"` (default) or `"independent"`.
         layers: names, from the output to the image (default `layers_of`).
-        seed: of the new parameters.
+        seed: seed of the new parameters.
         reduce: how channels become one value, see `pixel_values`; the absolute
             values (default), as Adebayo et al. show that signs may hide what is in common.
 

@@ -1,4 +1,4 @@
-"""From a network's output to one number a case.
+"""From a network's output to one number per case.
 
 A single logit, a pair of softmax logits and K classes (one against the rest) all come to the log
 odds of the positive class, so that a pair is never ranked by one of its two logits alone.
@@ -34,7 +34,7 @@ def positive_logit(output: Tensor, positive: int = 1) -> Tensor:
     if logits.ndim != 2 or logits.shape[1] < 1:
         raise ValueError(
             f"Got an output of shape {tuple(output.shape)}, expected logits (N, K): "
-            "one vector a case."
+            "one vector per case."
         )
     classes = logits.shape[1]
     if classes == 1:

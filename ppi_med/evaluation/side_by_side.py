@@ -28,7 +28,7 @@ def side_by_side_figure(
     masks: ArrayLike | None = None,
     smoothing: float = 0.0,
 ) -> Figure:
-    """Draw one row an image: the image, then each method's map over it in grey.
+    """Draw one row per image: the image, then each method's map over it in grey.
 
     Red speaks for the target, blue against it, the stronger the more opaque. Each map has its own
     scale, full strength is the 99.5th percentile of its absolute values: methods have different
@@ -37,7 +37,7 @@ def side_by_side_figure(
     Args:
         images: `(n, H, W)` or `(n, H, W, 3)`, values of any range.
         maps: method -> `(n, H, W)`, signed.
-        names: one an image.
+        names: one per image.
         masks: `(n, H, W)`, boolean; their outline is drawn, such as a box or a lesion.
         smoothing: standard deviation in pixels of a Gaussian over the maps (default 0: none).
 
@@ -82,7 +82,7 @@ def _check(pictures: Floats, maps: Mapping[str, Floats]) -> None:
         if values.shape != pictures.shape[:3]:
             raise ValueError(
                 f"The map {name!r} has shape {values.shape}, expected {pictures.shape[:3]}: one "
-                "value a pixel, summed over channels."
+                "value per pixel, summed over channels."
             )
 
 

@@ -21,10 +21,10 @@ class Entry:
     Attributes:
         method: its name.
         measure: such as `test/auc`.
-        values: one a seed.
+        values: one per seed.
         gain: mean over the seeds that both have, minus plain training's, with the interval over
             resampled subjects and seeds; None for plain training or without a common seed.
-        p_seeds: of the paired t test over the seeds; NaN for fewer than two.
+        p_seeds: p-value of the paired t test over the seeds; NaN for fewer than two.
     """
 
     method: str
@@ -55,7 +55,7 @@ def entries(
     """Return an entry for each method, in the order of first appearance.
 
     Args:
-        records: one a method and seed, with the measure and the test cases.
+        records: one per method and seed, with the measure and the test cases.
         measure: such as `test/auc`, `test/accuracy` or `test/energy_all`.
         repeats: resamples of the intervals.
         stratum: name of the records' key of which each value has test cases of its own, such as

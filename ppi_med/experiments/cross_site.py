@@ -40,9 +40,9 @@ class GaPhantom:
     have no mark. The eyes are the same in all of them.
 
     Attributes:
-        subjects: of each site.
-        seed: of the phantom; methods were developed on others.
-        fractions: of subjects, for training, validation and test.
+        subjects: subjects of each site.
+        seed: seed of the phantom; methods were developed on others.
+        fractions: fractions of subjects, for training, validation and test.
         held_out: agreement in the held-out subjects of the training site. At 1.0 the mark is right
             there too: plain training that reads it is perfect on the diagonal.
     """
@@ -77,7 +77,7 @@ class Preset:
         data: folder of the data.
         dataset_dir: as the runs get it.
         methods: to compare.
-        overrides: of every run.
+        overrides: overrides of every run.
         phantom: makes the data; None where it must be there.
     """
 
@@ -152,15 +152,15 @@ class Request:
         dataset_dir: "" for the preset's or the bundle's own.
         sites: to train and test on; none: all of the data.
         methods: none: the preset's, or plain and the bundle's own.
-        seeds: of the runs.
+        seeds: seeds of the runs.
         train: `each`, `all-but-one`, `pooled`.
         folds: number of folds to leave out in turn (cross-validation).
         settings: to choose among, each `NAME=VALUE,...`.
         selection: how to choose.
         overrides: id -> value of every cell.
         overlays: further configurations, by name.
-        experiment: of MLflow; "" for one named by bundle and kind.
-        name: of the sweep; "" for one named by bundle and kind.
+        experiment: experiment in MLflow; "" for one named by bundle and kind.
+        name: name of the sweep; "" for one named by bundle and kind.
         tracking_uri: "default": `MLFLOW_TRACKING_URI`, or SQLite in the current folder.
         work: for checkpoints and outputs.
         output: for tables; None: `results/NAME`.

@@ -37,12 +37,13 @@ class Detection(Experiment):
     """The experiment.
 
     Attributes:
-        kinds: of artefacts.
+        kinds: kinds of artefacts.
         agreements: with the label.
-        phantom_seeds: of the phantoms; every one is drawn for each of four sites without artefact.
-        kind_seeds: of the phantoms with an artefact.
-        subjects: of a phantom.
-        seed: of the search.
+        phantom_seeds: seeds of the phantoms; every one is drawn for each of four sites without
+            artefact.
+        kind_seeds: seeds of the phantoms with an artefact.
+        subjects: subjects of a phantom.
+        seed: seed of the search.
     """
 
     kinds: tuple[str, ...] = KINDS

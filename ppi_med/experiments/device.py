@@ -106,7 +106,7 @@ class Devices(Experiment):
         data: folder for the unpacked images and a datalist for each split.
         work: folder for checkpoints and outputs of the runs.
         methods: names of `ppi_med.handlers.methods.METHODS`.
-        splits: of the source.
+        splits: splits of the source.
         runs: trainings of each method on each split, with the seeds split, 100 + split, ...
     """
 

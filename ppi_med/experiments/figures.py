@@ -46,7 +46,7 @@ def heat_map(found: Sequence[Matrix], title: str = "", note: str = "") -> Figure
     A frame marks the cells whose test site was trained on.
 
     Args:
-        found: one a method.
+        found: one per method.
         title: above all.
         note: below all.
 
@@ -111,10 +111,10 @@ def _summary(one: Matrix) -> str:
 
 
 def comparison_figure(found: Sequence[MethodResult]) -> Figure:
-    """Draw deletion, insertion and the energy in the box, one row a network.
+    """Draw deletion, insertion and the energy in the box, one row per network.
 
     Args:
-        found: of `ppi_med.experiments.maps.results`.
+        found: result of `ppi_med.experiments.maps.results`.
 
     Raises:
         ValueError: there are no results.

@@ -71,11 +71,11 @@ class LidcNodules(Experiment):
     Attributes:
         bundle: folder of the bundle lidc_ppi.
         data: folder of the nodules.
-        work: folder for weights and outputs of the runs, one a cell.
+        work: folder for weights and outputs of the runs, one per cell.
         entries: names of `ENTRIES`.
         folds: to test on.
         seeds: the first for all entries, the others for plain training and the best PPI.
-        max_epochs: of each run; None: the bundle's.
+        max_epochs: epochs of each run; None: the bundle's.
         overrides: further ids of the bundle, for all cells.
         dice: measures the masks after each run; what it returns is kept case by case. Picklable
             where there is more than one worker. If it fails, the record says why.

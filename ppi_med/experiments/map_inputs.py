@@ -38,7 +38,7 @@ def map_method(name: str, bounds: Range) -> MapMethod:
 
     Args:
         name: one of `METHODS`.
-        bounds: of a prepared image's channels, for the LRP rule that needs them.
+        bounds: bounds of a prepared image's channels, for the LRP rule that needs them.
 
     Raises:
         UsageError: there is no such method.
@@ -100,7 +100,7 @@ def load_photographs(photos: Sequence[Photo], side: int = 224) -> Photographs:
     """Load photographs, cut to their centre of side x side; boxes are cut alike.
 
     Args:
-        photos: of `ppi_med.data.photos.layouts.read_photos`.
+        photos: result of `ppi_med.data.photos.layouts.read_photos`.
         side: in pixels; nothing is resampled.
 
     Raises:
@@ -123,7 +123,7 @@ def _photograph(photo: Photo, side: int) -> tuple[Tensor, Tensor]:
             f"{photo.image} has {width} x {height} pixels, expected at least {side} a side."
         )
     if not photo.boxes:
-        raise UsageError(f"{photo.image} has no box: energy in the box needs one an image.")
+        raise UsageError(f"{photo.image} has no box: energy in the box needs one per image.")
     top, left = (height - side) // 2, (width - side) // 2
     cut = torch.from_numpy(pixels[top : top + side, left : left + side].copy())
     boxes = torch.tensor([_whole_pixels(box, top, left) for box in photo.boxes])

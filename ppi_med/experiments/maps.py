@@ -70,7 +70,7 @@ class Maps(Experiment):
         methods: names, see `METHODS`.
         part: photographs a cell: a stopped run loses at most one cell.
         most: photographs in all; None: all there are.
-        classes: of the network.
+        classes: classes of the network.
         side: photographs are cut to side x side.
     """
 
@@ -137,7 +137,7 @@ class Maps(Experiment):
 
     @staticmethod
     def tables(records: Sequence[Record]) -> list[Table]:
-        """Return the table: all networks, one line a method."""
+        """Return the table: all networks, one line per method."""
         found = results(records)
         rows: list[Row] = []
         for result in found:
@@ -219,7 +219,7 @@ def columns(pixels: int) -> list[str]:
 
 
 def lines(found: dict[str, Tensor]) -> list[str]:
-    """Return one line an image: numbers with commas between, nothing for NaN."""
+    """Return one line per image: numbers with commas between, nothing for NaN."""
     curves = torch.cat([found["deletion"], found["insertion"]], 1)
     single = torch.stack([found[name].to(curves.dtype) for name in SINGLE], 1)
     return [",".join(_number(v) for v in row) for row in torch.cat([curves, single], 1).tolist()]

@@ -24,7 +24,7 @@ class Matrix:
     Attributes:
         method: its name.
         train_sites: labels of the rows.
-        test_sites: of the columns.
+        test_sites: test sites of the columns.
         seeds: that are in it.
         values: `(rows, columns)`, mean over the seeds; NaN where a cell is missing.
         deviations: `(rows, columns)`, standard deviation over the seeds (n - 1).
@@ -122,9 +122,9 @@ def matrices(
     """Return a matrix for each method.
 
     Args:
-        records: of a sweep.
+        records: records of a sweep.
         sites: the columns.
-        selection: of settings, where there are several.
+        selection: selection of settings, where there are several.
 
     Raises:
         UsageError: where the selection cannot choose.
@@ -158,7 +158,7 @@ def gain(
     other sites.
 
     Args:
-        chosen: of `choose`.
+        chosen: result of `choose`.
         method: the one.
         other_sites: over test sites that were not trained on; False: over those that were.
         base: the other.
@@ -216,8 +216,8 @@ def fold_results(
     """Return a result for each method.
 
     Args:
-        records: of a cross-validation.
-        selection: of settings, where there are several.
+        records: records of a cross-validation.
+        selection: selection of settings, where there are several.
         repeats: resamples of the interval.
 
     Raises:

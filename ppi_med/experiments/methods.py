@@ -34,7 +34,7 @@ class Methods(Experiment):
         work: folder for checkpoints and outputs of the runs.
         data: data set; None: the bundle's own.
         methods: names of `ppi_med.handlers.methods.METHODS`.
-        seeds: of the runs.
+        seeds: seeds of the runs.
         overlays: configurations over `train.json`, by name in the bundle or by path.
         overrides: id -> value of the configuration, the same for every cell.
     """
@@ -118,7 +118,7 @@ class Methods(Experiment):
 
     @staticmethod
     def tables(records: Sequence[Record], repeats: int = 2000) -> list[Table]:
-        """Return one table a measure, one line a method."""
+        """Return one table a measure, one line per method."""
         records = in_order(records, DEFAULT_METHODS)
         return [
             _table(measure, entries(records, measure, repeats)) for measure in measures_of(records)

@@ -50,16 +50,16 @@ class SweepPlan:
         files: configuration and overlays, as written in the recorded command.
         dataset_dir: the data set; `{train_site}` in it is replaced in each cell.
         sites: to train and to test on.
-        methods: of `--method`.
-        seeds: of the runs.
+        methods: values of `--method`.
+        seeds: seeds of the runs.
         trainings: on each site, on all but one, on all pooled.
         candidates: settings (`method_options`) among which a selection chooses.
         folds: subject-wise folds to leave out in turn; then one training on all sites each.
         overrides: id -> value of every cell.
         overlays_of: method -> further overlays it needs.
         kind: `cross_site` or `cross_validate`.
-        experiment: of MLflow.
-        name: of the sweep.
+        experiment: experiment in MLflow.
+        name: name of the sweep.
     """
 
     bundle: Path
@@ -196,8 +196,8 @@ class DataFacts:
     """What a bundle says of its data.
 
     Attributes:
-        sites: of all its cases, sorted.
-        hashes: of data and splits.
+        sites: sites of all its cases, sorted.
+        hashes: hashes of data and splits.
     """
 
     sites: tuple[str, ...]

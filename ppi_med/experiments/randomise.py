@@ -43,11 +43,11 @@ class Randomisation(Experiment):
         images: folder of photographs with boxes.
         methods: names, see `METHODS`.
         most: photographs, the first of the folder.
-        classes: of the network.
+        classes: classes of the network.
         side: photographs are cut to side x side.
         steps: blocks after which maps are compared, spread over all, the first and the last among
             them.
-        seed: of the new parameters.
+        seed: seed of the new parameters.
     """
 
     network: str
@@ -61,7 +61,7 @@ class Randomisation(Experiment):
     seed: int = 0
 
     def cells(self) -> list[Cell]:
-        """Return the cells, one a method."""
+        """Return the cells, one per method."""
         return [
             Cell(f"{self.network}-{method}", {"network": self.network, "method": method})
             for method in self.methods

@@ -125,7 +125,7 @@ class Cases:
     """The test cases of a record, sorted by name.
 
     Attributes:
-        names: one a case.
+        names: one per case.
         units: the subject of each, or the case itself: what is resampled.
         sites: "" where unknown.
         columns: `label` and `score`, or `right` (0 or 1), and measures of maps; NaN where a
@@ -143,7 +143,7 @@ class Cases:
         Args:
             measure: `test/auc`, `test/accuracy`, `test/accuracy/SITE` or `test/COLUMN`.
             stratum: cases of one stratum are drawn together.
-            seed: of the training.
+            seed: seed of the training.
         """
         if measure == TEST_AUC:
             columns = self.columns

@@ -116,7 +116,7 @@ def outlook(
     """Return what a run would do: each cell, and the hours that the missing ones would take.
 
     Args:
-        cells: of the experiment, without those that depend on records.
+        cells: cells of the experiment, without those that depend on records.
         missing: those that have no record.
         seconds: that finished cells took.
         workers: processes.

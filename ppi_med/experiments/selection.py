@@ -93,7 +93,7 @@ def select(records: Iterable[CellRecord], selection: Selection, test_site: str) 
     """Return one cell for each training, method, seed and fold: the best for a test site.
 
     Args:
-        records: of one sweep.
+        records: records of one sweep.
         selection: the rule.
         test_site: that the cells are going to be tested on.
 

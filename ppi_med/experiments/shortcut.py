@@ -77,10 +77,10 @@ class Shortcut(Experiment):
         data: folder for the two phantoms.
         work: folder for checkpoints and outputs of the runs.
         methods: names of `ppi_med.handlers.methods.METHODS`.
-        seeds: of the runs.
-        subjects: of the phantom.
-        phantom_seed: of the phantom; methods were developed on another.
-        max_epochs: of each run.
+        seeds: seeds of the runs.
+        subjects: subjects of the phantom.
+        phantom_seed: seed of the phantom; methods were developed on another.
+        max_epochs: epochs of each run.
         trainings: `artefact`, `clean` or both.
     """
 
@@ -139,7 +139,7 @@ class Shortcut(Experiment):
 
     @staticmethod
     def tables(records: Sequence[Record], repeats: int = 2000) -> list[Table]:
-        """Return the table: one line a method."""
+        """Return the table: one line per method."""
         records = in_order(records, DEFAULT_METHODS)
         found = {
             training: {
@@ -197,12 +197,12 @@ class Marks(Experiment):
         data: folder for the phantoms.
         work: folder for checkpoints and outputs of the runs.
         methods: names of `ppi_med.handlers.methods.METHODS`.
-        seeds: of the runs.
+        seeds: seeds of the runs.
         marks: some of `MARKS` and `FURTHER_MARKS`.
         agreements: with the label in training and validation; `none`: no mark there.
-        subjects: of each phantom.
+        subjects: subjects of each phantom.
         phantom_seed: methods were developed on others.
-        max_epochs: of each run.
+        max_epochs: epochs of each run.
     """
 
     bundle: Path

@@ -80,7 +80,7 @@ def run_sweep(
         output: folder for the tables.
         workers: processes; a single one is this process.
         dask: address of a Dask scheduler, or `local`, to compute there instead.
-        selection: of settings; default by in-site validation.
+        selection: selection of settings; default by in-site validation.
         command: that started this, for the record.
         patience: seconds to wait for a tracking server that is away.
 
@@ -129,11 +129,11 @@ class CellRun:
     Picklable, for a worker that may be on another machine.
 
     Attributes:
-        plan: of the sweep.
+        plan: plan of the sweep.
         location: where runs are kept.
         sweep: the parent run.
-        folder: of the sweep, for checkpoints and outputs; what earlier attempts at a cell left is
-            removed.
+        folder: folder of the sweep, for checkpoints and outputs; what earlier attempts at a cell
+            left is removed.
         patience: seconds to wait at the end for a tracking server that is away.
     """
 

@@ -36,17 +36,17 @@ class CellRecord:
     """One finished training with its predictions on every site's held-out cases.
 
     Attributes:
-        name: of the cell.
+        name: name of the cell.
         train_site: label of the training sites.
         train_sites: whose subjects it was trained on.
-        method: of training.
-        seed: of the run.
+        method: method of training.
+        seed: seed of the run.
         candidate: settings among which a selection chooses; "" where there is one only.
         fold: that was left out; None in a cross-site sweep.
         validation: AUC on the validation cases of the training sites.
         predictions: on the held-out cases.
         mask: kind of the method's mask, or None.
-        run_id: of MLflow.
+        run_id: id in MLflow.
     """
 
     name: str
@@ -82,13 +82,13 @@ class Sweep:
     """A parent run.
 
     Attributes:
-        run_id: of MLflow.
-        name: of the sweep.
+        run_id: id in MLflow.
+        name: name of the sweep.
         kind: `cross_site` or `cross_validate`.
         bundle: whose runs it holds.
         sites: in the order of the tables.
         experiment_id: where it is.
-        status: of the run.
+        status: status of the run.
     """
 
     run_id: str

@@ -44,7 +44,7 @@ def cross_site_tables(
     Args:
         sweep: whose records these are.
         records: the finished cells.
-        selection: of settings; named below every table.
+        selection: selection of settings; named below every table.
         repeats: resamples of the intervals.
     """
     found = matrices(records, sweep.sites, selection)
@@ -218,10 +218,10 @@ def rebuild(
     """Write the tables and figures of all sweeps and runs that a store holds.
 
     Args:
-        location: of the store, such as a copied database.
+        location: location of the store, such as a copied database.
         output: a folder; each sweep and each experiment gets its own in it.
-        selection: of settings, in sweeps that have several.
-        name: of one sweep only; ordinary runs are then left out.
+        selection: selection of settings, in sweeps that have several.
+        name: name of one sweep only; ordinary runs are then left out.
         experiment: only of this experiment.
 
     Returns:
@@ -272,7 +272,7 @@ def runs_table(experiment: str, runs: Sequence[Any]) -> Table | None:
 
     Args:
         experiment: its name.
-        runs: of MLflow.
+        runs: runs of MLflow.
 
     Returns:
         None where no run has a test metric.

@@ -42,7 +42,7 @@ class Table:
     """A table.
 
     Attributes:
-        name: of its files.
+        name: name of its files.
         title: one line above it.
         columns: names.
         rows: one text or cell a column.
@@ -93,7 +93,7 @@ def ranged(found: Interval | None, sign: str = "", digits: int = 3, mark: str = 
     Args:
         found: the interval.
         sign: "+" for differences.
-        digits: behind the point.
+        digits: digits after the point.
         mark: behind the value.
 
     Examples:

@@ -37,8 +37,8 @@ def captures(
         values: the map, checked, or None.
         mask: the mask, checked, or None.
         source: the series.
-        method: of the map, for the description.
-        series_number: of the new series.
+        method: method of the map, for the description.
+        series_number: number of the new series.
 
     Yields:
         The slice's index from 0, and pydicom's data set.
@@ -67,7 +67,7 @@ def overlay(
 
     Args:
         hu: `(rows, columns)`.
-        values: of the map, same shape, or None.
+        values: values of the map, same shape, or None.
         mask: same shape, or None.
         strongest: the largest absolute value of the whole map.
 

@@ -77,7 +77,7 @@ def write_all(
         source: the series.
         values: the map, or None.
         mask: the mask, or None.
-        method: of the map, for its description.
+        method: method of the map, for its description.
 
     Returns:
         The files.

@@ -68,12 +68,12 @@ def write_segmentation(
     is as identified as the series is.
 
     Args:
-        path: of the file.
+        path: path of the file.
         mask: `(slices, rows, columns)`, bool, or numbers that are only 0 and 1.
         source: the series.
-        label: of the segment, ASCII, at most 64 characters.
+        label: label of the segment, ASCII, at most 64 characters.
         algorithm: by which it was made, ASCII.
-        series_number: of the new series.
+        series_number: number of the new series.
 
     Returns:
         The path.
@@ -102,11 +102,11 @@ def write_parametric_map(
     ascending along the normal: slices without a value take no place.
 
     Args:
-        path: of the file.
+        path: path of the file.
         values: `(slices, rows, columns)`, without unit; signed.
         source: the series.
-        method: of the map, for its description, ASCII.
-        series_number: of the new series.
+        method: method of the map, for its description, ASCII.
+        series_number: number of the new series.
 
     Returns:
         The path.

@@ -34,8 +34,8 @@ class Point:
 
     Attributes:
         slice: index along the series' normal, from 0.
-        row: of the middle.
-        column: of the middle.
+        row: row of the middle.
+        column: column of the middle.
     """
 
     slice: int
@@ -78,7 +78,7 @@ def explain_series(
         method: saliency by `method(network, image, target)`.
         source: the series.
         points: where to look.
-        grid: of the network's images; needs `field_mm`.
+        grid: grid of the network's images; needs `field_mm`.
         rule: from map to mask, chosen on validation cases.
         normalise: from HU to the network's values.
         positive: class that is explained.
@@ -115,7 +115,7 @@ def read_points(path: str | Path, source: Source) -> list[Point]:
     """Read points from a CSV with the columns `row`, `column` and `slice` or `z_mm`.
 
     Args:
-        path: of the table, UTF-8, commas between.
+        path: path of the table, UTF-8, commas between.
         source: the series; z, in mm of DICOM's coordinates, is that of the point itself and is
             matched to the nearest slice, within half a step.
 

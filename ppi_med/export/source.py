@@ -61,7 +61,7 @@ class SliceReference:
     """One slice, as other objects refer to it.
 
     Attributes:
-        sop_class: of its file.
+        sop_class: SOP class of its file.
         instance: SOPInstanceUID of its file.
         frame: from 1 in a file of many frames, else None.
         place: position, orientation and pixel spacing as the file states them.
@@ -84,7 +84,8 @@ class Source:
         study: StudyInstanceUID.
         series: SeriesInstanceUID.
         frame_of_reference: FrameOfReferenceUID.
-        thickness_mm: of a slice; the step between slices where the series states none, or several.
+        thickness_mm: thickness of a slice; the step between slices where the series states none, or
+            several.
         body_part: BodyPartExamined, or "".
         elements: pydicom's data set of patient and study, undecoded, with the character set of the
             series; `MAY_BE_EMPTY` are empty where the series lacks them.

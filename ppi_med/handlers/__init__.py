@@ -1,4 +1,4 @@
-"""Handlers for MONAI's trainers and evaluators, one a file.
+"""Handlers for MONAI's trainers and evaluators, one per file.
 
 They are imported on first use, so that one of them costs nothing to a bundle that names another.
 """

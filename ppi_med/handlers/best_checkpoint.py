@@ -32,15 +32,15 @@ class BestCheckpoint:
 
     Args:
         network: whose weights to keep.
-        path: of the file, such as "models/model.pt".
+        path: path of the file, such as "models/model.pt".
         metric: key of `evaluator.state.metrics`; its direction is known from its name.
         start_epoch: first epoch that may be the best, from 1.
         ties: which of equals is kept, "last" or "first".
-        facts: of the training, such as its method and seed; "trained" in the JSON file.
+        facts: facts of the training, such as its method and seed; "trained" in the JSON file.
 
     Attributes:
         value: the best so far, None before the first.
-        epoch: of the best, counted from 1.
+        epoch: epoch of the best, counted from 1.
 
     Examples:
         >>> import tempfile

@@ -43,14 +43,14 @@ class ClassCases:
     in `engine.state.cases`.
 
     Args:
-        path: of the CSV; None writes none.
+        path: path of the CSV; None writes none.
         network: whose maps are measured.
         method: `method(network, image, target)`; None measures no maps.
         mask_key: key of the boxes' mask `(N, 1, *spatial)` in the batch; a case whose mask is
             empty is not measured.
         top: number of highest points (Table 7: 1000 of 224 x 224).
         tracker: records the file in the run; None does not.
-        folder: of the run, for the file.
+        folder: folder of the run, for the file.
 
     Raises:
         ValueError: where a method comes without a network.

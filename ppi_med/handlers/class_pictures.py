@@ -25,7 +25,7 @@ from ppi_med.training.state import unwrapped
 class ClassPictures:
     """Draws the first images of an evaluation with the map of their label; in `test#handlers`.
 
-    One file, `maps.png`, one row an image, boxes outlined where the batch has them.
+    One file, `maps.png`, one row per image, boxes outlined where the batch has them.
 
     Args:
         directory: where to write it.
@@ -34,7 +34,7 @@ class ClassPictures:
         mask_key: key of the boxes' mask in the batch.
         images: how many, 1 or more.
         tracker: records the file in the run; None does not.
-        folder: of the run, for the file.
+        folder: folder of the run, for the file.
     """
 
     def __init__(

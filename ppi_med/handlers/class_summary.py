@@ -47,7 +47,7 @@ def summarise_cases(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the measures of cases by name.
 
     Args:
-        rows: of `ClassCases`.
+        rows: rows of `ClassCases`.
 
     Raises:
         ValueError: where there is none.

@@ -1,4 +1,4 @@
-"""One line an epoch on the console: what a person watches while a network trains."""
+"""One line per epoch on the console: what a person watches while a network trains."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class HeldOutSummary(ABC):
     """Measures an evaluation when it has ended, on the first process only.
 
     Args:
-        path: of the JSON; None writes none.
+        path: path of the JSON; None writes none.
         tracker: records the numbers in the run (those with a `/` in their name); None does not.
         finish: close the tracker's run afterwards, also where the evaluation fails.
         notes: lines to say in the end, such as where the pictures are.

@@ -50,7 +50,7 @@ class MapCurves:
         top: number of highest points for the energy (Table 7: 1000 of 224 x 224).
         right_only: leave out images whose class the network gets wrong.
         mask_key: key of the boxes' mask in the batch.
-        seed: of the random order and the intervals.
+        seed: seed of the random order and the intervals.
         tracker: records the files in the run; None does not.
 
     Raises:

@@ -83,13 +83,13 @@ class Options:
         warm_up_epochs: epochs over which both weights grow to their full size.
         mask: `soft`, `adaptive`, `hard`, `box` or `topk`, where the method's name leaves
             it open.
-        mask_options: of that mask, such as `{"k": 1000}`.
+        mask_options: options of that mask, such as `{"k": 1000}`.
         fill: what removed content becomes, where the method leaves it open.
         pairing: whose map masks x', where the method leaves it open.
         exchange_with: whose content is exchanged, `any` or `other_class`: with a sample of the
             same class, an artefact that follows the class is exchanged for itself.
-        momentum: of the shared place's running mean.
-        share: of the image that x' loses at the shared place.
+        momentum: momentum of the shared place's running mean.
+        share: share of the image that x' loses at the shared place.
         release: how slowly a held shared place falls (`SharedPlace`): a place that has been
             unlearned must stay covered, or it is learned again.
         keep: share of the image that `ppi_wbp_context` keeps.
@@ -165,7 +165,7 @@ class Recipe:
         saliency: name of the method that makes the map.
         mask: T of x*; None: there is no L_con.
         mask_prime: T of x', where it is another.
-        fill: of what is removed; None: the one that is asked for.
+        fill: fill of what is removed; None: the one that is asked for.
         pairing: whose mask x' gets; None: the one that is asked for.
         terms: further arguments of `PPITerms`.
         handler: options of `PPIHandler`, which the user's go before.
@@ -313,7 +313,7 @@ def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
             images); `ppi_wbp_style` (style exchanged); `neutral` (a device's texture is taken
             out of all images, in training and afterwards); `auto` (what the search recommends).
         places: what a search reads and writes, see `ppi_med.handlers.PlaceData`.
-        options: of `Options`, `PPIHandler` and `PlaceHandler`; a bundle's
+        options: options of `Options`, `PPIHandler` and `PlaceHandler`; a bundle's
             options for one method may stay where another is chosen, which ignores those it does
             not read.
 
@@ -363,7 +363,7 @@ def configured_method(
 
     Args:
         name: see `training_method`.
-        options: of `training_method`, by name; they go before the defaults.
+        options: options of `training_method`, by name; they go before the defaults.
         defaults: likewise.
 
     Raises:

@@ -42,7 +42,7 @@ class Case:
         name: volume_id.
         image: `(1, C, *spatial)` on the CPU.
         label: 0 or 1.
-        probability: of label 1, as evaluated.
+        probability: probability of label 1, as evaluated.
         lesion: mask of the image's shape, or None.
     """
 
@@ -73,7 +73,7 @@ class PicturesHandler:
         best_only: draw only after the best epoch so far (of the evaluator's key metric).
         lesion_key: key of the batch with a mask to outline, where it has one.
         aspect: height of a pixel divided by its width.
-        folder: of the run, for the files.
+        folder: folder of the run, for the files.
 
     Raises:
         ValueError: where `cases`, `slices` or `interval` is not positive.

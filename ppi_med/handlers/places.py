@@ -110,8 +110,8 @@ class PlaceHandler:
         step: `"beside"`: x and x' in each step, two forwards; `"coin"`: one of them.
         place: bool `(H, W)`, or a path, see `read_place`; None: search first.
         data: what the search reads; None: the batches of the trainer and of its validator.
-        settings: of the search, by name; see `ppi_med.places.SearchSettings`.
-        seed: of the search, of partners and coins.
+        settings: settings of the search, by name; see `ppi_med.places.SearchSettings`.
+        seed: seed of the search, of partners and coins.
 
     Attributes:
         found: the search; None before, or where a place is given.
@@ -443,7 +443,7 @@ class _Stacked:
 
 
 def _stack(cases: Iterable[Mapping[str, Any]]) -> _Stacked:
-    """Put cases into a stack: at most 24 B-scans of a volume, at most 224 pixels a side."""
+    """Put cases into a stack: at most 24 B-scans of a volume, at most 224 pixels per side."""
     images: list[Tensor] = []
     labels: list[int] = []
     units: list[int] = []

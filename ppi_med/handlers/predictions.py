@@ -29,11 +29,11 @@ class PredictionsHandler:
     is also left in `engine.state.predictions`, where pictures and summaries find it.
 
     Args:
-        path: of the CSV; None writes none.
+        path: path of the CSV; None writes none.
         positive: index of the positive class where the network has two or more logits.
         best_only: write only after the best epoch so far (of the evaluator's key metric).
         tracker: records the file in the run; None does not.
-        folder: of the run, for the file.
+        folder: folder of the run, for the file.
 
     Raises:
         KeyError: while evaluating, where the batches have no "volume_id".

@@ -28,7 +28,7 @@ class RecordModel:
     Args:
         tracker: from `ppi_med.tracking.create_tracker`; None records nothing.
         network: the network; it is copied, so that its own weights stay.
-        input_shape: of one input without the batch, `(C, *spatial)`.
+        input_shape: shape of one input without the batch, `(C, *spatial)`.
         weights: file of the best `state_dict`; default, or where it does not exist: the weights
             at the end.
         registered_name: register the model under this name; default not.

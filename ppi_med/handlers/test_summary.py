@@ -38,11 +38,11 @@ class TestSummary(HeldOutSummary):
     It reads `engine.state.predictions`: name a `PredictionsHandler` before it.
 
     Args:
-        path: of the JSON; None writes none.
+        path: path of the JSON; None writes none.
         tracker: records the numbers in the run; None does not.
         metric: name of the AUC.
         repeats: resamples of the bootstrap over subjects.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
         finish: close the tracker's run afterwards, also where the evaluation fails.
         notes: lines to say in the end, such as where the pictures are.
         threshold_from: CSV with the validation cases' predictions; the threshold that is best on

@@ -51,7 +51,7 @@ class SourceItem:
 
     Attributes:
         source: the file or folder, relative to what was asked for.
-        name: of its outputs.
+        name: name of its outputs.
         volumes: one, or several where the format holds several.
         error: "" where it was read.
     """
@@ -67,8 +67,8 @@ class OctFiles(Dataset[SourceItem]):
 
     Args:
         data: from `volumes.find_inputs`.
-        transform: of items `{"image": uint8 (1, S, H, W)}`; it gives `image`, float32, and
-            `positions`. See `ga.standard_preprocessing`.
+        transform: transform of items `{"image": uint8 (1, S, H, W)}`; it gives `image`, float32,
+            and `positions`. See `ga.standard_preprocessing`.
         options: fields of `ReadOptions`, what the user knows and the files do not say; `None` is
             the default.
 
@@ -168,7 +168,7 @@ class SourceOutput:
 
     Attributes:
         source: the file or folder, relative to what was asked for.
-        results: one a volume.
+        results: one per volume.
         error: "" where all of the source went through.
         bug: what only the program can be blamed for; it is raised once the others are done.
     """

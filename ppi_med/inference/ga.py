@@ -50,8 +50,8 @@ class NetworkInfo:
     """Which network spoke.
 
     Attributes:
-        name: of its class.
-        sha256: of its weights; see `network_hash`.
+        name: name of its class.
+        sha256: SHA-256 hash of its weights; see `network_hash`.
         method: name of the saliency method, "" where there is no map.
     """
 
@@ -67,7 +67,7 @@ class GaResult:
     Attributes:
         volume: what it was asked about.
         network: which network was asked.
-        probability: of GA, in [0, 1].
+        probability: probability of GA, in [0, 1].
         logit: the same before the sigmoid.
         slice_logits: z of each B-scan, float32 `(S,)`.
         slice_weights: w of each B-scan, summing to 1, float32 `(S,)`.
@@ -167,7 +167,7 @@ def standard_preprocessing(
 
     Args:
         size: (depth, width) of the network's training, or `None` for the volume's own.
-        num_positions: of the network.
+        num_positions: number of positions of the network.
 
     Returns:
         A transform of items `{"image": (1, S, H, W)}`; it adds `positions`, `(S,)`.
@@ -205,8 +205,8 @@ def make_result(
     """Join what is known of a volume with what the network says of it.
 
     Args:
-        volume: of S B-scans.
-        explanation: of a batch of this one volume.
+        volume: volume of S B-scans.
+        explanation: explanation of a batch of this one volume.
         network: which network it was.
         item: what the network was given: `image`, `(1, S, h, w)`, and `positions`, `(S,)`.
         known: what inputs known from the training are like.

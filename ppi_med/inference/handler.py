@@ -34,7 +34,7 @@ class SummaryRow:
         source: the file, relative to what was asked for.
         volume_id: name of its folder, "" where it failed.
         status: "ok" or "failed".
-        probability: of GA, "" where it failed.
+        probability: probability of GA, "" where it failed.
         logit: before the sigmoid, "" where it failed.
         n_slices: number of B-scans, "" where it failed.
         reason: why it failed.
@@ -55,7 +55,7 @@ class GaOutputs:
     """One of an evaluator's handlers: `<output_dir>/<volume_id>/` with map, result and report.
 
     A file that failed is named with the reason and the others go on. At the end
-    `<output_dir>/predictions.csv` has one line a volume or failed file.
+    `<output_dir>/predictions.csv` has one line per volume or failed file.
 
     Args:
         output_dir: made if it is not there.
@@ -66,7 +66,7 @@ class GaOutputs:
             shortcut and did about it.
 
     Attributes:
-        rows: of the last run.
+        rows: rows of the last run.
     """
 
     def __init__(

@@ -87,7 +87,7 @@ def report_content(
     """Put a result into words.
 
     Args:
-        result: of a volume.
+        result: result of a volume.
         facts: the content of its `result.json`.
         account: what the training found of a shortcut and did about it.
     """
@@ -187,7 +187,7 @@ def write_outputs(
     """Write everything about one volume into a folder, each file atomically.
 
     Args:
-        result: of `infer_volume`.
+        result: result of `infer_volume`.
         folder: made if it is not there; files of an earlier run are replaced.
         report: write the page too.
         notes: sentences for the reader of the page, such as what the network was trained on.

@@ -128,7 +128,7 @@ def read_volumes(
     Args:
         source: from `find_inputs`.
         options: what the user knows and the file does not say.
-        name: of the outputs; default as the conversion would call the volume.
+        name: name of the outputs; default as the conversion would call the volume.
 
     Returns:
         One volume, or several where the format holds several.

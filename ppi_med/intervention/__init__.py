@@ -20,7 +20,7 @@ Fills, in place of what was removed, in x* and x' alike:
 | fill | content | a batch of one |
 | --- | --- | --- |
 | `zero` | 0, as printed | |
-| a number | that number (`ConstantFill`: or one a channel) | |
+| a number | that number (`ConstantFill`: or one per channel) | |
 | `mean` | each image's mean, channel by channel | |
 | `blur` | the image, smoothed | |
 | `exchange` | another sample's content at the same place | its own, half an image away |

@@ -136,7 +136,7 @@ class GradientGuard:
         limit: highest ratio of the two norms (default 100); 0: never measure.
 
     Attributes:
-        ratio: of the last measurement; None before.
+        ratio: ratio of the last measurement; None before.
 
     Examples:
         >>> weight = torch.ones(1, requires_grad=True)
@@ -175,7 +175,7 @@ class GradientGuard:
             total: the weighted terms of PPI, a scalar.
             cls_loss: L_cls, a scalar.
             parameters: those that the optimiser changes.
-            weights: of the terms, by short name.
+            weights: weights of the terms, by short name.
             epoch: from 1.
             iteration: from 1, over all epochs.
             through_map: whether the terms train the map too; for the advice.

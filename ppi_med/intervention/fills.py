@@ -83,7 +83,7 @@ class ZeroFill(Fill):
 
 
 class ConstantFill(Fill):
-    """One value, or one a channel.
+    """One value, or one per channel.
 
     Args:
         value: a number, or a sequence with one number for each channel.
@@ -131,7 +131,8 @@ class BlurFill(Fill):
     """The image itself, smoothed: coarse content stays, detail goes.
 
     Args:
-        sigma: of the Gaussian in pixels, one number or one for each smoothed axis (default 8).
+        sigma: standard deviation of the Gaussian in pixels, one number or one for each smoothed
+            axis (default 8).
         dims: how many of the last axes are smoothed; default all spatial ones.
 
     Examples:

@@ -1,6 +1,6 @@
 """The losses of PPI: L_con, L_ad, L_reg (eq. 1-5, Appendix B), for any kind of classifier output.
 
-All kinds are reduced to one number a sample, the log odds m of "y" against "not y":
+All kinds are reduced to one number per sample, the log odds m of "y" against "not y":
 
 - a single sigmoid logit z, labels 0/1: m = z for y = 1, -z for y = 0;
 - K >= 2 softmax logits: m = z_y - log sum_{k != y} exp(z_k) (one against the rest).

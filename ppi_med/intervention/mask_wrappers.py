@@ -59,7 +59,7 @@ class RandomPlace(Mask):
 
     Args:
         mask: the mask to move.
-        seed: of the generator of the shifts, which `state_dict` keeps.
+        seed: seed of the generator of the shifts, which `state_dict` keeps.
         axes: the axes of `(N, 1, *spatial)` along which it moves, from 2 on; default all spatial.
 
     Examples:

@@ -1,7 +1,7 @@
 """Masks T(s) that say which content is removed (Table 5).
 
 Every mask takes maps `(N, 1, *spatial)` (see `SaliencyToMap`) and returns `(N, 1, *spatial)` in
-[0, 1], one an image, in float32 or float64; 1 = removed. A map of zeros, where nothing is
+[0, 1], one per image, in float32 or float64; 1 = removed. A map of zeros, where nothing is
 explained, gives an empty mask with gradient 0. Nothing is empty or full by accident of rounding: a
 constant map has no point above its mean plus k std.
 

@@ -33,7 +33,7 @@ class SharedPlace:
     knows nothing.
 
     Args:
-        momentum: of the running mean (default 0.9); 0 uses each batch alone.
+        momentum: momentum of the running mean (default 0.9); 0 uses each batch alone.
         axes: averaged axes of `(N, 1, *spatial)`; must hold 0. `(0, 2)` also averages the slices
             of a volume `(N, 1, S, H, W)`, whose number may then vary.
         detach: cut the gradient of the mean (default): the place is taken as given. With False,

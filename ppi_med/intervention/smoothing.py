@@ -86,7 +86,7 @@ def gaussian_smooth(
 
     Args:
         image: `(N, C, *spatial)`; half precision is computed and returned in float32.
-        sigma: in pixels, one for all smoothed axes or one an axis; 0 leaves an axis as it is.
+        sigma: in pixels, one for all smoothed axes or one per axis; 0 leaves an axis as it is.
         dims: how many of the last axes are smoothed; default all spatial ones.
 
     Returns:

@@ -75,8 +75,8 @@ class PPITerms:
         skip_empty: L_con leaves out samples whose mask is empty (x* = x: it would fight L_cls);
             default True.
         guard: checks the terms of each step (default `DivergenceGuard()`; `every=0` = never).
-        seed: of partners and places. The handler gives each of several processes draws of its own
-            (`separate`).
+        seed: seed of partners and places. The handler gives each of several processes draws of its
+            own (`separate`).
 
     Raises:
         ValueError: an unknown name or a wrong number.

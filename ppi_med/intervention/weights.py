@@ -133,7 +133,7 @@ class WarmUpWeight(Weight):
 
     Args:
         weight: the full weight, a number or another weight.
-        length: of the warm-up, in `unit`s, more than 0.
+        length: length of the warm-up, in `unit`s, more than 0.
         unit: `epoch` (default) or `iteration`.
         start: the first factor (default 0).
 
@@ -188,7 +188,7 @@ class BalancedWeight(Weight):
 
     Args:
         ratio: size of the weighted term relative to L_cls (default 0.1).
-        momentum: of the running means (default 0.98); the first values start them.
+        momentum: momentum of the running means (default 0.98); the first values start them.
         minimum: lower clip (default 0).
         maximum: upper clip (default 1), reached when the term has become small.
 

@@ -45,7 +45,7 @@ def find_architecture(name: str, spatial_dims: int, options: Mapping[str, Any]) 
     Args:
         name: `small_cnn`, `small_vgg`, `efficientnet_lite0`, `torchvision:resnet18` (or
             plain `resnet18`), `monai:DenseNet121`.
-        spatial_dims: of the image.
+        spatial_dims: dimensions of the image.
         options: further arguments of the network's constructor.
 
     Raises:

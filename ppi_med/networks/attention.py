@@ -13,7 +13,7 @@ DeltaSchedule = Literal["exponential", "linear", "constant"]
 
 
 class SliceAttention(nn.Module):
-    r"""Turns one attention score a slice into log-weights that sum to one over the slices.
+    r"""Turns one attention score per slice into log-weights that sum to one over the slices.
 
     `"power"`, the default:
 

@@ -113,7 +113,7 @@ def create_classifier(
         name: as for `create_backbone`.
         num_classes: number of logits; 1 for a single sigmoid logit.
         in_channels: channels of the image.
-        spatial_dims: of the image.
+        spatial_dims: dimensions of the image.
         weights: as for `create_backbone`.
         head: `"new"`: the last layer starts afresh, whatever the file holds; `"load"`: it is
             taken from the file.

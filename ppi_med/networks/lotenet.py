@@ -23,12 +23,12 @@ class PatchLayer(nn.Module):
     one pixel of the result.
 
     Args:
-        channels: of the image.
+        channels: channels of the image.
         grid: rows and columns of the image, multiples of `patch`.
         outputs: channels of the result.
         patch: side of a patch.
         bond_dim: size of the matrices.
-        feature_map: of a pixel.
+        feature_map: feature map of a pixel.
         noise: deviation from the identity at first.
 
     Examples:
@@ -90,7 +90,7 @@ class LoTeNet(nn.Module):
         layers: number of layers before the last chain.
         patch: side of the patches.
         bond_dim: size of the matrices, and channels between the layers.
-        feature_map: of a pixel, see `local_map`.
+        feature_map: feature map of a pixel, see `local_map`.
         noise: deviation from the identity at first.
 
     Raises:

@@ -47,7 +47,7 @@ def pair_product(left: Tensor, right: Tensor, share: Tensor) -> Tensor:
     Args:
         left: `(..., a, b)`.
         right: `(..., b, c)`.
-        share: of the left factor, in [0, 1]; it broadcasts to `(..., a, c)`.
+        share: share of the left factor, in [0, 1]; it broadcasts to `(..., a, c)`.
 
     Returns:
         `(..., a, c)`.
@@ -117,7 +117,7 @@ class MatrixProductState(nn.Module):
 
     Args:
         sites: S, length of the chain.
-        features: numbers a site.
+        features: numbers per site.
         bond_dim: D, size of the matrices.
         outputs: number of functions.
         copies: chains with weights of their own, side by side.

@@ -23,9 +23,9 @@ class MultiViewOutput(NamedTuple):
     """What a volume's logit is made of.
 
     Attributes:
-        logit: of the volume, `(N, 1)`.
-        slice_logits: z, one a slice, `(N, S)`.
-        slice_weights: w, one a slice, summing to 1 over the slices, `(N, S)`.
+        logit: logit of the volume, `(N, 1)`.
+        slice_logits: z, one per slice, `(N, S)`.
+        slice_weights: w, one per slice, summing to 1 over the slices, `(N, S)`.
     """
 
     logit: Tensor
@@ -243,7 +243,7 @@ def _check_positions(positions: Tensor, batch: int, num_slices: int, num_positio
     if positions.is_floating_point() or tuple(positions.shape) != (batch, num_slices):
         raise ValueError(
             f"positions is {positions.dtype} of shape {tuple(positions.shape)}, expected one "
-            f"integer id a slice, ({batch}, {num_slices})."
+            f"integer id per slice, ({batch}, {num_slices})."
         )
     least, most = int(positions.min()), int(positions.max())
     if least < 1 or most > num_positions:

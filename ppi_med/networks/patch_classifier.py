@@ -56,7 +56,7 @@ def patch_classifier(
         in_channels: channels of the image.
         weights: file to start from, with a head of its own or none; None: random weights.
         options: further arguments of the network.
-        value_range: of the image, which `lotenet` takes as 0 to 1; others as it is.
+        value_range: range of the image, which `lotenet` takes as 0 to 1; others as it is.
 
     Raises:
         UsageError: where the name is unknown, an option or the weights do not fit.

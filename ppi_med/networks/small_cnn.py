@@ -34,7 +34,8 @@ class SmallCNN(nn.Module):
         downsampling: `"max"`: a max pool after each stage; `"stride"`: a stride in each
             convolution, about four times faster.
         kernel_size: odd, same in all directions.
-        convolutions: of each stage, with batch norm and ReLU each; the first has the stride.
+        convolutions: convolutions of each stage, with batch norm and ReLU each; the first has the
+            stride.
         dropout: probability before the last layer.
 
     Raises:

@@ -94,7 +94,7 @@ def assign_artefacts(
         agreement: at each site.
         parts: subject -> part of the splits; None: all are one part.
         by_part: part -> agreement that holds there in place of `agreement`.
-        seed: of the phantom.
+        seed: seed of the phantom.
 
     Returns:
         The plan, in its order, with `artefact` decided.

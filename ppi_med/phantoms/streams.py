@@ -15,7 +15,7 @@ def stream(seed: int, *names: str | int) -> np.random.Generator:
     """Return the random generator of `names` under `seed`.
 
     Args:
-        seed: of the whole phantom, 0 or more.
+        seed: seed of the whole phantom, 0 or more.
         names: what is drawn, for example `"site_a", "A001", "anatomy"`.
 
     Examples:

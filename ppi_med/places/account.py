@@ -25,15 +25,15 @@ class Account:
     """What a training found of a shortcut and did about it.
 
     Attributes:
-        kind: what its search found, as in :class:`ppi_med.places.Search`; None: nothing was
+        kind: what its search found, as in `ppi_med.places.Search`; None: nothing was
             searched.
-        method: what was done, ``"place"``, ``"style"``, ``"neutral"``; None: plain training.
+        method: what was done, `"place"`, `"style"`, `"neutral"`; None: plain training.
         reason: the search's own sentence, which recommends.
-        j_net: of the short network; None where nothing was searched.
-        j: of each accepted place.
-        fill: what became of the place's content, ``"exchange"`` or ``"blind"``.
-        step: ``"beside"`` or ``"coin"``.
-        mask: the place that was trained at, bool ``(H, W)`` of images as the network sees them.
+        j_net: J_net of the short network; None where nothing was searched.
+        j: J of each accepted place.
+        fill: what became of the place's content, `"exchange"` or `"blind"`.
+        step: `"beside"` or `"coin"`.
+        mask: the place that was trained at, bool `(H, W)` of images as the network sees them.
         neutral: what takes a texture away.
         caution: a sentence where the validation part was too small to be sure.
 
@@ -64,7 +64,7 @@ class Account:
         return f"{self._found()}; {self._done()}. {self.caution}".rstrip()
 
     def facts(self) -> dict[str, Any]:
-        """Return JSON values that :meth:`of` reads."""
+        """Return JSON values that `of` reads."""
         facts: dict[str, Any] = {"method": self.method or "plain"}
         if self.kind is not None:
             facts |= {"reason": self.reason, "kind": self.kind}
@@ -79,7 +79,7 @@ class Account:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any] | None) -> Account | None:
-        """Return what :meth:`facts` described; None where there are none.
+        """Return what `facts` described; None where there are none.
 
         Raises:
             UsageError: where they cannot be read.

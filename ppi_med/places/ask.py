@@ -48,8 +48,8 @@ def difference_map(
     channels' sums is kept alone.
 
     Args:
-        network: in evaluation mode; `(N, C, H, W)` to one logit, or one a class.
-        stack: of the training part.
+        network: in evaluation mode; `(N, C, H, W)` to one logit, or one per class.
+        stack: stack of the training part.
         every: only each k-th position is asked.
         batch_size: images at a time.
         target: label -> target of the map; default the label.
@@ -96,7 +96,7 @@ def top_place(
 
     Args:
         difference: map `(H, W)`, 0 or more.
-        share: of the image's pixels that the top has at most.
+        share: share of the image's pixels that the top has at most.
         relative: part of the map's maximum that a pixel of the top reaches.
         grow: pixels of an image 64 pixels high that the top grows to each side; larger images
             have more.

@@ -31,7 +31,7 @@ def write_decision(
     """Write the decision with the rule's answers filled in, atomically.
 
     Args:
-        path: of the file.
+        path: path of the file.
         places: `name`, `accepted` and further values of each place, in the masks' order.
         clusters: the same of each cluster.
         masks: the file beside it that holds `masks` and `clusters`, bool `(n, H, W)`.

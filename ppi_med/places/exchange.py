@@ -140,8 +140,8 @@ def restyled(image: Tensor, amplitude: Tensor, levels: Tensor) -> Tensor:
 
     Args:
         image: `(C, [S,] H, W)`.
-        amplitude: of `spectrum`.
-        levels: of `quantiles`.
+        amplitude: amplitude of `spectrum`.
+        levels: levels of `quantiles`.
     """
     ring, _ = _rings(image)
     ratio = amplitude / spectrum(image).clamp_min(1e-6)
@@ -192,10 +192,10 @@ class ExchangePlaced(RandomizableTrait, MapTransform):
     `ppi_med.training.SeededDataset` seeds for each case.
 
     Args:
-        keys: of images, `(C, H, W)` or `(C, S, H, W)`.
-        label_key: of the class.
-        position_key: of the ids of the B-scans' places, 1 to `num_positions`; where it is missing,
-            the B-scans are the whole volume.
+        keys: keys of images, `(C, H, W)` or `(C, S, H, W)`.
+        label_key: key of the class.
+        position_key: key of the ids of the B-scans' places, 1 to `num_positions`; where it is
+            missing, the B-scans are the whole volume.
         num_positions: number of ids.
     """
 

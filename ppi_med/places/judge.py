@@ -25,7 +25,7 @@ class Verdict:
     """How well scores of single images tell the class, and how alike a unit's scores are.
 
     Attributes:
-        auc: of the units' mean scores; with more than two classes the mean of one against the
+        auc: AUC of the units' mean scores; with more than two classes the mean of one against the
             rest.
         icc: variance of the units' means over the variance of the images, 0 to 1; in 2-D the
             constancy of the content.

@@ -54,13 +54,13 @@ def short_training(
 
     Args:
         network: its weights are changed; it is left in evaluation mode.
-        stack: of the training part.
+        stack: stack of the training part.
         epochs: passes over the units.
         slices: random images of a unit in an epoch.
-        batch_size: images a step.
+        batch_size: images per step.
         steps: least and most steps, whatever the epochs come to.
-        lr: of Adam.
-        seed: of the order.
+        lr: learning rate of Adam.
+        seed: seed of the order.
         place: bool `(H, W)`: by a coin for each image, this place's content is that of an image
             of another class.
     """
@@ -137,7 +137,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def scores_of(network: nn.Module, image: Tensor, batch_size: int = 256) -> Tensor:
-    """Return one score an image: `(M, 1)` for two classes, else log-probabilities `(M, K)`."""
+    """Return one score per image: `(M, 1)` for two classes, else log-probabilities `(M, K)`."""
     device = next(network.parameters()).device
     found = []
     with evaluating(network), torch.no_grad():
@@ -161,7 +161,7 @@ def exchange_effect(
         network: `(N, C, H, W)` to logits, such as `Search.network`.
         validation: images that did not train it.
         place: bool `(H, W)`.
-        seed: of the partners.
+        seed: seed of the partners.
 
     Returns:
         `clean`: as they are; `other`: with the content of an image of another class, at the

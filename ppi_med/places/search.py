@@ -43,19 +43,19 @@ class SearchSettings:
     """What a search consists of; the defaults were chosen on phantoms.
 
     Attributes:
-        epochs: of a short training.
+        epochs: epochs of a short training.
         slices: B-scans of a volume in an epoch.
-        batch_size: images a step.
+        batch_size: images per step.
         steps: least and most steps of a short training.
-        lr: of Adam.
-        share: of the image that the top of the map has at most.
+        lr: learning rate of Adam.
+        share: share of the image that the top of the map has at most.
         relative: part of the map's maximum that a pixel of the top reaches.
         grow: pixels that a place grows to each side, of an image 64 pixels high.
         every: each k-th B-scan is asked where to look.
-        threshold: of J, from which a place is an artefact.
-        threshold_net: of J_net, from which there is a shortcut.
+        threshold: threshold of J, from which a place is an artefact.
+        threshold_net: threshold of J_net, from which there is a shortcut.
         rounds: places at most.
-        max_share: of the image that all places have at most.
+        max_share: largest share of the image that all places have at most.
         repeats: draws of the interval of J_net.
     """
 
@@ -82,10 +82,10 @@ class Place:
     Attributes:
         mask: bool `(H, W)`.
         j: max(0, 2 AUC - 1) ICC of its content.
-        share: of the image.
+        share: share of the image.
         accepted: whether it is an artefact.
         round: in which it was found, from 1.
-        auc: of its content, by a linear discriminant.
+        auc: AUC of its content, by a linear discriminant.
         icc: how alike its content is within a volume; in 2-D its constancy within a class.
     """
 
@@ -112,8 +112,8 @@ class Search:
             the class; `"style"`: another shortcut without a place; `"none"`.
         recommended_method: to train with.
         reason: in one sentence.
-        auc: of the short network, over the validation's units.
-        history: of each round: `round`, `auc`, `j_net`, `j`, `share` of the place.
+        auc: AUC of the short network, over the validation's units.
+        history: history of each round: `round`, `auc`, `j_net`, `j`, `share` of the place.
         network: that was trained shortly and plainly; None where it was loaded without a factory.
         rounds: how many short trainings there were.
         texture: how well the fine detail of each cell tells the class.
@@ -244,7 +244,7 @@ def search(
         settings: default `SearchSettings()`.
         network: makes a network for single images, or one with `slice_classifier()`; None: a
             small CNN.
-        seed: of weights and orders.
+        seed: seed of weights and orders.
         progress: called with a line after each round.
         path: file that is written after each round. Where it holds rounds of the same data,
             settings and seed, the search goes on behind them.

@@ -52,7 +52,7 @@ class ImageStack:
             if value.shape != self.image.shape[:1] or value.is_floating_point():
                 raise UsageError(
                     f"{name} is {value.dtype} of shape {tuple(value.shape)} for "
-                    f"{len(self.image)} images, expected one whole number an image."
+                    f"{len(self.image)} images, expected one whole number per image."
                 )
         if len(self.label) == 0 or int(self.label.min()) < 0 or int(self.label.max()) < 1:
             raise UsageError(

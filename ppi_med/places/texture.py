@@ -43,7 +43,8 @@ class Neutral:
     """Takes a device's texture out of images.
 
     Attributes:
-        sigma: of a smoothing along the last two axes, in pixels; 0: no smoothing.
+        sigma: standard deviation of a smoothing along the last two axes, in pixels; 0: no
+            smoothing.
         levels: quantiles `(C, 33)` that each image's grey values are moved to first, piecewise
             linearly; None: they stay.
 
@@ -137,8 +138,8 @@ def texture(stack: ImageStack, *, seed: int = 0) -> Texture:
     it, mildest first: grey levels made alike; smoothing with sigma 1, 2, 4, 8; both.
 
     Args:
-        stack: of the training part; of more than 600 units as many are drawn.
-        seed: of the folds and of that draw.
+        stack: stack of the training part; of more than 600 units as many are drawn.
+        seed: seed of the folds and of that draw.
 
     Returns:
         The AUC of each cell, and what silences them.

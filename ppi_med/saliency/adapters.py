@@ -72,8 +72,8 @@ class CaptumAttribution:
 
         Args:
             inputs: the images `(N, C, *spatial)`, or a tuple of this one tensor.
-            target: a class; a list or tensor of a class a sample; a tuple of indices of the output
-                behind the sample's, or a list of such; None where the output is one score a sample.
+            target: a class; a list or tensor of one class per sample; a tuple of output indices
+                after the sample's, or a list of such; None if the output is one score per sample.
             additional_forward_args: what the network takes after the images: a value or a tuple.
             create_graph: record the map itself, so that a loss on it trains the network.
 
@@ -229,7 +229,7 @@ class MonaiVisualizer:
 
         Args:
             x: `(N, C, *spatial)`.
-            class_idx: the class, or one a sample (default: the largest logit of each sample; of a
+            class_idx: the class, or one per sample (default: the largest logit of each sample; of a
                 single logit class 1 where it is above 0). `index` is another name of it.
             layer_idx: taken and not used: a method names its own layer.
             retain_graph: taken and not used.
@@ -302,7 +302,7 @@ class CAMExtractor:
         """Return the map of the last forward pass, of the image's shape, as a list of one.
 
         Args:
-            class_idx: a class, or one a sample (default: the largest logit of each sample).
+            class_idx: a class, or one per sample (default: the largest logit of each sample).
             scores: what the network returned; taken as torch-cam asks for it, and not used.
             create_graph: record the map itself, so that a loss on it trains the network.
 

@@ -20,7 +20,7 @@ class IntegratedGradients(SaliencyMethod):
     """The gradient averaged over the straight path from a baseline, times the way.
 
     s = (x - x') int_0^1 dy/dx (x' + a (x - x')) da. The map adds up to y(x) - y(x') as the
-    number of steps grows. It costs one forward and one backward pass a step, each of the whole
+    number of steps grows. It costs one forward and one backward pass per step, each of the whole
     batch; with `create_graph` the graphs of all steps are held at once.
 
     Args:

@@ -61,7 +61,7 @@ def by_name(name: str, **options: Any) -> SaliencyMethod:
 
     Args:
         name: one of `METHODS`.
-        options: of the method, or of the composite: `steps` (default 16 here), `samples`,
+        options: options of the method, or of the composite: `steps` (default 16 here), `samples`,
             `window`, `slice_axis`; `low` and `high` of `lrp_epsilon_gamma_box`.
 
     Returns:

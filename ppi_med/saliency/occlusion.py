@@ -26,7 +26,7 @@ class Occlusion(SaliencyMethod):
             image.
         stride: step between windows, likewise (default half the window). The last window of an
             axis ends at the image's border.
-        fill: what a window is filled with: a number (default 0), or one a channel.
+        fill: what a window is filled with: a number (default 0), or one per channel.
 
     Raises:
         ValueError: where a size or a step is below 1.
@@ -122,5 +122,5 @@ class OcclusionRecording(OrdinaryRecording):
 def _each(name: str, value: int | Sequence[int], size: Sequence[int]) -> list[int]:
     values = [value] * len(size) if isinstance(value, int) else list(value)
     if len(values) != len(size):
-        raise ValueError(f"{name} is {value}, expected one number or {len(size)}: one an axis")
+        raise ValueError(f"{name} is {value}, expected one number or {len(size)}: one per axis")
     return values

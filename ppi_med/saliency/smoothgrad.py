@@ -23,7 +23,7 @@ class SmoothGrad(MeanOverCopies):
         samples: noisy copies; each costs what the method costs (default 16).
         noise: standard deviation in units of max - min of each image (default 0.15).
         square: average the squares of the maps instead.
-        seed: of the noise (default 0).
+        seed: seed of the noise (default 0).
 
     Raises:
         ValueError: for fewer than one sample or negative noise.

@@ -47,7 +47,7 @@ def _without_ones(logits: Tensor) -> Tensor:
 
 
 def target_scores(output: Any, target: Target) -> Tensor:
-    """Select the score that a map explains: one logit a sample.
+    """Select the score that a map explains: one logit per sample.
 
     Args:
         output: what the network returned; logits `(N, K)`, `(N, 1)` or `(N,)`; axes of
@@ -95,7 +95,7 @@ def _class_index(target: int | Tensor, logits: Tensor) -> Tensor:
         index = index.expand(batch)
     if index.shape != (batch,):
         raise ValueError(
-            f"target has shape {tuple(index.shape)}, expected one class index a sample: ({batch},)"
+            f"target has shape {tuple(index.shape)}, expected one class index per sample ({batch},)"
         )
     if bool(((index < 0) | (index >= classes)).any()):
         wrong = index[(index < 0) | (index >= classes)][0].item()

@@ -59,7 +59,7 @@ class RuleRecording(Recording):
         if len(scores) != len(self.image):
             raise ValueError(
                 f"a target callable returned {len(scores)} scores for {len(self.image)} images: "
-                "return one score an image"
+                "return one score per image"
             )
         return scores
 

@@ -3,7 +3,7 @@
 - `masking`: map to mask by a rule, and along the image's edges.
 - `scores`: Dice, IoU, HD95 in mm.
 - `grid`: the square of an image that a network sees, and the way back.
-- `network`: of a bundle, and its saliency methods, for images of some dozen pixels a side.
+- `network`: of a bundle, and its saliency methods, for images of some dozen pixels per side.
 
 The study on LIDC's nodules is `ppi_med.experiments.weak_segmentation`.
 """

@@ -31,7 +31,7 @@ class Window:
     Attributes:
         start: first row and column.
         side: rows and columns.
-        middle: of the square in mm that the network sees, in rows and columns of the patch.
+        middle: middle of the square in mm that the network sees, in rows and columns of the patch.
     """
 
     start: tuple[int, int]
@@ -81,8 +81,8 @@ class NetworkGrid:
             spacing_mm: between rows, between columns.
             mode: "centred", or "shifted": the lesion anywhere in the window, the same place each
                 time for the same seed and name.
-            seed: of the shifts.
-            name: of the patch.
+            seed: seed of the shifts.
+            name: name of the patch.
         """
         side = min(union.shape)
         if self.field_mm is not None:
@@ -113,7 +113,7 @@ class NetworkGrid:
         Args:
             values: on the network's grid; what the network did not see is 0.
             shape: rows and columns of the patch.
-            spacing_mm: of the patch.
+            spacing_mm: spacing of the patch.
             window: from `window`.
         """
         pixels = torch.arange(window.side, dtype=torch.float64)

@@ -26,13 +26,13 @@ class MaskRule:
         smoothing_mm: standard deviation of a Gaussian, in mm; in pixels where no spacing is given.
         threshold: "otsu"; "std": above mean + `level` standard deviations; "quantile": above the
             quantile `level`.
-        level: of the threshold; unused by Otsu's.
+        level: level of the threshold; unused by Otsu's.
         component: keep all connected components, the largest, the one nearest to the middle, or
             the one with the map's highest point. Corners connect.
         fill_holes: close what the mask encloses.
         refinement: "random_walker": move the border to edges of the image, see
             `random_walk`.
-        beta: of the random walker: the larger, the harder an edge is to cross.
+        beta: beta of the random walker: the larger, the harder an edge is to cross.
 
     Raises:
         ValueError: where a value is outside its range.
@@ -98,8 +98,8 @@ def map_to_mask(
     Args:
         values: the map, of two or three axes.
         rule: how.
-        spacing_mm: of the pixels; one number or one an axis.
-        image: of the map's shape, in about 0 to 1; only a refinement needs it.
+        spacing_mm: spacing of the pixels; one number or one per axis.
+        image: image of the map's shape, in about 0 to 1; only a refinement needs it.
 
     Returns:
         bool, of the map's shape; empty where no pixel is above the threshold.
@@ -167,7 +167,7 @@ def kept_component(mask: Mask, component: Component, values: Values) -> Mask:
     """Return one connected component of a mask.
 
     Args:
-        mask: of any number of axes.
+        mask: mask of any number of axes.
         component: see `MaskRule`.
         values: the smoothed map, for its highest point.
     """
@@ -223,9 +223,9 @@ def random_walk(
     that is more than `margin` pixels from the mask. The image decides what is between.
 
     Args:
-        mask: of the map.
+        mask: mask of the map.
         values: the smoothed map.
-        image: of the same shape, in about 0 to 1.
+        image: image of the same shape, in about 0 to 1.
         beta: the larger, the harder an edge is to cross.
         margin: in pixels.
 

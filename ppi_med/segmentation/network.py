@@ -111,7 +111,7 @@ def saliency_methods(names: str = "all", size: int = 40) -> dict[str, Any]:
     """Return methods by name.
 
     Args:
-        names: of `ppi_med.saliency.by_name`, commas between, or "all" of `METHODS`.
+        names: names of `ppi_med.saliency.by_name`, commas between, or "all" of `METHODS`.
         size: rows and columns of the network's images, from which the occluding window follows.
 
     Raises:

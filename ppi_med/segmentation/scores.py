@@ -25,9 +25,9 @@ def score_case(
     """Return how well a mask fits what the readers drew.
 
     Args:
-        mask: of two or three axes.
+        mask: mask of two or three axes.
         references: `union`, `majority`, `reader1` and so on, those that are not empty.
-        spacing_mm: one number an axis.
+        spacing_mm: one number per axis.
         distances: measure HD95 too, which takes most of the time.
 
     Returns:
@@ -52,9 +52,9 @@ def scores_against(
     """Return `dice_NAME`, `iou_NAME` and `hd95_mm_NAME` for each reference.
 
     Args:
-        mask: of two or three axes.
+        mask: mask of two or three axes.
         references: masks that are not empty, by name.
-        spacing_mm: one number an axis.
+        spacing_mm: one number per axis.
         distances: measure HD95 too.
 
     Raises:

@@ -13,7 +13,7 @@ class Tracker:
     """A run that is recorded. This base records nothing.
 
     Attributes:
-        run_id: of the open run; None where there is none, or not yet.
+        run_id: id of the open run; None where there is none, or not yet.
     """
 
     run_id: str | None = None

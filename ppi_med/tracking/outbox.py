@@ -20,7 +20,7 @@ class Journal:
     """A file of records in the order in which they are to be sent.
 
     Args:
-        path: of the file; it exists only while something waits.
+        path: path of the file; it exists only while something waits.
 
     Examples:
         >>> import tempfile

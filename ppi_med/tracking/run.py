@@ -157,8 +157,8 @@ class RunTracker(Tracker):
         """Record what a part of the data consists of, by MLflow's own data set.
 
         Args:
-            name: of the data set.
-            rows: one a case, of plain values: ids, site, label; not paths that name a patient.
+            name: name of the data set.
+            rows: one per case, of plain values: ids, site, label; not paths that name a patient.
             context: the part, such as "train".
             source: where the rows come from, such as the datalist.
         """
@@ -171,7 +171,7 @@ class RunTracker(Tracker):
         """Record what was predicted for each held-out case, in the run's record itself.
 
         Args:
-            text: of `ppi_med.evaluation.predictions.Predictions.to_json`.
+            text: text of `ppi_med.evaluation.predictions.Predictions.to_json`.
 
         Raises:
             UsageError: where there are too many for one record.

@@ -53,8 +53,8 @@ def describe(name: str, rows: Iterable[Mapping[str, Any]], source: str = "") -> 
     The rows themselves are not kept.
 
     Args:
-        name: of the data set.
-        rows: one a case; the columns are the keys of all rows.
+        name: name of the data set.
+        rows: one per case; the columns are the keys of all rows.
         source: where they come from.
 
     Raises:
@@ -89,7 +89,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
     Args:
         config: mappings, lists and values. An empty mapping or list is a leaf.
-        prefix: of the names.
+        prefix: prefix of the names.
 
     Examples:
         >>> flatten({"a": {"b": [1, 2]}, "c": []})

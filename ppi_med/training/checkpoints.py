@@ -109,7 +109,7 @@ class CheckpointStore:
         One that `load` found damaged does not count.
 
         Args:
-            state: of tensors and plain values, see `ppi_med.training.checkpoints.plain`.
+            state: state of tensors and plain values, see `ppi_med.training.checkpoints.plain`.
             iteration: number of iterations done.
 
         Returns:

@@ -21,7 +21,7 @@ class Draw(NamedTuple):
 
     Attributes:
         case: index into the dataset.
-        seed: of everything random that happens to this case in this epoch.
+        seed: seed of everything random that happens to this case in this epoch.
     """
 
     case: int
@@ -36,13 +36,13 @@ class EpochSampler(DistributedSampler[Any]):
 
     Args:
         dataset: only its length is used.
-        seed: of the order and of the draws, 0 or more.
+        seed: seed of the order and of the draws, 0 or more.
         shuffle: each case once in random order; False: in the order of the dataset.
-        weights: one a case, to draw with replacement in proportion (a rare class more often);
+        weights: one per case, to draw with replacement in proportion (a rare class more often);
             `shuffle` then does not matter.
         drop_last: with several processes, leave out the rest instead of repeating cases to fill.
         num_replicas: number of processes; default from torch.distributed, 1 where it is not in use.
-        rank: of this process; default likewise.
+        rank: rank of this process; default likewise.
 
     Raises:
         ValueError: for a negative seed, or weights of another number or not all finite and >= 0.
@@ -115,7 +115,9 @@ class EpochSampler(DistributedSampler[Any]):
 def _chances(weights: Sequence[float], length: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     values = torch.as_tensor(weights, dtype=torch.float64).numpy()
     if values.shape != (length,):
-        raise ValueError(f"Got weights of shape {values.shape}, expected ({length},): one a case.")
+        raise ValueError(
+            f"Got weights of shape {values.shape}, expected ({length},): one per case."
+        )
     if not (np.isfinite(values).all() and (values >= 0).all() and values.sum() > 0):
         raise ValueError("Got weights that are negative, not finite or all 0, expected chances.")
     return values / values.sum()  # type: ignore[no-any-return]
@@ -215,8 +217,8 @@ class ExactDataLoader(DataLoader[Any]):
     Args:
         dataset: map-style, such as `monai.data.CacheDataset`; its random transforms are seeded
             for each case.
-        batch_size: cases a batch.
-        seed: of order and augmentation, 0 or more.
+        batch_size: cases per batch.
+        seed: seed of order and augmentation, 0 or more.
         shuffle: see `EpochSampler`.
         weights: see `EpochSampler`.
         drop_last: leave out the last batch where it is smaller.

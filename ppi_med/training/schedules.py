@@ -24,12 +24,12 @@ def step_schedule(
 
     Args:
         optimizer: the optimiser.
-        step_size: epochs between two steps; one number, or one a group.
-        gamma: factor of each step; one number, or one a group.
+        step_size: epochs between two steps; one number, or one per group.
+        gamma: factor of each step; one number, or one per group.
         after: epochs at the first rate before the count begins.
 
     Raises:
-        ValueError: where a sequence has not one value a group, or a value is not positive.
+        ValueError: where a sequence has not one value per group, or a value is not positive.
 
     Examples:
         >>> import torch

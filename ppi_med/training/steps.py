@@ -38,7 +38,7 @@ class StepWatch:
         wanted: whether the handler is to take part in this step.
 
     Args:
-        name: of the handler, for errors.
+        name: name of the handler, for errors.
 
     Examples:
         >>> watch = StepWatch("PPIHandler")

@@ -109,7 +109,7 @@ def test_other_metrics_go_through():
 
 @pytest.mark.parametrize(
     ("subjects", "words"),
-    [(["a", "a"], "at least two"), (["a", ""], "name no subject"), (["a"], "one a case")],
+    [(["a", "a"], "at least two"), (["a", ""], "name no subject"), (["a"], "one per case")],
 )
 def test_wrong_subjects_are_refused(subjects, words):
     with pytest.raises(ValueError, match=words):

@@ -81,7 +81,7 @@ def test_curve_equals_sklearn_and_its_area(levels):
         ([], [], "no cases"),
         ([0, 2], [0.1, 0.2], "expected 0 or 1"),
         ([0, 1], [0.1, np.nan], "1 of 2 scores are NaN"),
-        ([[0, 1]], [[0.1, 0.2]], "one score a case"),
+        ([[0, 1]], [[0.1, 0.2]], "one score per case"),
     ],
 )
 def test_wrong_input_is_named(labels, scores, words):

@@ -249,7 +249,7 @@ def test_wrong_shapes_and_ids_are_named():
     net, image = network(), volume()
     with pytest.raises(ValueError, match=r"\(2, 7, 16, 16\), expected volumes \(N, C, S, H, W\)"):
         net(image[:, 0])
-    with pytest.raises(ValueError, match=r"expected one integer id a slice, \(2, 7\)"):
+    with pytest.raises(ValueError, match=r"expected one integer id per slice, \(2, 7\)"):
         net(image, sampled_positions(2, 6))
     with pytest.raises(ValueError, match="integer"):
         net(image, sampled_positions().double())

@@ -1,4 +1,4 @@
-"""Targets: an index, one index a sample, a callable, a single sigmoid logit."""
+"""Targets: an index, one index per sample, a callable, a single sigmoid logit."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_single_logit() -> None:
     [
         (3, IndexError, "target class 3 is outside the 3 classes"),
         (-1, IndexError, "target class -1"),
-        (torch.tensor([0, 1]), ValueError, r"shape \(2,\), expected one class index a sample"),
+        (torch.tensor([0, 1]), ValueError, r"shape \(2,\), expected one class index per sample"),
         (torch.tensor([[0], [1], [2]]), ValueError, r"shape \(3, 1\)"),
         (torch.tensor([0.0, 1.0, 2.0]), ValueError, "float32, expected integer"),
         (torch.tensor([True, False, True]), ValueError, "bool, expected integer"),

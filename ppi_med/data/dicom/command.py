@@ -81,7 +81,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     codes = "\n".join(f"  {name:<20} {what}" for name, what in CODES.items())
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Index a tree of DICOM files: one row a series, and whether it is a volume.",
+        description="Index a tree of DICOM files: one row per series, and whether it is a volume.",
         epilog=_EPILOG.format(codes=codes),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -97,7 +97,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default="processes",
         help="serial, threads, processes, or a Dask scheduler's address (default processes)",
     )
-    running.add_argument("--workers", type=int, metavar="N", help="default one a core")
+    running.add_argument("--workers", type=int, metavar="N", help="default one per core")
     running.add_argument("--quiet", dest="progress", action="store_false", help="no progress bar")
     return parser
 

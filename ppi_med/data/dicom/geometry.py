@@ -99,8 +99,8 @@ def examine_stack(
     """Order slices along their normal and tell what is wrong with them as a stack.
 
     Args:
-        places: of the slices.
-        names: of the slices, for the texts, such as "instance 7".
+        places: places of the slices.
+        names: names of the slices, for the texts, such as "instance 7".
         tolerances: in mm.
 
     Returns:

@@ -78,7 +78,7 @@ class Place:
     """Where a slice lies, in mm in the patient's coordinates; `None` where the file is silent.
 
     Attributes:
-        position: of the first pixel's centre.
+        position: position of the first pixel's centre.
         orientation: direction of the rows, then of the columns.
         spacing: between rows, between columns.
     """
@@ -93,7 +93,7 @@ class Header:
     """What the index needs of one file.
 
     Text that is missing is "", a number that is missing `None`. `contrast` is `None` without the
-    contrast tag. `places` has one entry a frame, none if a file of many frames tells of none.
+    contrast tag. `places` has one entry per frame, none if a file of many frames tells of none.
     `slope` and `intercept` are `None` too where the frames of a file differ in them.
     `person` is a hash of name, birth date and sex, "" without any of them.
     `pixel_problem` says why the pixels cannot be had, as far as the file shows without decoding;
@@ -161,7 +161,7 @@ def read_header(opener: Opener, file: DicomFile) -> Header | FileProblem:
     """Read the header of a file; what is wrong with it is returned, never raised.
 
     Args:
-        opener: of the tree.
+        opener: opener of the tree.
         file: from `tree.walk_tree`.
 
     Returns:

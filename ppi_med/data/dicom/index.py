@@ -94,7 +94,7 @@ def index_tree(
 ) -> IndexSummary:
     """Index all series below a folder: headers only, nothing is decoded.
 
-    Files written to `output`: the table (one row a series), `errors.jsonl` (one line a file that
+    Files written to `output`: the table (one row per series), `errors.jsonl` (one line a file that
     gave no header), `index_summary.json`, and `headers.sqlite`, which holds true names and paths,
     is for this machine only and makes the next run read new files only.
 
@@ -107,7 +107,7 @@ def index_tree(
         key_file: the project's key; default `project.key` in `output`.
         table: name of the table; `.parquet` writes Parquet.
         scheduler: see `schedule.run_tasks`.
-        workers: threads or processes; default one a core.
+        workers: threads or processes; default one per core.
         progress: show a bar.
 
     Returns:

@@ -65,7 +65,7 @@ class Slice:
         stored: values as stored, see `read_pixels`.
         padding: bool, of the same shape: pixels that the file declares to be padding.
         dataset: pydicom's data set.
-        sha256: of the file.
+        sha256: SHA-256 hash of the file.
     """
 
     stored: NDArray[Any]
@@ -213,7 +213,7 @@ def expected_bytes(header: Any, bits: int | None = None) -> int:
 
     Args:
         header: pydicom's data set.
-        bits: of a sample; default `BitsAllocated`.
+        bits: bits of a sample; default `BitsAllocated`.
     """
     samples = int(header.get("SamplesPerPixel") or 1)
     pixels = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)

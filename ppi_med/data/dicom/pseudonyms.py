@@ -161,7 +161,7 @@ def load_key(path: str | Path) -> bytes:
     """Read a project's key; make it, readable by its owner only, if there is none.
 
     Args:
-        path: of the key. Keep it: without it the next run gives other pseudonyms.
+        path: path of the key. Keep it: without it the next run gives other pseudonyms.
 
     Returns:
         The key.

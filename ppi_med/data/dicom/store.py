@@ -33,7 +33,7 @@ class SeriesFiles:
         key: patient, study and series as the files tell them; where a file tells no series, its
             path stands for it.
         files: the files.
-        headers: of the files.
+        headers: headers of the files.
     """
 
     key: tuple[str, str, str]
@@ -45,7 +45,7 @@ class HeaderStore:
     """Headers and problems of the files of a tree, in SQLite.
 
     Args:
-        path: of the database; made if it is not there.
+        path: path of the database; made if it is not there.
 
     Raises:
         UsageError: on leaving too, for a database that is damaged.

@@ -1,4 +1,4 @@
-"""The index as a table: one row a series, CSV or Parquet, written row by row."""
+"""The index as a table: one row per series, CSV or Parquet, written row by row."""
 
 from __future__ import annotations
 

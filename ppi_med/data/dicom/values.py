@@ -135,7 +135,7 @@ def stored_values(
 
     Args:
         raw: decoded pixels with all of their bits.
-        dataset: of the file.
+        dataset: data set of the file.
         precision: bits of a compressed stream; if they are `BitsStored`, nothing is below them.
 
     Returns:
@@ -175,7 +175,7 @@ def real_values(
         stored: from `stored_values`; where frames are rescaled each in its own way, they are the
             first axis.
         padding: from `stored_values`.
-        dataset: of the file.
+        dataset: data set of the file.
         any_unit: take a CT whose values are not known to be HU.
 
     Returns:

@@ -121,7 +121,7 @@ def judge(
     """Decide whether the files of one series are a volume.
 
     Args:
-        headers: of its files.
+        headers: headers of its files.
         policy: strict by default.
         tolerances: in mm.
 
@@ -162,7 +162,7 @@ def export_problem(headers: Sequence[Header]) -> str:
     """Return why nothing can be exported that refers to a series' slices, or "".
 
     Args:
-        headers: of its files; whether they are a volume is not looked at.
+        headers: headers of its files; whether they are a volume is not looked at.
     """
     if any(header.modality != "CT" for header in headers):
         return "its modality is not CT"

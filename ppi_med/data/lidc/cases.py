@@ -40,7 +40,7 @@ def load_cases(
     """Return the cases of a part, for `LoadPatchd`.
 
     Args:
-        dataset_dir: of `extract_patches`, or with `nodules.csv` and its arrays.
+        dataset_dir: folder of `extract_patches`, or with `nodules.csv` and its arrays.
         part: `training`, `validation`, `test`, or `all`, which needs no splits.
         sites: keep only these manufacturers.
         exclude_sites: leave these out.
@@ -48,7 +48,7 @@ def load_cases(
         test_fold: test is this fold, an eighth of the other subjects validation, see
             `splits.crossed_parts`; the splits' own test part is not used. Nodules in npz arrays
             without `splits.json` have none then: all of their subjects are in the folds.
-        over_four: of nodules in npz arrays: "drop" those of clusters with more than four
+        over_four: for nodules in npz arrays: "drop" those of clusters with more than four
             annotations, whose number of readers is a choice and not a fact, or "keep" them.
 
     Returns:

@@ -33,10 +33,10 @@ def crop_start(
 
     Args:
         union: `(rows, columns)`, the lesion.
-        size: of the crop.
+        size: size of the crop.
         mode: "centred" or "shifted".
-        seed: of the shifts.
-        name: of the patch.
+        seed: seed of the shifts.
+        name: name of the patch.
 
     Returns:
         Row and column.
@@ -120,7 +120,7 @@ class LidcPatches(Dataset[dict[str, Any]]):
         exclude_sites: leave these out.
         crop: rows and columns of the crop; `None` for the whole patch.
         crop_mode: "centred", or "shifted": the lesion anywhere in the crop.
-        seed: of the shifts.
+        seed: seed of the shifts.
         transform: applied to each item.
 
     Raises:
@@ -172,7 +172,7 @@ class LidcNodules(Dataset[dict[str, Any]]):
         sites: keep only these manufacturers.
         crop: rows and columns of the crop; `None` for the whole patch.
         crop_mode: "centred", or "shifted": the lesion anywhere in the crop.
-        seed: of the shifts.
+        seed: seed of the shifts.
         transform: applied to each item.
 
     Raises:

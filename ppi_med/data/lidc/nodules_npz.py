@@ -5,9 +5,9 @@ The folder holds
 - `images.npz`: `id` (n,), `hu` int16 (n, rows, columns), -2000 where nothing was scanned;
 - `masks.npz`: `id` in the same order, `reader_bits` uint8 (n, rows, columns): bit k is set where
   the reader in slot k + 1 marked the pixel;
-- `nodules.csv`: one row a nodule in the arrays' order, with at least `id`, `patient_id`,
+- `nodules.csv`: one row per nodule in the arrays' order, with at least `id`, `patient_id`,
   `manufacturer`, `pixel_spacing_mm`, `n_readers`; `cluster_over_four` and others are optional;
-- `annotations.csv`: one row a nodule and slot, with `id`, `slot`, `outlined_on_slice`.
+- `annotations.csv`: one row per nodule and slot, with `id`, `slot`, `outlined_on_slice`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class NodulesNpz:
         hu: int16, `(n, rows, columns)`.
         reader_bits: uint8, of the same shape.
         state: int8, `(n, 4)`: 0 no such reader, 1 without an outline on this slice, 2 with one.
-        rows: one a nodule.
+        rows: one per nodule.
     """
 
     hu: NDArray[np.int16]
@@ -187,10 +187,10 @@ def nodule_splits(
 
     Args:
         nodules: from `read_nodules_npz`.
-        min_readers: of the label.
+        min_readers: least number of readers of the label.
         fractions: for training, validation, test; (0.8, 0.2, 0) leaves all patients to the folds.
         folds: over training and validation.
-        seed: of the shuffle.
+        seed: seed of the shuffle.
         path: where the splits are kept: read if the file is there, else written.
 
     Returns:

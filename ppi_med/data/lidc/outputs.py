@@ -80,7 +80,7 @@ def write_streamed_datalist(output: Path, place: str, splits: Splits | None) -> 
 
     Args:
         output: the data set's folder.
-        place: of the Zarr, relative to `output` or a URL.
+        place: place of the Zarr, relative to `output` or a URL.
         splits: where each patient belongs; `None` puts all to `unassigned`.
     """
     parts = {s: part for part in PARTS for s in (splits.parts[part] if splits else ())}

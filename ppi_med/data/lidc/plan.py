@@ -24,7 +24,8 @@ class PatchOptions:
 
     Attributes:
         size: rows and columns.
-        spacing_mm: of the patch's pixels; `None` keeps the slice's own (0.5 in Kohl et al. 2018).
+        spacing_mm: spacing of the patch's pixels; `None` keeps the slice's own (0.5 in Kohl et al.
+            2018).
         variant: "slices": every slice with an outline; "nodule": the one with the largest union.
         padding_slices: slices above and below the nodule to give too, with empty masks.
         min_readers: label 1 where at least so many readers drew the nodule.
@@ -113,7 +114,7 @@ class Wanted:
 
     Attributes:
         nodule: whose.
-        z_mm: of the slice, as the database tells.
+        z_mm: z of the slice, as the database tells.
         center: row and column in the slice.
         padding: the slice has no outline of this nodule.
     """
@@ -147,8 +148,8 @@ def make_plan(
     """Plan the patches of a scan.
 
     Args:
-        scan: of the database.
-        nodules: of the scan.
+        scan: scan of the database.
+        nodules: nodules of the scan.
         slices: those that are there, in any order.
         options: variant, padding, tolerance, what to do with two files at one position.
 

@@ -116,7 +116,7 @@ def write_extraction_report(output: Path, store: str, result: Extraction) -> Pat
 
     Args:
         output: the data set's folder, with the records.
-        store: of the Zarr.
+        store: store of the Zarr.
         result: counts, failures and notes of the run.
 
     Returns:
@@ -142,7 +142,7 @@ def write_extraction_report(output: Path, store: str, result: Extraction) -> Pat
 
 
 def _largest_rows(rows: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
-    """Return one row a nodule: that with the largest union."""
+    """Return one row per nodule: that with the largest union."""
     best: dict[str, tuple[int, dict[str, Any]]] = {}
     for index, row in enumerate(rows):
         kept = best.get(row["nodule_id"])

@@ -31,8 +31,8 @@ class SeriesFacts:
 
     Attributes:
         manufacturer: the site.
-        model: of the scanner.
-        kernel: of the reconstruction.
+        model: model of the scanner.
+        kernel: kernel of the reconstruction.
         contrast: whether the contrast tag is there.
         spacing: mm between rows, between columns.
         step_mm: between slices.
@@ -52,13 +52,13 @@ class ScanTask:
 
     Attributes:
         base: root of the tree.
-        series_uid: of the scan.
+        series_uid: UID of the scan.
         slices: the files, with their positions.
-        facts: of the series.
+        facts: facts of the series.
         records: folder of the records.
         store: path or URL of the Zarr.
         database: path of the annotations.
-        options: of the patches.
+        options: options of the patches.
         overwrite: cut again what is done.
     """
 
@@ -94,11 +94,11 @@ class ScanRecord:
     """What became of a scan; kept as JSON, written last.
 
     Attributes:
-        series_uid: of the scan.
+        series_uid: UID of the scan.
         status: "ok", "kept" (done by an earlier run) or "failed".
         patient: public pseudonym of LIDC.
         group: in the Zarr, "" without patches.
-        rows: one a patch.
+        rows: one per patch.
         failures: nodule ("" for the scan), position in mm or `None`, reason.
         slices_here: files of the series.
         slices_in_database: slices the series has.

@@ -124,7 +124,7 @@ class SamplePatchd(MapTransform, RandomizableTransform):
         zoom: largest factor of magnification, and its inverse; 1: none.
         crop_mode: "centred", or "shifted": the lesion anywhere in the square, at a place that
             depends on `seed` and the patch's name only; needs the key "lesion".
-        seed: of the shifted places.
+        seed: seed of the shifted places.
         allow_missing_keys: pass over keys that an item lacks.
 
     Raises:

@@ -101,8 +101,8 @@ def load_patch(
     Args:
         store: path or URL.
         group: the scan's name.
-        row: of the patch in it.
-        names: of the arrays; None: all.
+        row: row of the patch in it.
+        names: names of the arrays; None: all.
         keep: keep groups open for the next patch, where none of them is written any more.
 
     Raises:

@@ -52,7 +52,7 @@ class ConversionReport:
     """The outcomes of a run, in the order of the sources.
 
     Attributes:
-        outcomes: one a source.
+        outcomes: one per source.
         notes: what concerns the run as a whole.
         interrupted: whether it was stopped before the end; manifest and datalist were then left
             as they were.
@@ -145,14 +145,14 @@ class _State:
     """What is known so far.
 
     Attributes:
-        options: of the conversion.
+        options: options of the conversion.
         extra: further columns of the table.
         claims: for each patient's (hashed) id in the files the subjects that the user names, each
             with the source and where the user says so.
         ordered: the first volume of each hash of pixels.
         unordered: the same whatever the order of the B-scans.
-        rows: of the manifest.
-        outcomes: one a source.
+        rows: rows of the manifest.
+        outcomes: one per source.
     """
 
     options: ConvertOptions
@@ -182,8 +182,8 @@ def assemble(
     user says of each.
 
     Args:
-        results: of the workers.
-        options: of the conversion.
+        results: results of the workers.
+        options: options of the conversion.
         extra: further columns of the table.
 
     Returns:

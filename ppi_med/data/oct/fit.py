@@ -1,4 +1,4 @@
-"""From a volume's own grid to the one a network was trained on, and maps back again.
+"""From a volume's own grid to the one per network was trained on, and maps back again.
 
 Every step is a matrix on the rows and one on the columns of a B-scan, whose rows sum to 1: a pixel
 of the network's grid is a weighted mean of the volume's. A map goes back by the transposed

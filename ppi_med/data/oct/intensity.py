@@ -46,8 +46,8 @@ def oct_augmentations(
         image_key: volume `(1, S, H, W)`, normalised; of several, all change alike, and those that
             an item lacks are left out.
         mask_key: lesion mask of the same shape, moved along; may be missing in items.
-        prob: of moving, of brightness, of contrast.
-        flip_prob: of the flip.
+        prob: probability of moving, of brightness, of contrast.
+        flip_prob: probability of the flip.
         rotate_degrees: largest rotation to either side.
         shift_rows: largest shift in depth, pixels.
         shift_columns: largest lateral shift, pixels.
@@ -180,7 +180,7 @@ class RandGammad(RandomizableTransform, MapTransform):
 
     Args:
         keys: volumes as `NormalizeOctd` makes them; all get the same gamma.
-        prob: of a change.
+        prob: probability of a change.
         gamma: smallest and largest exponent, drawn evenly on the log scale.
         allow_missing_keys: pass over keys that an item lacks.
     """

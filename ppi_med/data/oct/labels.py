@@ -45,7 +45,7 @@ class Facts:
         label_rule: what made the label.
         extra: further columns.
         origin: field name to where its value came from.
-        line: of the table, 0 where they are from no table.
+        line: line of the table, 0 where they are from no table.
     """
 
     subject: str = ""
@@ -82,8 +82,8 @@ class SourceFacts:
         """Return the facts of one volume; those of another eye are never among them.
 
         Args:
-            number: of the volume, counted from 0.
-            eyes: of all volumes of the source, as the file says.
+            number: number of the volume, counted from 0.
+            eyes: eyes of all volumes of the source, as the file says.
 
         Raises:
             FactsError: where several volumes could be meant.

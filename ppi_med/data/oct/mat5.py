@@ -54,7 +54,7 @@ class Variable:
         place: where its element (behind the tag) begins in the file.
         length: bytes of the element in the file.
         compressed: whether the element is a zlib stream.
-        offset: of the values within the (unpacked) element.
+        offset: offset of the values within the (unpacked) element.
     """
 
     name: str

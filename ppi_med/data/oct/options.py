@@ -69,7 +69,7 @@ def option(
     """Return a field of a class of options.
 
     Args:
-        default: of the field.
+        default: default of the field.
         text: what the option does, for the help.
         group: heading in the help.
         metavar: what stands for the value in the help.
@@ -245,7 +245,7 @@ class ConvertOptions:
         "checks",
         choices=_POLICIES,
     )
-    workers: int | None = option(None, "processes (default one a core)", "running", "N", int)
+    workers: int | None = option(None, "processes (default one per core)", "running", "N", int)
     overwrite: bool = option(False, "convert again what is done", "running")
     prune: bool = option(False, "remove volumes whose source is no longer there", "running")
     progress: bool = option(True, "no progress bar", "running")

@@ -41,7 +41,7 @@ class PreparedVolume:
         mask: uint8 of the same shape, or `None`.
         spacing: mm.
         laterality: the side.
-        hash: of the pixels as read, before padding.
+        hash: hash of the pixels as read, before padding.
         provenance: for each value, where it came from.
         warnings: sentences.
     """

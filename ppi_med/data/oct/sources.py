@@ -146,7 +146,7 @@ def _add_folder(
 
 
 def _stacks(pictures: list[Path], here: Path, root: Path) -> list[Source]:
-    """Return the stacks of a folder's pictures: one, or one a family of names."""
+    """Return the stacks of a folder's pictures: one, or one per family of names."""
     if not pictures:
         return []
     families = picture_families(pictures)

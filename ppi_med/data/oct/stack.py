@@ -148,7 +148,7 @@ def grey_pixels(source: Path, name: str, page: Any) -> tuple[NDArray[Any], bool]
 
     Args:
         source: the file, for the message.
-        name: of the picture, for the message.
+        name: name of the picture, for the message.
         page: a picture of Pillow.
 
     Returns:

@@ -130,7 +130,7 @@ def check_size(path: Path, shape: tuple[int, ...], itemsize: int, stored: int | 
     Args:
         path: the file, for the message.
         shape: the claimed sizes.
-        itemsize: bytes a pixel.
+        itemsize: bytes per pixel.
         stored: bytes in the file that must hold them uncompressed, or `None` for compressed ones.
 
     Returns:

@@ -30,14 +30,14 @@ class VolumeRecord:
 
     Attributes:
         volume_id: name of its files.
-        number: of the volume in its source, counted from 0.
+        number: number of the volume in its source, counted from 0.
         shape: `(n_bscans, depth, width)` as written.
         spacing: mm.
         laterality: as the file or the user's option says.
         subject_key: hash of the patient's id in the file, "" if it has none.
         reader: name of the reader.
-        ordered_hash: of the pixels.
-        unordered_hash: of the pixels, whatever the order of the B-scans.
+        ordered_hash: hash of the pixels.
+        unordered_hash: hash of the pixels, whatever the order of the B-scans.
         sizes: file written (relative to the data set) to its size in bytes.
         provenance: for each value, where it came from.
         warnings: sentences.
@@ -65,10 +65,10 @@ class Result:
         relative: the source.
         status: as in `report.Outcome`, but for duplicates, which only the whole run can see.
         reason: why it failed or is no OCT.
-        sha256: of the source.
+        sha256: SHA-256 hash of the source.
         volumes: the volumes written or kept.
         refused: why further volumes of the source were refused.
-        eyes: of all volumes of the source, refused ones too.
+        eyes: eyes of all volumes of the source, refused ones too.
         name: as in `Task`.
         facts: as in `Task`.
     """
@@ -90,9 +90,9 @@ class Task:
 
     Attributes:
         source: to be read.
-        name: of its volumes; a second one gets `_2` and so on.
+        name: name of its volumes; a second one gets `_2` and so on.
         facts: what table and pattern say of it; the result brings them back.
-        options: of the conversion, the same for all tasks.
+        options: options of the conversion, the same for all tasks.
     """
 
     source: Source

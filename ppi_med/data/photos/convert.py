@@ -41,10 +41,10 @@ def convert_photos(
     Args:
         source: the folder, see `ppi_med.data.photos.layouts.read_photos`.
         output: folder of the datalist, made where it is missing.
-        layout: of the source.
+        layout: layout of the source.
         label: column of a table's label.
         validation: share of each class's training images that become the validation part.
-        seed: of the choice.
+        seed: seed of the choice.
         training: keep only this many training images, as equally many of each class as there are.
 
     Returns:

@@ -21,9 +21,9 @@ class Photo:
         image: where its pixels are, see `ppi_med.data.photos.pixels.read_pixels`.
         name: unique in the data set.
         label: class index from 0.
-        class_name: of that index.
+        class_name: name of that index.
         part: `training`, `test`, or `validation` where the source gives one.
-        boxes: of the object, in pixels of the file.
+        boxes: boxes of the object, in pixels of the file.
         site: group of images with a condition of its own; empty where there is one only.
         patient: whose it is; parts keep a patient's images together. Empty where unknown.
     """

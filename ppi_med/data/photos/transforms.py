@@ -26,9 +26,9 @@ class LoadPhotod(Transform):
 
     Args:
         size: (H, W) that the network sees.
-        short_side: of the picture before the centre is cut out; None: no cut.
+        short_side: short side of the picture before the centre is cut out; None: no cut.
         mask_key: key of the mask `(1, H, W)` of the boxes, where the item has them; None: none.
-        key: of the reference, and then of the picture.
+        key: key of the reference, and then of the picture.
 
     Raises:
         ValueError: for a size that is not positive.
@@ -108,8 +108,8 @@ class AugmentPhotod(RandomizableTransform, MapTransform):
     """Flip left to right, and shift by a few pixels; what moves in is mirrored.
 
     Args:
-        keys: of pictures `(C, H, W)`.
-        flip_prob: of the flip.
+        keys: keys of pictures `(C, H, W)`.
+        flip_prob: probability of the flip.
         shift: largest shift in pixels, in either direction.
         allow_missing_keys: leave out keys that an item lacks.
 
@@ -160,8 +160,8 @@ class NormalizePhotod(MapTransform):
     """Bytes to (x / 255 - mean) / std: 0 is then the mean colour, "nothing there" for PPI.
 
     Args:
-        keys: of pictures `(3, H, W)` of bytes.
-        mean: of each channel, of values 0 to 1 (default ImageNet's).
+        keys: keys of pictures `(3, H, W)` of bytes.
+        mean: mean of each channel, of values 0 to 1 (default ImageNet's).
         std: likewise.
         allow_missing_keys: leave out keys that an item lacks.
 

@@ -78,7 +78,7 @@ def case_of(item: Mapping[str, Any], part: str) -> Case:
         item: with `image` in HU `(1, H, W)`, `readers`, `state`, `majority`, `union` or
             `lesion`, `spacing_mm`, `volume_id`, `subject`, and `label` if there is one: of
             `LidcNodules` or `LidcPatches` without crop, or of `LoadPatchd` with all masks.
-        part: of the splits.
+        part: part of the splits.
 
     Raises:
         ValueError: where something is missing, or no reader drew anything.
@@ -121,7 +121,7 @@ def view_of(case: Case, grid: NetworkGrid, mode: CropMode = "centred", seed: int
         case: the whole patch.
         grid: the network's.
         mode: "centred" or "shifted".
-        seed: of the shifts.
+        seed: seed of the shifts.
     """
     union = case.union.astype(np.uint8)
     window = grid.window(union, case.spacing_mm, mode, seed=seed, name=case.name)
@@ -152,7 +152,7 @@ def require_unseen_cases(
     """Refuse to choose or to judge on patients that the network was trained on.
 
     Args:
-        trained: of `ppi_med.segmentation.network.BundleNetwork`.
+        trained: `trained` of `ppi_med.segmentation.network.BundleNetwork`.
         dataset_dir: as of `load_study_cases`.
         fold: as there.
         test_fold: as there.

@@ -79,7 +79,7 @@ class RuleChoice:
     """Chooses by the mean Dice over validation cases; refuses cases of any other part.
 
     Args:
-        views: of validation cases.
+        views: views of validation cases.
         held_out: patients of the test: none of them may be among the views, whatever their part
             is said to be.
         reference: "union" or "majority", what Dice is measured against.
@@ -150,7 +150,7 @@ class RuleChoice:
         Args:
             maps: one a view.
             rules: default `rule_grid`.
-            betas: of the random walker; none: it is not tried.
+            betas: betas of the random walker; none: it is not tried.
             pictures: images in 0 to 1 for the random walker, one a view.
 
         Raises:

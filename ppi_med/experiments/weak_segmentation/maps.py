@@ -47,8 +47,8 @@ def network_maps(
     Args:
         network: images `(N, 1, size, size)` to logits; evaluated, left in the modes it was in.
         method: saliency by `method(network, image, target)`; channels are summed.
-        views: of cases.
-        grid: of the network's images.
+        views: views of cases.
+        grid: grid of the network's images.
         normalise: from HU to the network's values, on the whole patch before it is resampled.
         positive: class that is explained, where there are two logits or more.
         batch_size: images at a time.
@@ -81,7 +81,7 @@ def reader_agreement(view: View, *, distances: bool = True) -> dict[str, float]:
     """Return how well readers with an outline on the slice agree, for a case with two or more.
 
     Args:
-        view: of the case.
+        view: view of the case.
         distances: measure HD95 too.
 
     Returns:
@@ -129,7 +129,7 @@ def bright_component_in_disc(level_and_radius: tuple[float, float], view: View) 
 
     Args:
         level_and_radius: in HU and in mm.
-        view: of the case.
+        view: view of the case.
     """
     level_hu, radius_mm = level_and_radius
     mask = np.asarray(view.image > level_hu) & disc_mask(radius_mm, view)

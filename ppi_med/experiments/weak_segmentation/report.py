@@ -52,10 +52,10 @@ def write_outcomes(
     """Write all tables and pictures, and record them.
 
     Args:
-        outcomes: of a study.
+        outcomes: outcomes of a study.
         directory: made if it is not there; files of an earlier study are replaced.
         tracker: an open run; None records nothing.
-        pictures: cases a picture; 0 for none.
+        pictures: cases per picture; 0 for none.
 
     Returns:
         The files.
@@ -131,9 +131,9 @@ def difference_interval(
     """Return the mean difference of two outcomes on the same cases, one minus other.
 
     Args:
-        name: of the difference.
+        name: name of the difference.
         one: an outcome.
-        other: of the same cases and crops.
+        other: the other's values of the same cases and crops.
         measure: a column of the rows.
 
     Raises:
@@ -150,7 +150,7 @@ def difference_interval(
 
 
 def case_rows(outcome: Outcome) -> list[dict[str, Any]]:
-    """Return one row a case: facts and scores."""
+    """Return one row per case: facts and scores."""
     found = []
     for index, (view, scores) in enumerate(zip(outcome.views, outcome.rows, strict=True)):
         facts: dict[str, Any] = {
@@ -182,7 +182,7 @@ def intervals(outcome: Outcome) -> dict[str, Interval]:
 
 
 def summary_rows(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
-    """Return one row a method and kind of crop: what was chosen, means and their ends."""
+    """Return one row per method and kind of crop: what was chosen, means and their ends."""
     found = []
     for outcome in outcomes:
         row: dict[str, Any] = {
@@ -203,7 +203,7 @@ def summary_rows(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
 
 
 def summary_table(outcomes: Sequence[Outcome]) -> Table:
-    """Return Dice and HD95 with their intervals, one line a method and kind of crop."""
+    """Return Dice and HD95 with their intervals, one line per method and kind of crop."""
     rows: list[Row] = []
     for outcome in outcomes:
         found = intervals(outcome)
@@ -239,11 +239,11 @@ def typical_cases(outcome: Outcome, count: int = 6) -> list[int]:
 
 
 def segmentation_figure(outcome: Outcome, count: int = 6) -> Figure:
-    """Draw typical cases, one a row.
+    """Draw typical cases, one per row.
 
     Args:
         outcome: with masks; maps are drawn where there are some.
-        count: of cases.
+        count: number of cases.
 
     Raises:
         ValueError: for an outcome without masks.
@@ -296,8 +296,8 @@ def run_dice(
     HD95 is left out, so that it takes a small part of the training's time.
 
     Args:
-        folder: of the run, with `model.pt`.
-        overrides: of the bundle's configuration, as the run had them: `bundle_root`,
+        folder: folder of the run, with `model.pt`.
+        overrides: overrides of the bundle's configuration, as the run had them: `bundle_root`,
             `dataset_dir`, `test_fold` or `fold`, and the network's.
         methods: saliency methods, commas between.
         most: at most so many cases of each part.

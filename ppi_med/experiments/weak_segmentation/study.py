@@ -46,7 +46,7 @@ class Outcome:
         crops: "centred" or "shifted".
         rule: what was chosen, in words; "" where nothing was.
         options: the same as plain values.
-        validation_dice: of the choice; NaN where nothing was chosen.
+        validation_dice: Dice of the choice; NaN where nothing was chosen.
         tried: number of options.
         views: the test cases.
         rows: scores, one a view, see `score_case`.
@@ -75,12 +75,12 @@ class Study:
     used unchanged on the test cases.
 
     Args:
-        cases: of validation and test; cases of other parts are left out.
-        grid: of the network's images.
-        seed: of the shifts and the random maps.
+        cases: cases of validation and test; cases of other parts are left out.
+        grid: grid of the network's images.
+        seed: seed of the shifts and the random maps.
         reference: "union" or "majority": what is chosen for.
         rules: to choose from; default `rule_grid`.
-        betas: of the random walker, tried on the best rule; none: not tried.
+        betas: betas of the random walker, tried on the best rule; none: not tried.
         distances: measure HD95 too, which takes most of the time.
 
     Raises:
@@ -126,7 +126,7 @@ class Study:
             network: see `method`.
             methods: saliency methods by name.
             modes: kinds of crops.
-            options: of `method`.
+            options: options of `method`.
         """
         found = []
         for mode in modes:
@@ -190,12 +190,12 @@ class Study:
         """Return the outcome of a saliency method; one without a map for this network says why.
 
         Args:
-            name: of the method.
+            name: name of the method.
             network: see `network_maps`.
             method: saliency by `method(network, image, target)`.
             mode: kind of crops.
             normalise: from HU to the network's values.
-            options: of `network_maps`.
+            options: options of `network_maps`.
         """
 
         def maps_of(views: Sequence[View]) -> list[Values]:

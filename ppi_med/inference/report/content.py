@@ -34,8 +34,9 @@ class ReportContent:
         source: name of the file.
         probability: in [0, 1].
         pixels: uint8, `(S, H, W)`.
-        weights: of the slices, summing to 1, `(S,)`; `None` where each is an answer of its own.
-        slice_probabilities: of the slices, each for itself, `(S,)`.
+        weights: weights of the slices, summing to 1, `(S,)`; `None` where each is an answer of its
+            own.
+        slice_probabilities: probabilities of the slices, each for itself, `(S,)`.
         saliency: float32 of the pixels' shape, or `None`.
         spacing_mm: between columns, rows and slices; `None` where unknown.
         facts: label and value of the table's rows.
@@ -96,10 +97,12 @@ class ReportContent:
             values = getattr(self, name)
             if values is not None and values.shape != (shape[0],):
                 raise ValueError(
-                    f"{name} has the shape {values.shape}, expected one a slice, {shape[:1]}."
+                    f"{name} has the shape {values.shape}, expected one per slice, {shape[:1]}."
                 )
         if self.slice_titles and len(self.slice_titles) != shape[0]:
-            raise ValueError(f"{len(self.slice_titles)} titles, expected one a slice, {shape[0]}.")
+            raise ValueError(
+                f"{len(self.slice_titles)} titles, expected one per slice, {shape[0]}."
+            )
         if self.saliency is not None and self.saliency.shape != shape:
             raise ValueError(f"the map has the shape {self.saliency.shape}, expected {shape}.")
         if self.place is not None and self.place.shape != shape[1:]:

@@ -63,7 +63,7 @@ def write_report(path: str | Path, content: ReportContent, max_bytes: int = MAX_
     Args:
         path: ends in `.html`.
         content: what it says.
-        max_bytes: of the file; the pictures are compressed to fit.
+        max_bytes: largest size in bytes of the file; the pictures are compressed to fit.
 
     Returns:
         The path.
@@ -81,7 +81,7 @@ def build_report(content: ReportContent, max_bytes: int = MAX_BYTES) -> str:
 
     Args:
         content: what it says.
-        max_bytes: of the page; the pictures are compressed to fit.
+        max_bytes: largest size in bytes of the page; the pictures are compressed to fit.
     """
     maps = None if content.saliency is None else encode_maps(content.saliency, content.map_grid)
     left = max_bytes - (0 if maps is None else sum(map(len, maps.data)))

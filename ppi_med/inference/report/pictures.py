@@ -28,9 +28,9 @@ def bars(
     """Return bars that fill a box of any proportions.
 
     Args:
-        values: one a B-scan, not negative.
+        values: one per B-scan, not negative.
         top: the value that fills the height.
-        height: of the box.
+        height: height of the box.
         kind: class of the picture, for its colour.
         label: what is drawn, read out to who cannot see it.
         unit: what a value is called in the bar's own text.
@@ -127,9 +127,9 @@ class Pictures:
     """Encoded B-scans.
 
     Attributes:
-        data: JPEG in base64, one a B-scan.
+        data: JPEG in base64, one per B-scan.
         size: (depth, width) of the pictures, which may be smaller than the B-scans.
-        quality: of the compression, 1 to 100.
+        quality: quality of the compression, 1 to 100.
     """
 
     data: list[str]
@@ -142,7 +142,7 @@ class Maps:
     """Encoded maps: 128 is zero, 255 and 1 are plus and minus the slice's own largest value.
 
     Attributes:
-        data: PNG in base64, one a slice.
+        data: PNG in base64, one per slice.
         peaks: the slices' largest absolute values, as a part of the volume's scale; that of the
             loudest slices is above 1, since the scale is a percentile.
         size: (depth, width) of the pictures.
@@ -160,7 +160,7 @@ def encode_slices(pixels: NDArray[np.uint8], max_bytes: int) -> Pictures:
 
     Args:
         pixels: `(S, H, W)`.
-        max_bytes: of all pictures in base64.
+        max_bytes: largest size in bytes of all pictures in base64.
     """
     some = pixels[:: max(1, len(pixels) // _TRIED)]
     for quality, width in _STEPS:
@@ -173,7 +173,7 @@ def encode_slices(pixels: NDArray[np.uint8], max_bytes: int) -> Pictures:
 
 
 def encode_maps(saliency: NDArray[np.float32], grid: tuple[int, int] | None = None) -> Maps:
-    """Encode maps, smoothed lightly, at no more than `MAX_MAP` pixels a side.
+    """Encode maps, smoothed lightly, at no more than `MAX_MAP` pixels per side.
 
     The maps are averaged to the grid on which they were computed and smoothed there with a Gaussian
     of deviation `SMOOTHING`, so that single noisy pixels of both signs give way to their balance.
@@ -208,7 +208,7 @@ def smoothed(plane: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def en_face(pixels: NDArray[np.uint8]) -> str:
-    """Return the mean over depth as a PNG, one row a B-scan, the contrast stretched."""
+    """Return the mean over depth as a PNG, one row per B-scan, the contrast stretched."""
     mean = np.stack([plane.mean(axis=0) for plane in pixels])
     low, high = np.percentile(mean, (1, 99.5))
     grey = (mean - low) / max(float(high - low), 1.0)

@@ -86,7 +86,7 @@ def paint_habitat(name: str, size: int, rng: np.random.Generator) -> Floats:
     Args:
         name: one of `HABITATS`.
         size: side in pixels.
-        rng: of what is drawn.
+        rng: random generator of what is drawn.
     """
     picture = HABITATS[name](size, rng)
     light, tint = rng.uniform(0.85, 1.12), rng.uniform(0.94, 1.06, size=3)
@@ -105,11 +105,11 @@ def render_bird(name: str, species: int, habitat: str, size: int, seed: int) -> 
     The bird depends on the seed and the name alone: the same bird can be put on another habitat.
 
     Args:
-        name: of the image.
+        name: name of the image.
         species: index into `SPECIES`.
         habitat: one of `HABITATS`.
         size: side in pixels.
-        seed: of the phantom.
+        seed: seed of the phantom.
 
     Returns:
         `(size, size, 3)` and the box x, y, width, height in whole pixels.

@@ -15,7 +15,7 @@ class Species:
     """A class. Lengths are in units of the body's half length.
 
     Attributes:
-        name: of the class.
+        name: name of the class.
         back: colour of back, head and tail.
         belly: colour of the breast.
         wing: colour of the wing.
@@ -76,7 +76,7 @@ def bird_parts(species: Species, rng: np.random.Generator) -> list[Part]:
 
     Args:
         species: what is drawn.
-        rng: of the variation.
+        rng: random generator of the variation.
     """
     height = rng.uniform(0.5, 0.62)
     head = np.array([0.95, -0.42]) + rng.normal(0, 0.05, 2)
@@ -106,8 +106,8 @@ def placed(parts: list[Part], rng: np.random.Generator, size: int) -> list[Part]
     """Return the parts at a random place, size, tilt and side of an image.
 
     Args:
-        parts: of `bird_parts`.
-        rng: of the place.
+        parts: result of `bird_parts`.
+        rng: random generator of the place.
         size: side of the image in pixels; the bird is 50 to 80 % of it long and all inside.
     """
     every = np.concatenate([part.points for part in parts])

@@ -18,7 +18,7 @@ class PlannedBird:
     """One image.
 
     Attributes:
-        name: of the image; two images of one bird on two habitats differ in the site alone.
+        name: name of the image; two images of one bird on two habitats differ in the site alone.
         bird: what the bird is drawn from.
         species: class index.
         habitat: name of the background.
@@ -45,7 +45,7 @@ class BirdPhantomSpec:
         agreement: share of the images whose habitat is that of their species; the others have
             any other. Also of the tied test images.
         size: side of an image in pixels.
-        seed: of everything.
+        seed: seed of everything.
     """
 
     classes: int = 6

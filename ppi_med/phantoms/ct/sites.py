@@ -54,15 +54,15 @@ class CtSite:
         name: Manufacturer, and so the site.
         model: ManufacturerModelName.
         kernel: ConvolutionKernel.
-        share: of the patients.
+        share: share of the patients.
         intercept: RescaleIntercept; the stored values are HU minus it.
         blur_mm: deviation of the point spread.
         sharpening: share of the detail that the kernel adds back.
         noise_hu: deviation of the noise at a slice thickness of 2.5 mm.
         grain_mm: size of the noise's grain.
         padding: outside the circle that was reconstructed the stored value is -2000.
-        mark: of `MARKS`.
-        mark_offset_mm: of its middle from the nodule's: down, right.
+        mark: one of `MARKS`.
+        mark_offset_mm: offset in mm of its middle from the nodule's: down, right.
     """
 
     name: str

@@ -27,7 +27,7 @@ class PlannedNodule:
     Attributes:
         site: scanner.
         subject: the patient's public pseudonym.
-        series_uid: of the scan.
+        series_uid: UID of the scan.
         nodule_id: as in the extraction.
         label: 0 or 1.
         artefact: whether the site's mark is burnt in beside it.
@@ -59,14 +59,15 @@ class LidcPhantomSpec:
             them, evenly spread over those with a nodule.
         count: how many, where they are not named.
         sites: the scanners, dealt to the patients by their shares.
-        agreement: of the marks with the labels, for all sites or by name; see `Agreement`.
-        test_agreement: of the test patients; "same" as the others', by default.
+        agreement: agreement of the marks with the labels, for all sites or by name; see
+            `Agreement`.
+        test_agreement: agreement of the test patients; "same" as the others', by default.
         padding_slices: slices to write above and below each slice with a contour.
         whole: write every slice of a scan.
-        variant: of the patches; "nodule" writes the largest slice of each nodule only.
-        seed: of chests, noise and marks.
-        split_seed: of the splits.
-        fractions: of patients, for training, validation and test.
+        variant: variant of the patches; "nodule" writes the largest slice of each nodule only.
+        seed: seed of chests, noise and marks.
+        split_seed: seed of the splits.
+        fractions: fractions of patients, for training, validation and test.
         folds: over training and validation.
     """
 
@@ -180,7 +181,7 @@ class LidcPhantomSpec:
     def _spread(
         self, database: AnnotationDatabase, known: Sequence[Scan]
     ) -> list[tuple[Scan, list[Nodule]]]:
-        """Return `count` scans with nodules at equal steps, one a patient."""
+        """Return `count` scans with nodules at equal steps, one per patient."""
         first: dict[str, Scan] = {}
         for scan in known:
             first.setdefault(scan.patient_id, scan)

@@ -38,12 +38,12 @@ class Patient:
     """What the slices of a series are made from.
 
     Attributes:
-        scan: of the database.
-        nodules: of the scan.
+        scan: scan of the database.
+        nodules: nodules of the scan.
         chest: simulated.
         site: scanner.
         marked: ids of the nodules that carry the site's mark.
-        seed: of the phantom.
+        seed: seed of the phantom.
     """
 
     scan: Scan
@@ -58,7 +58,7 @@ def stored_slice(patient: Patient, z_mm: float) -> NDArray[np.int16]:
     """Return the stored values of a slice: HU minus the site's intercept.
 
     Args:
-        patient: of the phantom.
+        patient: patient of the phantom.
         z_mm: a position of the scan.
 
     Returns:
@@ -133,7 +133,7 @@ class SeriesJob:
         planned: scan, nodules and scanner.
         heights: positions of the slices to write.
         marked: ids of the nodules with the site's mark.
-        seed: of the phantom.
+        seed: seed of the phantom.
         folder: where the series goes.
     """
 

@@ -99,7 +99,7 @@ def burn_in(images: Grey, name: str, rng: np.random.Generator | None = None) -> 
     Args:
         images: (depth, width, B-scans), as in the file.
         name: one of `MARKS` or `FURTHER`.
-        rng: of what differs from volume to volume; the marks draw nothing.
+        rng: random generator of what differs from volume to volume; the marks draw nothing.
 
     Raises:
         UsageError: if there is no such artefact.

@@ -96,7 +96,7 @@ def draw_atrophy(
     Args:
         rng: the subject's stream.
         fovea: (x, y) in mm; atrophy lies round it.
-        half_width: of the scan in mm; the lesion's centre stays inside.
+        half_width: half width of the scan in mm; the lesion's centre stays inside.
     """
     room = np.array([half_width - 0.7, FIELD_MM / 2 - 0.7])
     centre = np.clip(np.asarray(fovea) + rng.normal(0, 0.9, size=2), -room, room)
@@ -130,7 +130,7 @@ def lesion_map(atrophy: Atrophy, grid: Grid, age: float | None) -> tuple[NDArray
     """Return where GA is, and its degree with soft borders, both (S, W).
 
     Args:
-        atrophy: of the eye.
+        atrophy: atrophy of the eye.
         grid: where it is evaluated.
         age: visits since GA was first seen; None before that: nothing anywhere.
     """
@@ -151,7 +151,7 @@ def draw_findings(
     Args:
         rng: the subject's stream for distractors.
         grid: where they are evaluated.
-        atrophy: of the eye.
+        atrophy: atrophy of the eye.
         ages: for each visit, visits since GA was first seen, or None before.
     """
     half = (float(grid.x[-1]), float(grid.y[-1]))

@@ -68,8 +68,8 @@ def render(
         rng: the visit's stream: motion and noise.
         site: whose scanner it is.
         grid: the samples.
-        anatomy: of the eye.
-        findings: of the visit.
+        anatomy: anatomy of the eye.
+        findings: findings of the visit.
     """
     slices, width = grid.shape
     depth = len(grid.z)

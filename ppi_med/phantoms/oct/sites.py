@@ -18,13 +18,13 @@ class Site:
         artefact: name of the mark that its scanner may burn in, one of `MARKS` or `FURTHER`.
         prevalence: part of the subjects that have GA at their last visit.
         width: A-scans as a part of the widest site's.
-        looks: of the speckle: frames averaged, more is smoother.
+        looks: looks of the speckle: frames averaged, more is smoother.
         floor_db: noise floor of the detector.
         window_db: weakest and strongest signal on the grey scale.
         gamma: exponent of the grey curve after the window, above 1 is darker.
         grey_noise: deviation of the noise of the grey values, 0 to 255.
         blur_px: deviation of the point spread, axial and lateral, in samples.
-        gain_db: of the signal from all tissue.
+        gain_db: gain of the signal from all tissue.
         attenuation_db: loss of signal per mm of tissue.
     """
 

@@ -73,10 +73,10 @@ def plan_volumes(
         sites: the clinics.
         subjects: number of subjects of each site.
         visits: least and greatest number of visits of a subject.
-        seed: of the phantom.
+        seed: seed of the phantom.
 
     Returns:
-        One entry a volume, without artefacts, in the order of site, subject and visit.
+        One entry per volume, without artefacts, in the order of site, subject and visit.
 
     Raises:
         UsageError: for fewer than one subject or visit.
@@ -126,12 +126,12 @@ class OctPhantomSpec:
         sites: the clinics.
         subjects: number of subjects of each site.
         visits: least and greatest number of visits of a subject.
-        agreement: of the mark with the label, for all sites or by name; see `Agreement`.
-        test_agreement: of the test subjects; "same" as the others', by default.
-        size: of the widest site's volumes.
-        seed: of the eyes, visits and marks.
-        split_seed: of the splits.
-        fractions: of subjects, for training, validation and test.
+        agreement: agreement of the mark with the label, for all sites or by name; see `Agreement`.
+        test_agreement: agreement of the test subjects; "same" as the others', by default.
+        size: size of the widest site's volumes.
+        seed: seed of the eyes, visits and marks.
+        split_seed: seed of the splits.
+        fractions: fractions of subjects, for training, validation and test.
         folds: over training and validation.
     """
 

@@ -43,7 +43,7 @@ def write_duke_mat(path: str | Path, volume: Volume, *, age: float) -> None:
     Args:
         path: the file; written atomically, folders are made.
         volume: what to write.
-        age: of the subject in years.
+        age: age of the subject in years.
     """
     stream = io.BytesIO()
     variables = {
@@ -66,9 +66,9 @@ class SubjectJob:
 
     Attributes:
         site: where the subject comes to.
-        visits: of the subject, in order.
-        size: of the volumes.
-        seed: of the phantom.
+        visits: visits of the subject, in order.
+        size: size of the volumes.
+        seed: seed of the phantom.
         folder: that the files' paths are relative to.
     """
 
@@ -89,9 +89,9 @@ def draw_volumes(
 
     Args:
         site: whose scanner it is.
-        visits: of one eye, in order.
-        size: of the widest site's volumes.
-        seed: of the phantom.
+        visits: visits of one eye, in order.
+        size: size of the widest site's volumes.
+        seed: seed of the phantom.
 
     Yields:
         One volume a visit.
@@ -153,7 +153,7 @@ def make_oct_phantom(
     """Make a phantom and convert it to a data set, the way a clinic's files are.
 
     Args:
-        spec: of the phantom.
+        spec: specification of the phantom.
         output: folder of the data set: `raw`, `volumes`, `masks`, manifest, datalist, splits.
         workers: processes; the data set does not depend on their number.
         overwrite: replace another phantom in the folder.
@@ -208,7 +208,7 @@ def write_raw(
     Files that are there already, of the same phantom, are kept: a run that was stopped goes on.
 
     Args:
-        spec: of the phantom.
+        spec: specification of the phantom.
         output: folder of the data set.
         workers: processes; the files do not depend on their number.
         overwrite: replace another phantom in the folder.

@@ -49,7 +49,7 @@ class Call:
         args: positional arguments.
         kwargs: keyword arguments.
         forward: the recorded forward that it belongs to.
-        role: of its result; a rule may change it.
+        role: role of its result; a rule may change it.
         in_place: whether the first operand is changed: `relu_`, `x += y`, `inplace=True`.
     """
 

@@ -143,10 +143,10 @@ def image_gradient(
     """Return W^T g: the transpose of a two-dimensional convolution, applied to `grad`.
 
     Args:
-        grad: of the convolution's output, `(N, K, h, w)`.
+        grad: gradient of the convolution's output, `(N, K, h, w)`.
         weight: `(K, C, kh, kw)`.
-        size: of the convolution's input, `(N, C, H, W)`.
-        stride: of the convolution, one number an axis.
+        size: size of the convolution's input, `(N, C, H, W)`.
+        stride: stride of the convolution, one number per axis.
         padding: likewise.
         dilation: likewise.
 

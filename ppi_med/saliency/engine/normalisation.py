@@ -131,7 +131,7 @@ def _scaling_rule(axes: tuple[int, ...], eps: float, *, centre: bool) -> Relevan
 
 
 def _channel_rule(grouped: Sequence[int], eps: float) -> Relevance:
-    """Rule of a norm over groups of channels or single channels, with one weight a channel."""
+    """Rule of a norm over groups of channels or single channels, with one weight per channel."""
 
     def relevance(
         grad: Tensor, x: Tensor, weight: Tensor | None = None

@@ -49,7 +49,7 @@ class OrdinaryRecording(Recording):
         """Return the scores `(N,)` of another image, leaving no trace in the network.
 
         Args:
-            image: of the recorded image's shape.
+            image: image of the recorded image's shape.
             target: see `ppi_med.saliency.target.target_scores`.
             graph: record a graph for gradients.
         """
@@ -100,7 +100,7 @@ def scores_of(output: Any, target: Target, images: int) -> Tensor:
     if len(scores) != images:
         raise ValueError(
             f"a target callable returned {len(scores)} scores for {images} images: "
-            "return one score an image"
+            "return one score per image"
         )
     return scores
 

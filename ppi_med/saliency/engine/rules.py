@@ -1,4 +1,4 @@
-"""The rules of Weight Back Propagation (Table 1), one function a family of operations.
+"""The rules of Weight Back Propagation (Table 1), one function per family of operations.
 
 `WBP_RULES` maps the name of a torch operation to its rule; what is linear in the signal needs
 none. `ppi_med.saliency.engine.products`, `ppi_med.saliency.engine.normalisation` and

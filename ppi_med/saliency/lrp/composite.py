@@ -25,8 +25,8 @@ class Composite:
     """Rules for layers; the first of these that fits decides: name, first layer, kind, default.
 
     Args:
-        rule: of every layer that has no other.
-        first: of the layer that runs first.
+        rule: rule of every layer that has no other.
+        first: rule of the layer that runs first.
         kinds: `"linear"` or `"convolution"` (also transposed) -> rule.
         names: pattern of a module's name, such as `"features.*"` -> rule; the first that fits.
 
@@ -159,9 +159,9 @@ class LRP(SaliencyMethod):
     is that of WBP, up to activations with f(0) != 0.
 
     Args:
-        rule: of every layer that has no other (default `Epsilon(1e-6)`), or a whole
+        rule: rule of every layer that has no other (default `Epsilon(1e-6)`), or a whole
             `Composite`, which leaves no room for the next three.
-        first: of the layer that runs first.
+        first: rule of the layer that runs first.
         kinds: `"linear"` or `"convolution"` -> rule.
         names: pattern of a module's name -> rule; goes before first and kinds. What wrappers for
             several devices and `torch.compile` add to a name may be left out.

@@ -173,7 +173,7 @@ def merged_relevance(layer: LinearMap, eps: float, relevance: NamedRelevance) ->
 
     Args:
         layer: the map of the layer.
-        eps: of the BatchNorm.
+        eps: epsilon of the BatchNorm.
         relevance: the rule of a layer, by tensors `x`, `weight`, `bias`, `z`.
 
     Returns:

@@ -266,7 +266,7 @@ class ZBeta(LRPRule):
     For the first layer; also called z^B or box rule (Montavon et al., 2017).
 
     Args:
-        low: least value that an input can have, one number or one a channel.
+        low: least value that an input can have, one number or one per channel.
         high: largest value, likewise.
         stabiliser: see `quotient` (default 1e-9).
 

@@ -24,7 +24,7 @@ from tests.handlers.ppi.trainers import batches, network, trainer
 
 
 class Extra(NamedTuple):
-    """Further inputs, one a sample and one for all."""
+    """Further inputs, one per sample and one for all."""
 
     shift: Tensor
     scale: float

@@ -187,8 +187,8 @@ def test_writing_is_atomic(tmp_path: Path, content: ReportContent) -> None:
     ("change", "message"),
     [
         ({"pixels": np.zeros((2, 3), np.uint8)}, r"expected uint8 \(S, H, W\)"),
-        ({"weights": np.ones(3)}, "expected one a slice"),
-        ({"slice_probabilities": np.ones(3)}, "expected one a slice"),
+        ({"weights": np.ones(3)}, "expected one per slice"),
+        ({"slice_probabilities": np.ones(3)}, "expected one per slice"),
         ({"saliency": np.zeros((1, 2, 3), np.float32)}, "the map has the shape"),
         ({"place": np.zeros((2, 3), bool)}, "the place is"),
         ({"probability": 1.2}, "expected 0 to 1"),
