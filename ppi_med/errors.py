@@ -8,29 +8,29 @@ from collections.abc import Iterable
 
 
 class UsageError(ValueError):
-    """Something that the user can put right: a path, an option, the content of a file.
+    """Something that the user can correct: a path, an option, the content of a file.
 
     Raise it with one sentence: what was got, what was expected, what to do next.
     """
 
 
 class MissingFileError(UsageError, FileNotFoundError):
-    """A file that has to be there and is not."""
+    """A required file that is missing."""
 
 
 class UnreachableError(ConnectionError):
-    """The tracking store cannot be reached just now; it may be tried again."""
+    """The tracking store cannot be reached now; a later attempt may succeed."""
 
 
 SYSTEM_ERRORS = (OSError, MemoryError, sqlite3.Error)
-"""What the machine refuses: a full or read-only disk, a folder in a file's place, no memory."""
+"""Refused by the machine: a full or read-only disk, a folder in place of a file, no memory."""
 
 
 def plain_words(error: BaseException) -> str:
     """Return an error as one line for a user, without a traceback.
 
     Args:
-        error: one that a command may end with: `SYSTEM_ERRORS`, or one with a message of its own.
+        error: an error that a command may end with: `SYSTEM_ERRORS`, or one with its own message.
 
     Examples:
         >>> plain_words(OSError(28, "No space left on device", "out/index.csv"))

@@ -61,14 +61,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def exclusive(
     folder: str | os.PathLike[str], what: str = "run", *, name: str = ".lock", wait: bool = False
 ) -> Iterator[None]:
-    """Hold a folder, so that nothing else of ours writes to it until the block ends.
+    """Lock a folder, so that no other process of this package writes to it until the block ends.
 
-    The lock (a file in it) goes with the process, however that ends.
+    The lock is a file in the folder; it ends with the process, even after a kill.
 
     Args:
-        folder: made if it is not there.
+        folder: the folder; it is made if it does not exist.
         what: what the message calls the holder, such as "conversion".
-        name: name of the file; holders of different names do not meet.
+        name: name of the lock file; different names do not exclude each other.
         wait: wait for the other process instead of refusing.
 
     Raises:
@@ -88,12 +88,12 @@ def exclusive(
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)  # while it is held: nobody can hold it at this moment
+        lock.unlink(missing_ok=True)  # still held: no other process has it now
         os.close(handle)
 
 
 def _lock(lock: Path, what: str, wait: bool) -> int:
-    """Lock a file, made with its folder; return its handle, whose end is the lock's."""
+    """Lock a file, made with its folder; return its handle, which keeps the lock until closed."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
@@ -103,7 +103,7 @@ def _lock(lock: Path, what: str, wait: bool) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
                 return handle
-            # Its last holder removed it just now: only the file of that name counts.
+            # Its last holder has just removed it, and only the file of that name counts.
             os.close(handle)
         except BlockingIOError:
             os.close(handle)
@@ -111,7 +111,7 @@ def _lock(lock: Path, what: str, wait: bool) -> int:
                 f"Another {what} writes to {lock.parent}: wait until it ends, or name another "
                 "folder."
             ) from None
-        except (ImportError, OSError):  # a system or a disk without such locks: as without one
+        except (ImportError, OSError):  # A system or disk without such locks: go on without a lock.
             return handle
 
 
@@ -119,12 +119,12 @@ _HELD: dict[Path, int] = {}
 
 
 def hold(folder: str | os.PathLike[str], what: str = "run") -> None:
-    """Hold a folder as `exclusive` does, until this process ends.
+    """Lock a folder as `exclusive` does, until this process ends.
 
-    A second call in the same process does nothing: a process does not stand in its own way.
+    A second call in the same process does nothing.
 
     Args:
-        folder: made if it is not there.
+        folder: the folder; it is made if it does not exist.
         what: what the message calls the holder.
 
     Raises:
@@ -134,13 +134,14 @@ def hold(folder: str | os.PathLike[str], what: str = "run") -> None:
     place = Path(folder).resolve()
     if place not in _HELD:
         if not _HELD and hasattr(os, "register_at_fork"):
-            # A forked worker outlives a killed parent by seconds, and must not hold its folder.
+            # A forked worker outlives a killed parent by seconds and must not keep the folder
+            # locked.
             os.register_at_fork(after_in_child=_let_go)
         _HELD[place] = _lock(place / ".lock", what, wait=False)
 
 
 def _let_go() -> None:
-    """Close the locks that a fork has copied; the parent's stay."""
+    """Close the locks that a fork has copied; the parent keeps its own."""
     for handle in _HELD.values():
         os.close(handle)
     _HELD.clear()
@@ -169,16 +170,16 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented JSON to `path`, atomically.
 
     Raises:
-        ValueError: if the value holds NaN or infinity, which JSON has no word for.
+        ValueError: if the value holds NaN or infinity, which JSON cannot express.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def whole_files(folder: str | os.PathLike[str], suffix: str) -> list[Path]:
-    """Return the files of a folder with a suffix, by name, without what a killed process left.
+    """Return the files of a folder with a suffix, by name, without leftovers of killed writers.
 
     Args:
-        folder: one that need not be there.
+        folder: the folder; it may be missing.
         suffix: such as `.json`.
     """
     found = Path(folder).glob(f"*{suffix}")
@@ -186,16 +187,16 @@ def whole_files(folder: str | os.PathLike[str], suffix: str) -> list[Path]:
 
 
 def remove_left_overs(folder: str | os.PathLike[str]) -> None:
-    """Remove what writers that were killed left half written in a folder (not below it).
+    """Remove files that killed writers left half written in a folder (not below it).
 
-    Only for a folder that no other process writes to.
+    Call it only for a folder that no other process writes to.
     """
     for path in Path(folder).glob(".*.tmp*"):
         path.unlink(missing_ok=True)
 
 
 def _unused_name(target: Path) -> Path:
-    """Return a fresh hidden name beside `target`; the suffixes stay, so `.nii.gz` ends so."""
+    """Return a new hidden name beside `target` with the same suffixes, such as `.nii.gz`."""
     suffix = "".join(target.suffixes[-2:])
     handle, name = tempfile.mkstemp(
         prefix=f".{target.name}.", suffix=f".tmp{suffix}", dir=target.parent
@@ -214,7 +215,7 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make the rename itself durable; folders cannot be opened for this on every system."""
+    """Make the rename itself durable, on systems that can open folders."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

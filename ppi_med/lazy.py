@@ -1,4 +1,4 @@
-"""A package's public names, imported on first use: what is not asked for costs no import."""
+"""A package's public names, imported on first use."""
 
 from __future__ import annotations
 

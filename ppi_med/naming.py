@@ -71,7 +71,7 @@ TAGS: Final = (
 
 
 def metric(part: Part, name: str) -> str:
-    """Return the full name of a metric: the part of the data it was measured on, then what it is.
+    """Return the full name of a metric: the part of the data, then the measure.
 
     Args:
         part: "train", "val" or "test".
@@ -83,13 +83,13 @@ def metric(part: Part, name: str) -> str:
 def distinct(name: str, refused: str, longest: int) -> str:
     r"""Return a name without refused characters; different names stay different.
 
-    Letters of any script stay. A name that has to change ends in a mark of its own, made of all of
-    it, so that neither two sites nor two files fall together.
+    Letters of any script stay. A changed name ends in a hash of the original, so that two sites, or
+    two files, never get the same name.
 
     Args:
         name: name of a site, a case, a measure.
-        refused: pattern of the characters that the place does not take.
-        longest: most characters that it takes.
+        refused: pattern of the characters that are not allowed.
+        longest: largest number of characters.
 
     Examples:
         >>> distinct("Köln", r"[^\w]", 250)

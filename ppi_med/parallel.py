@@ -1,9 +1,9 @@
-"""Many items, one function: here, on threads, on processes, or on a Dask cluster.
+"""One function for many items: in this process, on threads, on processes, or on a Dask cluster.
 
-Two ways to ask: `run_tasks` yields results in the items' order, for data; `run_jobs` yields
-outcomes as they end, exceptions among them, for trainings. Both keep a few items under way at a
-time, so that neither items nor results pile up, name the item that took its worker along, and
-leave no worker behind when the caller ends or dies.
+`run_tasks` yields results in the items' order, for data. `run_jobs` yields outcomes as they end,
+exceptions included, for trainings. Both run only a few items ahead, so that neither items nor
+results pile up. Both name the item that killed its worker, and leave no worker behind when the
+caller ends or dies.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LOCAL = "local"
 """In the place of a Dask scheduler's address: a cluster of processes on this machine."""
 
 ATTEMPTS = 3
-"""Times that a job may lose its worker; see `run_jobs`."""
+"""How often a job may lose its worker; see `run_jobs`."""
 
 LOST: Any = object()
 _AHEAD = 4
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """The outcome of a job.
 
     Attributes:
         index: index of the job.
@@ -71,17 +71,17 @@ def run_tasks(
 ) -> Iterator[Result]:
     """Yield `function(item)` for each item, in the items' order.
 
-    Ctrl-C is left to the caller: a worker finishes the item it is at.
+    Ctrl-C is left to the caller: a worker finishes its current item.
 
     Args:
         function: function of a module's top level, where it goes to other processes.
-        items: taken one by one, a few ahead of the results.
+        items: the items; they are taken one by one, a few ahead of the results.
         scheduler: "serial", "threads", "processes", or the address of a Dask scheduler such as
             `tcp://10.0.0.1:8786`.
         workers: threads or processes; default one per core; a single one runs in this process. A
             Dask cluster has its own.
         on_death: what to yield for an item whose process died (short of memory, a crash in a
-            decoder); without it that ends the run.
+            decoder); without it such a death ends the run.
 
     Raises:
         ValueError: for an unknown scheduler or a number of workers below 1.
@@ -105,12 +105,12 @@ def run_tasks(
         found = _on_processes(function, items, _Workers(count), attempts=1, in_order=True)
     for _, item, result in found:
         if result is LOST and on_death is None:
-            raise BrokenProcessPool("a worker process died, and with it its item")
+            raise BrokenProcessPool("a worker process died with its item")
         yield on_death(item) if result is LOST and on_death is not None else result
 
 
 def check_scheduler(scheduler: str, workers: int | None = None) -> None:
-    """Refuse what `run_tasks` would refuse, before anything is read.
+    """Raise the errors of `run_tasks` before anything is read.
 
     Raises:
         ValueError: for an unknown scheduler or a number of workers below 1.
@@ -135,16 +135,16 @@ def run_jobs(
     """Yield an outcome for each job, as they end.
 
     A job that raises has failed and is not tried again. A job whose worker was lost (killed, out of
-    memory, machine gone) is given to another. Stopped from outside, the workers that compute are
-    stopped too, as by SIGTERM, and may close what they have open.
+    memory, machine gone) goes to another worker. If this process is stopped, busy workers are
+    stopped too, by SIGTERM, so that they can close what is open.
 
     Args:
         function: function of a module's top level, as it goes to other processes.
-        jobs: what it is called with, one after the other.
+        jobs: the arguments, one per call.
         workers: processes on this machine, each with one thread where there are several; 0: here.
         dask: address of a scheduler, or `local`; None: no Dask.
-        attempts: times that workers may be lost without any job having ended between; for the last
-            of them jobs are run alone, so that the one that does it is found.
+        attempts: how often workers may be lost without any job ending in between; at the last
+            attempt jobs run alone, so that the one that kills its worker is found.
 
     Raises:
         UsageError: for a negative number of workers, without Dask, or without its scheduler.
@@ -187,12 +187,12 @@ def _window(
     size: int,
     in_order: bool,
 ) -> Found:
-    """Keep `size` items under way; yield each number and item with its result.
+    """Keep `size` items running; yield each number and item with its result.
 
     Args:
         submit: starts an item and returns its future.
         items: with their numbers, those that are not started.
-        under_way: those that are; what stands there at first is started again.
+        under_way: those that are; items there at the beginning are started again.
         size: size of the window.
         in_order: by their numbers, else as they end.
     """
@@ -200,7 +200,7 @@ def _window(
     ended: SimpleQueue[int] = SimpleQueue()
 
     def start(index: int, item: Any) -> None:
-        # Noted first: a pool that breaks at the submit must not lose it.
+        # Recorded first: a pool that breaks at the submit must not lose it.
         under_way[index] = item
         futures[index] = future = submit(item)
         future.add_done_callback(lambda _: ended.put(index))
@@ -217,7 +217,7 @@ def _window(
             result = futures.pop(index).result()
             yield index, under_way.pop(index), result
     except BrokenProcessPool:
-        # What has ended is not done again; in order it may not be its turn.
+        # Ended items are not run again; in order their turn may come later.
         for index, future in futures.items():
             if not in_order and future.done() and future.exception() is None:
                 yield index, under_way.pop(index), future.result()
@@ -259,8 +259,8 @@ class _Workers:
         try:
             yield pool
         except BrokenProcessPool:
-            # Those that are left may not end by themselves: a training turns the executor's signal
-            # into an exception. What they were at is run again.
+            # The remaining workers may not end by themselves: a training turns the executor's
+            # signal into an exception. Their items are run again.
             _kill(pool)
             raise
         except BaseException:
@@ -303,7 +303,7 @@ def _on_processes(
 def _up_to_the_culprit(
     function: Callable[[Any], Any], under_way: dict[int, Any], how: _Workers
 ) -> Found:
-    """Run items alone, until the one is found that takes its worker, and the others', along."""
+    """Run items alone, until the one that kills the workers is found."""
     for index in sorted(under_way):
         item = under_way.pop(index)
         try:
@@ -338,7 +338,7 @@ def _on_dask(
 
 @dataclass(frozen=True)
 class _DaskFuture:
-    """A future whose result is `LOST` where its item killed one worker after the other."""
+    """A future whose result is `LOST` if its item killed one worker after the other."""
 
     future: Any
     killed: type[Exception]
@@ -373,7 +373,7 @@ def _client(distributed: Any, address: str, workers: int) -> Any:
 
 
 def keep_freed_memory() -> None:
-    """Let the allocator of processes to come keep what is freed: a third of a step on a CPU."""
+    """Let the allocator of new processes keep freed memory: a third of a step on a CPU."""
     for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
         os.environ.setdefault(name, str(2**32))
 
@@ -400,7 +400,7 @@ def _stop(pool: ProcessPoolExecutor, seconds: float = 20.0) -> None:
 
 
 def _prepare(training: bool, one_thread: bool) -> None:
-    """Make a worker process that ends when the one that started it is gone."""
+    """Make a worker process that ends when its parent is gone."""
     if not training:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if one_thread:
@@ -415,5 +415,5 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        # The result has no reader any more, and another run may begin the same item.
+        # Nothing reads the result any more, and another run may begin the same item.
         os.kill(os.getpid(), signal.SIGKILL)

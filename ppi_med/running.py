@@ -1,7 +1,7 @@
 """The bundle that is running, as seen from the code that its configuration calls.
 
-MONAI gives components no way to the parser that makes them or to the workflow that runs them, so
-these are looked for among the callers.
+MONAI gives components no access to the parser that makes them or to the workflow that runs them, so
+these are found among the callers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def running_parser() -> ConfigParser | None:
-    """Return the parser of the bundle that is running; None where none is.
+    """Return the parser of the bundle that is running; None if no bundle runs.
 
     The outermost: a bundle may run another's parser inside.
     """

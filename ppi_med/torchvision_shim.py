@@ -1,4 +1,4 @@
-"""Makes `import torchvision` work beside a CPU build of torch.
+"""Makes `import torchvision` work with a CPU build of torch.
 
 A package index's default torchvision is built for CUDA. Its compiled part does not load without
 torch's CUDA libraries, and then its Python part fails because two operators were never declared.
@@ -16,15 +16,15 @@ from typing import Any
 _BOX_OPERATORS = ("nms", "qnms")
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
-# A torch library's declarations are withdrawn when it is collected, so it is kept for good.
+# A torch library's declarations end when it is collected, so it is never released.
 _declared: list[Any] = []
 
 
 def ensure_torchvision() -> bool:
-    """Prepare `import torchvision`; call it first, as often as you like.
+    """Prepare `import torchvision`; call it first. Further calls do nothing.
 
-    A build whose compiled part loads is left alone. Otherwise the two operators that the import
-    asks for are declared.
+    A build whose compiled part loads is left unchanged. Otherwise the two operators that the import
+    needs are declared.
 
     Returns:
         Whether torchvision is installed.
@@ -52,7 +52,7 @@ def _installed_folder() -> Path | None:
 
 
 def _native_part_loads(folder: Path) -> bool:
-    """Try the compiled part; a file that needs missing CUDA libraries raises OSError."""
+    """Load the compiled part; a file that needs missing CUDA libraries raises OSError."""
     import torch
 
     for library in sorted([*folder.glob("_C*.so"), *folder.glob("_C*.pyd")]):

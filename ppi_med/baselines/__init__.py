@@ -3,7 +3,7 @@
 - `strong_augmentation`: geometry, grey values, noise, blur and erasing, drawn for each image.
 - `group_dro`: the worst group's loss counts most (Sagawa et al., 2020).
 - `irm`: one classifier that is optimal at every site (Arjovsky et al., 2019).
-- `rsc`: the features that speak loudest are left out (Huang et al., 2020).
+- `rsc`: the features with the largest gradients are left out (Huang et al., 2020).
 - `right_reasons`: no gradient outside the lesion (Ross et al., 2017); it sees the masks.
 
 Masking at random places is a control of PPI itself: `random_mask`, `random_exchange`.

@@ -1,4 +1,4 @@
-"""What all baselines share: one entry in `train#handlers` that changes the loss or the input."""
+"""The base of all baselines: one entry in `train#handlers` that changes the loss or the input."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ppi_med.training.steps import NOT_SEEN, LossScale, StepWatch, entry, loss_o
 
 
 class Baseline:
-    """Attaches to a trainer; a subclass says what the loss or the input of a step becomes.
+    """Attaches to a trainer; a subclass defines the loss or the input of a step.
 
     The trainer's loss must be the cross entropy of its batch, as in the bundles: terms by sample
-    are computed from the logits. Its mean is what a subclass sees; where it is the sum, the result
-    is multiplied by the same factor.
+    are computed from the logits. A subclass gets its mean; if the loss sums, the result is
+    multiplied by the same factor.
 
     Raises:
-        UsageError: in the first step that the handler has no part in, as `PPIHandler` does.
+        UsageError: in the first step without the handler, as in `PPIHandler`.
     """
 
     uses_inferer = False
-    """Whether the clean forward has to be seen: its input changed, or taken a gradient of."""
+    """Whether the baseline needs the clean forward, to change its input or take its gradient."""
 
     def __init__(self) -> None:
         self._engine: SupervisedTrainer | None = None
@@ -72,7 +72,7 @@ class Baseline:
         return image
 
     def loss(self, engine: Engine, output: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what a step goes backward from, and its terms by name.
+        """Return the loss for the backward pass of a step, and its terms by name.
 
         Args:
             engine: the trainer.
@@ -142,7 +142,7 @@ class SeenInferer(Inferer):
     def __call__(
         self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """Infer; in training, keep what is inferred from."""
+        """Infer; in training, keep the inputs."""
         if not (getattr(network, "training", False) and torch.is_grad_enabled()):
             return self.inner(inputs, network, *args, **kwargs)
         self.image, self.call = self.prepare(inputs), (args, kwargs)
@@ -158,7 +158,7 @@ class SeenInferer(Inferer):
             return self.inner(self.image, network, *args, **kwargs)
 
     def release(self) -> None:
-        """Let go of the images and their graph."""
+        """Release the images and their graph."""
         self.image, self.call = None, ((), {})
 
 

@@ -1,4 +1,4 @@
-"""GroupDRO: the group that does worst counts most."""
+"""GroupDRO: the group with the highest loss counts most."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class GroupDRO(Baseline):
 
     The loss of a step is sum_g q_g L_g; before it, q_g is multiplied by exp(step_size L_g) and
     all are divided by their sum. A group that a batch lacks keeps its weight before the division.
-    Where several processes train, each weighs the groups of its own share.
+    If several processes train, each weights the groups of its own share.
 
     Args:
         step_size: step size of the weights, 0.01 as published.
@@ -44,13 +44,13 @@ class GroupDRO(Baseline):
         return {"weights": dict(self.weights)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put them back."""
+        """Restore them."""
         self.weights = dict(state["weights"])
 
     def loss(self, engine: Engine, output: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum, and the loss of the worst group."""
         found = mean_by_group(losses_by_sample(output), groups_of(engine, output, self.grouping))
-        # All are alike at first; a group that comes later starts with the mean of those known.
+        # All are equal at first; a later group starts with the mean of the known ones.
         start = sum(self.weights.values()) / len(self.weights) if self.weights else 1.0
         for name, value in found.items():
             weight = self.weights.get(name, start)

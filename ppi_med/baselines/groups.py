@@ -20,7 +20,7 @@ def check_grouping(grouping: str) -> Grouping:
     """Return the name of a grouping.
 
     Raises:
-        ValueError: where there is none of that name.
+        ValueError: if there is no grouping of that name.
     """
     if grouping not in get_args(Grouping):
         raise ValueError(f"groups is {grouping!r}, expected one of {get_args(Grouping)}.")
@@ -33,7 +33,7 @@ def groups_of(engine: Engine, output: Mapping[str, Any], grouping: Grouping) -> 
     Args:
         engine: the trainer, whose batch names the sites.
         output: output of the step.
-        grouping: by what.
+        grouping: which grouping.
 
     Raises:
         KeyError: where the batch does not name the sites.

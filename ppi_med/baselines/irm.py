@@ -1,4 +1,4 @@
-"""IRM: one classifier that is the best one at every site at once."""
+"""IRM: one classifier that is optimal at every site at once."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ppi_med.saliency import primary_logits
 class IRM(Baseline):
     """Invariant risk minimisation, IRMv1 (Arjovsky et al., arXiv 1907.02893).
 
-    L = mean_e L_e + weight mean_e (d L_e(w f) / d w at w = 1)^2 over the environments e of a
-    batch; divided by the weight where that is above 1, so that gradients keep their size. In the
-    first epochs the weight is 1.
+    L = mean_e L_e + weight mean_e (d L_e(w f) / d w at w = 1)^2 over the environments e of a batch,
+    divided by the weight if that is above 1, so that gradients keep their size. In the first epochs
+    the weight is 1.
 
     Args:
         weight: weight of the penalty.
-        warm_up_epochs: with weight 1.
+        warm_up_epochs: epochs with weight 1.
         groups: what an environment is: `site` (default), `label` or `site_and_label`. With
             one training site there is one environment.
 

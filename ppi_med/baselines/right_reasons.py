@@ -1,4 +1,4 @@
-"""Right for the right reasons: no gradient outside the lesion. It sees what others may not."""
+"""Right for the right reasons: no gradient outside the lesion. It sees lesion masks."""
 
 from __future__ import annotations
 

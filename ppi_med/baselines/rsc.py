@@ -1,4 +1,4 @@
-"""RSC: the features that speak loudest are left out, so that the others must learn to."""
+"""RSC: the features with the largest gradients are left out, so that the others must learn."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Change = Callable[[Tensor], Tensor]
 class RSC(Baseline):
     """Representation self-challenging (Huang et al., ECCV 2020), on the vector of features.
 
-    With features z and g = d(evidence of y) / dz, the share `features` of z with the largest g
-    of each row is set to zero and the network's head passed again. The samples (share
-    `samples`) whose p_y falls most are trained on what is left, the others on all of z.
+    With features z and g = d(evidence of y) / dz, the share `features` of z with the largest g of
+    each row is set to zero, and the network's head runs again. The samples (share `samples`) whose
+    p_y falls most are trained on the remaining features, the others on all of z.
 
     Args:
         features: share of the features left out.
         samples: share of a batch that is challenged.
-        layer: name of the module whose output z is; default `backbone`, or what the last linear
-            layer takes in.
+        layer: name of the module with output z; default `backbone`, or the input of the last linear
+            layer.
 
     Examples:
         >>> RSC(features=0.5).features
@@ -55,7 +55,7 @@ class RSC(Baseline):
         self._hook: Any = None
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a trainer, and watch the features while it trains."""
+        """Attach to a trainer, and record the features while it trains."""
         super().attach(engine)
         engine.add_event_handler(Events.ITERATION_STARTED, self._watch)
         on_failure(engine, lambda engine, error: self._unhook())
@@ -141,7 +141,7 @@ def hit_hardest(plain: Tensor, challenged: Tensor, share: float) -> Tensor:
 
 
 def feature_layer(network: nn.Module, name: str | None) -> tuple[nn.Module, bool]:
-    """Return the module that the features are at, and whether they are its output.
+    """Return the module of the features, and whether they are its output.
 
     Raises:
         ValueError: where it cannot be found.
@@ -149,7 +149,7 @@ def feature_layer(network: nn.Module, name: str | None) -> tuple[nn.Module, bool
     modules = dict(network.named_modules())
     if name is not None:
         if name not in modules:
-            raise ValueError(f"The network has no module {name!r}: name one whose output it is.")
+            raise ValueError(f"The network has no module {name!r}: name one of its modules.")
         return modules[name], True
     if "backbone" in modules:
         return modules["backbone"], True

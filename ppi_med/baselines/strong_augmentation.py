@@ -1,4 +1,4 @@
-"""Strong augmentation: what a reviewer asks first."""
+"""Strong augmentation: the first baseline that a reviewer asks for."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ppi_med.intervention.randomness import process_rank, separate
 
 
 class StrongAugmentation(Baseline):
-    """Moves and changes every image of a training step at random, beside the bundle's own.
+    """Moves and changes every image of a training step at random, in addition to the bundle's own.
 
-    In this order: rotation, scale and shift, each image as a whole; a factor and an exponent of
-    the grey values; noise; blur; a rectangle erased. 0, "nothing there", stays 0 but for noise,
-    and is what moves in and what erased content becomes.
+    In this order: rotation, scale and shift of each image as a whole; a factor and an exponent of
+    the grey values; noise; blur; an erased rectangle. 0, "nothing there", stays 0 except for noise,
+    and fills what moves in and what is erased.
 
     Args:
         strength: 1 (default): rotation up to 15 degrees, scale 0.8 to 1.25, shift up to a tenth
             of the image, factor 0.7 to 1.3, exponent 0.7 to 1.4, noise up to 0.1, blur up to 1.5
             pixels, a rectangle of up to a third of each side; other values scale the ranges.
         prob: probability of each of the five, for each image.
-        seed: seed of what is drawn; several processes draw each their own.
+        seed: seed of what is drawn; several processes draw separately.
         slice_axis: axis of `(N, C, *spatial)` along which slices are moved alike.
 
     Examples:
@@ -68,10 +68,10 @@ class StrongAugmentation(Baseline):
         """Return images `(N, C, *spatial)` changed at random.
 
         Raises:
-            ValueError: where they are not of two dimensions, or of slices of two.
+            ValueError: if they are not two-dimensional, or volumes of such slices.
         """
         if not self._separated:
-            # Only now: a resumed run has by now given the first process's state to all.
+            # Only now: by now a resumed run has given the first process's state to all.
             separate(self._random, process_rank())
             self._separated = True
         slices = self._as_slices(image.as_subclass(Tensor))

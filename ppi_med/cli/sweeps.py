@@ -54,8 +54,10 @@ Settings = Annotated[
 Selection = Annotated[
     str, typer.Option(help="How settings are chosen: in-site, leave-one-site-out, oracle.")
 ]
-Name = Annotated[str, typer.Option(help="Of the sweep; the same name and settings go on with it.")]
-Experiment = Annotated[str, typer.Option(help="Of MLflow; default: bundle and command.")]
+Name = Annotated[
+    str, typer.Option(help="Name of the sweep; the same name and settings continue it.")
+]
+Experiment = Annotated[str, typer.Option(help="Experiment in MLflow; default: bundle and command.")]
 TrackingUri = Annotated[
     str,
     typer.Option(
@@ -97,7 +99,7 @@ def cross_site(
 ) -> None:
     """Train on each site, test on every site's held-out subjects; the matrix and its heat map.
 
-    One training for each training site, method and seed. Started again it goes on: finished cells
+    One training for each training site, method and seed. A second call continues: finished cells
     are kept, crashed ones are closed and run again. Exit status 1 if a cell failed.
     """
     _start(
@@ -146,7 +148,7 @@ def cross_validate(
 ) -> None:
     """Leave out each subject-wise fold in turn: AUC on it, mean and SD over the folds.
 
-    Started again it goes on, as cross-site does. Exit status 1 if a run failed.
+    A second call continues, as for cross-site. Exit status 1 if a run failed.
     """
     _start(
         kind="cross_validate",
@@ -172,11 +174,13 @@ def cross_validate(
 
 
 def tables(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all of them.")] = Path(
-        "results/tables"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for all tables and figures.")
+    ] = Path("results/tables"),
     tracking_uri: TrackingUri = "default",
-    name: Annotated[str, typer.Option(help="Of one sweep; default: all sweeps and runs.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Name of one sweep; default: all sweeps and runs.")
+    ] = "",
     experiment: Annotated[str, typer.Option(help="Of MLflow; default: all.")] = "",
     selection: Selection = "in-site",
 ) -> None:

@@ -1,6 +1,6 @@
 """The sub-commands `shortcut`, `compare-methods` and `lidc-benchmark`: tables cell by cell.
 
-Each runs the cells that have no record yet and prints the table of all records.
+Each runs the cells without a record and prints the table of all records.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def shortcut(
 
 
 def _own_folder(records: Path, own: str) -> Path:
-    """Return the folder that was asked for, else the one of this kind of records."""
+    """Return the given folder, or else the default of this kind of records."""
     return Path(own) if records == Path("results/ga_shortcut") else records
 
 
@@ -165,13 +165,13 @@ def device_shortcut(
     work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs/cxr_devices"),
     methods: MethodNames = "",
     splits: Annotated[str, typer.Option(help="Splits of the source, commas between.")] = "0,1,2",
-    runs: Annotated[int, typer.Option(min=1, help="Trainings a method and split.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Trainings per method and split.")] = 1,
     workers: Workers = 2,
     output: TablesFolder = None,
     table_only: TableOnly = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Table how far each method looks past the device (chest X-rays, some minutes a split).
+    """Table how far each method looks past the device (chest X-rays, some minutes per split).
 
     Cells that have a record are not run again. Exit status 1 if a cell failed.
     """
@@ -201,9 +201,10 @@ def lidc_benchmark(
     methods: MethodNames = "",
     folds: Annotated[str, typer.Option(help="Folds to test on, commas between.")] = "0,1,2,3,4",
     seeds: Annotated[
-        str, typer.Option(help="The first for all, the others for plain and the best PPI.")
+        str,
+        typer.Option(help="The first is for all methods, the others for plain and the best PPI."),
     ] = "0,1,2",
-    max_epochs: Annotated[int, typer.Option(help="Epochs of a run; 0: the bundle's.")] = 0,
+    max_epochs: Annotated[int, typer.Option(help="Epochs per run; 0: the bundle's.")] = 0,
     workers: Workers = 2,
     dice: Annotated[
         bool, typer.Option(help="Measure how well the maps segment, after each run.")
@@ -240,7 +241,7 @@ def run_and_show(
     table_only: bool,
     dry_run: bool = False,
 ) -> None:
-    """Run what is missing of an experiment, print its tables, leave with status 1 on a failure."""
+    """Run the missing cells of an experiment, print its tables, exit with status 1 on a failure."""
     from ppi_med.experiments.records import FolderRecords
     from ppi_med.experiments.run import outlook, run_experiment
     from ppi_med.experiments.table import markdown, write_table

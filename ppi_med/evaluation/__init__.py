@@ -2,7 +2,7 @@
 
 - `metrics`, `roc`, `delong`: AUC, sensitivity, calibration ... of labels and scores.
 - `bootstrap`: the one interval by resampling subjects; `predictions`: what it is measured on.
-- `faithfulness`, `localisation`, `sanity`: is a map right? `measures`: what they share.
+- `faithfulness`, `localisation`, `sanity`: whether a map is right; `measures`: what they share.
 - `figures`, `side_by_side`: pictures of all this. `scores`: from logits to one number per case.
 """
 

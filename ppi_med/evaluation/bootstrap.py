@@ -1,7 +1,7 @@
 """Intervals by resampling whole subjects: the eyes and visits of one subject are not independent.
 
 `interval` is the only one; every table uses it. Subjects are drawn with replacement, and a
-case counts as often as its subject was drawn. All resamples are measured at once, by weights.
+case counts as often as its subject was drawn. Weights measure all resamples at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from ppi_med.evaluation.checks import Floats, checked, ratio
 from ppi_med.evaluation.metrics import Metric
 
-# Resamples measured in one go: 2 million weights are 16 MB.
+# Resamples measured at once: 2 million weights are 16 MB.
 _WEIGHTS_AT_ONCE = 2_000_000
 NAN = float("nan")
 
@@ -29,8 +29,7 @@ class Interval:
     """A mean measure, or difference, with its percentile interval.
 
     Attributes:
-        name: name of the measure.
-        value: on the cases as they are.
+        name: name of the measure. value: value on the original cases.
         low: lower end; NaN where fewer than two subjects can be drawn.
         high: upper end.
         level: such as 0.95.
@@ -57,14 +56,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Part:
-    """One term of the mean that an interval is of: a measure on the cases of one training.
+    """One term of the mean: a measure on the cases of one training.
 
     Attributes:
-        units: the subject of each case `(n,)`: what is drawn.
+        units: the subject of each case `(n,)`; subjects are drawn.
         measure: the measure, or the difference of two.
-        stratum: subjects of one stratum are drawn together, for all of its parts alike; strata,
-            such as sites or folds, are drawn on their own.
-        seed: seed of the training, where seeds are drawn too.
+        stratum: parts of one stratum share the drawn subjects; each stratum, such as a site or a
+            fold, is drawn separately.
+        seed: seed of the training, if seeds are drawn too.
     """
 
     units: ArrayLike
@@ -93,7 +92,7 @@ def of_metric(
 
 
 def of_mean(values: ArrayLike, units: ArrayLike, stratum: str = "", seed: int = 0) -> Part:
-    """Return the mean of values `(n,)` as a part; NaN: not measured there, left out."""
+    """Return the mean of values `(n,)` as a part; NaN values are left out."""
     found = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(found)
     filled = np.where(known, found, 0.0)
@@ -120,14 +119,14 @@ def interval(
     Args:
         parts: one or more.
         name: name of the measure.
-        seeds: draw the trainings' seeds too: those of each resample are drawn with replacement.
+        seeds: also draw the trainings' seeds with replacement, for each resample.
         repeats: number of resamples.
         level: share of the resamples inside the interval.
         seed: seed of the resampling.
 
     Raises:
-        ValueError: where there is no part, an option is out of range, or two parts of a stratum
-            have other subjects.
+        ValueError: if there is no part, an option is out of range, or two parts of a stratum have
+            different subjects.
 
     Examples:
         >>> found = interval([of_mean([0.5, 0.7, 0.9], ["a", "b", "c"])], "dice")
@@ -141,7 +140,7 @@ def interval(
 def interval_by_cases_and_seeds(
     parts: Sequence[Part], name: str = "", *, repeats: int = 2000
 ) -> tuple[Interval, Interval]:
-    """Return `interval` with subjects drawn, and with seeds too, from the same resamples."""
+    """Return `interval` with subjects drawn, and with seeds drawn too, on the same resamples."""
     draws, count = _drawn(parts, repeats, 0, 0.95)
     first, second = (_summed(parts, draws, count, name, seeds, 0.95, 0) for seeds in (False, True))
     return first, second

@@ -1,4 +1,4 @@
-"""What every measure asks of its input, said once."""
+"""The checks that every measure makes of its input."""
 
 from __future__ import annotations
 

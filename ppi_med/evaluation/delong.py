@@ -1,7 +1,7 @@
 """DeLong's variance of the AUC and of a difference of two, for independent cases.
 
-E. R. DeLong et al., Biometrics 44 (1988) 837-845. It knows nothing of subjects: with more than
-one case a subject use `ppi_med.evaluation.bootstrap`.
+E. R. DeLong et al., Biometrics 44 (1988) 837-845. It ignores subjects: with more than one case per
+subject use `ppi_med.evaluation.bootstrap`.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> 
 def mean_of_folds(folds: Sequence[DeLong]) -> DeLong:
     """Return the mean difference over folds whose cases differ, and its test.
 
-    Each fold has its own two networks: their scores have no scale in common with another fold's,
-    so that areas are compared inside each. Variance of the mean: sum of the variances / k^2.
+    Each fold has its own two networks, and scores of different folds have no common scale, so areas
+    are compared inside each fold. Variance of the mean: sum of the variances / k^2.
 
     Args:
         folds: test of each fold.
@@ -97,13 +97,13 @@ def _covariance(y: Floats, scores: Floats) -> Floats:
 
 
 def _components(y: Floats, s: Floats) -> tuple[Floats, Floats]:
-    """Return each positive's share of negatives below it, each negative's of positives above."""
+    """Return each positive's share of negatives below, each negative's share of positives above."""
     positive, negative = s[y == 1], s[y == 0]
     return _share_below(positive, negative), 1 - _share_below(negative, positive)
 
 
 def _share_below(values: Floats, others: Floats) -> Floats:
-    """Return for each value the share of the others below it, equal ones counting half."""
+    """Return for each value the share of the others below it; equal values count half."""
     ordered = np.sort(others)
     below = np.searchsorted(ordered, values, side="left")
     upto = np.searchsorted(ordered, values, side="right")

@@ -1,7 +1,7 @@
-"""Does the score follow the map: deletion and insertion curves (Figure 5), and their baseline.
+"""Whether the score follows the map: deletion and insertion curves (Figure 5), and their baseline.
 
-The pixels of a map are removed or shown from the highest on. All images of a batch are altered
-together on their device; a curve of K counts costs K forward passes.
+The pixels of a map are removed or shown, highest first. All images of a batch are altered together
+on their device; a curve of K counts costs K forward passes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Curve:
         return torch.trapezoid(self.scores, width, dim=1) / (width[-1] - width[0])
 
     def change(self) -> Tensor:
-        """Return what the score lost against the first count, `(N, K)`; below 0: gained."""
+        """Return the loss of score since the first count, `(N, K)`; below 0 it is a gain."""
         return self.scores[:, :1] - self.scores
 
 
@@ -59,12 +59,12 @@ def deletion_curve(
     fill: Fill = 0.0,
     score: Score = class_probability,
 ) -> Curve:
-    """Remove the highest pixels and look at the score: the faster it falls the better.
+    """Remove the highest pixels and measure the score: the faster it falls the better.
 
     `curve.change()` is the reduction of the score of Figure 5.
 
     Args:
-        network: from images to logits; its mode is the caller's to choose.
+        network: from images to logits; the caller chooses its mode.
         image: `(N, C, *spatial)`.
         target: class indices `(N,)`.
         values: `(N, *spatial)`, see `pixel_values`.
@@ -124,7 +124,7 @@ def random_values(image: Tensor, seed: int) -> Tensor:
 
 
 def filled_with(image: Tensor, fill: Fill) -> Tensor:
-    """Return what pixels of `image` become where they are removed."""
+    """Return the values that removed pixels of `image` get."""
     filled = fill(image) if callable(fill) else torch.full_like(image, fill)
     if filled.shape != image.shape:
         raise ValueError(

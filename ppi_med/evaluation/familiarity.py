@@ -1,7 +1,7 @@
 """Whether an input is like those of the training, by grey values and by the network's features.
 
-A network answers about anything. What is empty, saturated or noise can be told from the pixels
-alone. What is foreign is told by its distance to inputs known from the training: the root mean
+A network answers about anything. Empty, saturated and noisy inputs are recognised by their pixels
+alone. Foreign inputs are recognised by their distance to those of the training: the root mean
 square of (x - mean) / deviation, over a few numbers of the grey values and over the features that
 the network's last layer sees.
 """
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 GREY = ("level", "contrast", "darkest", "brightest", "smoothness", "layering")
 FEWEST = 8
-"""With fewer known inputs no distance is stated."""
+"""With fewer known inputs there is no distance."""
 _FACTOR = 2.0
 _LEAST_THRESHOLD = 3.0
 _GREY_DEVIATION = 0.02
@@ -62,7 +62,7 @@ def grey_numbers(pixels: NDArray[Any]) -> dict[str, float]:
 
 
 def doubts_about_pixels(pixels: NDArray[np.uint8]) -> list[str]:
-    """Return sentences on pixels about which no network can say anything.
+    """Return sentences on pixels that no network can answer about.
 
     They are empty if one value has 99.5 % of them, saturated if the largest value of their type
     has 30 %, and noise if neighbours in a row correlate by less than 0.15.
@@ -90,7 +90,7 @@ def doubts_about_pixels(pixels: NDArray[np.uint8]) -> list[str]:
 
 @contextmanager
 def recorded_features(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect what the network's last linear layer is given while the block runs.
+    """Collect the inputs of the network's last linear layer while the block runs.
 
     Args:
         network: one with `slice_head` (the GA network), else its last linear layer counts; without
@@ -117,12 +117,12 @@ def recorded_features(network: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def features_of_items(found: Sequence[Tensor], items: int, sliced: bool) -> Floats | None:
-    """Return one mean vector of features an item, `(items, features)`; `None` without any.
+    """Return one mean vector of features per item, `(items, features)`; `None` without features.
 
     Args:
         found: result of `recorded_features`.
         items: number of inputs.
-        sliced: whether an item's rows stand together (its slices) or a batch apart (its views).
+        sliced: whether an item's rows are neighbours (its slices) or one batch apart (its views).
     """
     if not found:
         return None
@@ -135,7 +135,7 @@ def features_of_items(found: Sequence[Tensor], items: int, sliced: bool) -> Floa
 
 @dataclass(frozen=True)
 class Known:
-    """What one kind of numbers is in known inputs.
+    """Statistics of one kind of numbers over known inputs.
 
     Attributes:
         mean: mean of each number.
@@ -166,7 +166,7 @@ class Known:
 
 @dataclass(frozen=True)
 class KnownInputs:
-    """What inputs known from the training are like.
+    """Statistics of inputs known from the training.
 
     Attributes:
         count: number of them.
@@ -215,7 +215,7 @@ class KnownInputs:
 
     @classmethod
     def read(cls, facts: Mapping[str, Any] | None) -> KnownInputs | None:
-        """Read what `facts` gives; `None` of nothing."""
+        """Read what `facts` gives; `None` gives `None`."""
         if not facts:
             return None
         found = {
@@ -235,7 +235,7 @@ class Likeness:
     """How like the training an input is.
 
     Attributes:
-        reasons: why it is unlike it; none where it is like it, as far as can be told.
+        reasons: why it is unlike the training; empty if no difference was found.
         numbers: those in `GREY`.
         distances: kind ("grey", "features") to the distance and its threshold.
     """
@@ -278,8 +278,8 @@ def likeness(
     Args:
         image: as the network sees it, `(..., H, W)`.
         features: features of the network for this input.
-        known: what the weights' file notes of the training; without it only the pixels are looked
-            at.
+        known: what the file beside the weights records of the training; without it only the pixels
+            are checked.
         pixels: 8-bit pixels as recorded.
     """
     numbers = grey_numbers(image)

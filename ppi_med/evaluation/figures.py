@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _SOFT, _ACCENT, _SECOND = "#1f2933", "#9aa5b1", "#0b6e99", "#d1495b"
-# Bright on grey at any opacity, and distinct to readers who do not see red and green as two.
+# Bright on grey at any opacity, and distinct for readers who cannot tell red from green.
 _FOR, _AGAINST = (1.0, 0.30, 0.18), (0.20, 0.62, 1.0)
 _LINES = ("#d1495b", "#0b6e99", "#2a9d8f", "#7b4fa3", "#c9820a", "#5c677d")
-# Behind the strongest points: one outlier pixel must not make all others invisible.
+# Below the strongest points: one outlier pixel must not make all others invisible.
 _PERCENTILE = 99.5
 _MOST_OPAQUE = 0.85
 
@@ -60,7 +60,7 @@ def roc_figure(
         scores: `(n,)`.
         title: above the curve.
         interval: interval of the area, from `ppi_med.evaluation.bootstrap.bootstrap`.
-        threshold: mark the working point it leads to.
+        threshold: mark its working point.
 
     Raises:
         ValueError: where only one class is present.
@@ -111,9 +111,9 @@ def overlay_figure(
 ) -> Figure:
     """Draw slices with their map laid over them, one row per slice.
 
-    Left the slice, right the slice with the map: red speaks for the target, blue against it, the
-    stronger the more opaque. All rows share one scale; full strength is the 99.5th percentile of
-    the absolute values.
+    Left the slice, right the slice with the map: red speaks for the target, blue against it;
+    stronger is more opaque. All rows share one scale; full strength is the 99.5th percentile of the
+    absolute values.
 
     Args:
         slices: `(k, H, W)`, grey values of any range.
@@ -171,12 +171,12 @@ def slice_weight_figure(
     marked: Sequence[int] = (),
     title: str = "",
 ) -> Figure:
-    """Draw the weight of each slice, and below it what each slice alone says.
+    """Draw the weight of each slice, and below it the probability of each slice alone.
 
     Args:
         weights: `(S,)`, sum 1.
         probabilities: `(S,)`, each slice's own probability.
-        marked: indices of slices that are shown elsewhere, or have a lesion.
+        marked: indices of slices to mark, such as those with a lesion.
         title: above.
 
     Raises:
@@ -277,7 +277,7 @@ def _plain_frame(axes: Axes) -> None:
 
 
 def smoothed(maps: Floats, deviation: float) -> Floats:
-    """Return maps `(k, H, W)` behind a Gaussian of this standard deviation in pixels."""
+    """Return maps `(k, H, W)` smoothed by a Gaussian of this standard deviation in pixels."""
     if deviation <= 0:
         return maps
     from scipy.ndimage import gaussian_filter
@@ -287,7 +287,7 @@ def smoothed(maps: Floats, deviation: float) -> Floats:
 
 
 def coloured(relative: Floats) -> Any:
-    """Return RGBA of a map in units of its full strength: the hue is the sign, alpha the size."""
+    """Return RGBA of a map in units of its full strength: hue is the sign, alpha the size."""
     clipped = np.clip(relative, -1, 1)
     rgba = np.empty((*clipped.shape, 4))
     rgba[..., :3] = np.where(clipped[..., None] >= 0, _FOR, _AGAINST)

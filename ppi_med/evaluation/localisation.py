@@ -1,4 +1,4 @@
-"""Does the map point at the object: energy in a box or mask (Table 7), the pointing game."""
+"""Whether the map points at the object: energy in a box or mask (Table 7), the pointing game."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def top_points(values: Tensor, count: int) -> Tensor:
 def pointing_game(values: Tensor, mask: Tensor) -> Tensor:
     """Return 1 where the highest point is in the mask, else 0.
 
-    Where several points are equally high the share of them inside counts, so that a constant map
-    scores the mask's area and not its luck. With an empty mask nothing can be hit: 0.
+    If several points are equally high, their share inside counts, so that a constant map scores the
+    mask's area. With an empty mask the result is 0.
 
     Args:
         values: `(N, *spatial)`.
@@ -79,7 +79,7 @@ def box_mask(boxes: Tensor, spatial: tuple[int, ...]) -> Tensor:
     """Return masks `(N, *spatial)` of boxes.
 
     Args:
-        boxes: `(N, 2 d)`: the first pixel of each axis, then the first behind the box.
+        boxes: `(N, 2 d)`: the first pixel of each axis, then the first one after the box.
         spatial: size of the d axes.
 
     Raises:

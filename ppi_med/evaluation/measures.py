@@ -39,7 +39,7 @@ class Measure:
     direction: Literal[1, -1]
 
     def better(self, value: float, than: float) -> bool:
-        """Say whether `value` is strictly better; NaN is never better, anything beats NaN."""
+        """Say whether `value` is strictly better; NaN is never better, any number beats NaN."""
         if value != value:
             return False
         return than != than or self.direction * (value - than) > 0
@@ -67,7 +67,7 @@ def pixel_values(maps: Tensor, reduce: str = "sum") -> Tensor:
 
 
 def ranks(values: Tensor) -> Tensor:
-    """Return each pixel's place, 0 for the highest value; equal values in the order of pixels.
+    """Return each pixel's rank, 0 for the highest value; equal values in the order of pixels.
 
     Args:
         values: `(N, *spatial)`.
@@ -88,7 +88,7 @@ def ranks(values: Tensor) -> Tensor:
 
 
 def class_logit(output: Any, target: Tensor) -> Tensor:
-    """Return the target's logit; of a single logit its sign is the class."""
+    """Return the target's logit; for a single logit its sign is the class."""
     logits = _logits(output)
     if logits.shape[1] == 1:
         return logits[:, 0] * (2 * target - 1).to(logits.dtype)

@@ -1,4 +1,4 @@
-"""Each measure with its name and its direction; whether a probability means what it says."""
+"""Each measure with its name and its direction, calibration included."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ class Metric:
     def __call__(
         self, labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
     ) -> Floats:
-        """Return the measure, one value for each leading index of the weights."""
+        """Return the measure, one value per leading index of the weights."""
         return self.function(labels, scores, weights)
 
     def better(self, value: float, than: float) -> bool:
-        """Say whether `value` is strictly better; NaN is never better, anything beats NaN."""
+        """Say whether `value` is strictly better; NaN is never better, any number beats NaN."""
         if np.isnan(value):
             return False
         return bool(np.isnan(than) or self.direction * (value - than) > 0)
 
     def best(self, values: Iterable[float]) -> int:
-        """Return the index of the best value, the first of equals.
+        """Return the index of the best value, the first among equals.
 
         Raises:
             ValueError: where there is no value that is a number.

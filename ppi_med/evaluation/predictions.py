@@ -1,4 +1,4 @@
-"""The record of what a network said about each case: the file that tables are made from."""
+"""The record of a network's answer about each case; tables are made from it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ class Predictions:
 
     Attributes:
         volume_id: name of the case.
-        subject: whose it is; empty where unknown.
-        site: where it was taken; empty where unknown.
+        subject: the patient; empty if unknown. site: where it was taken; empty if unknown.
         label: 0 or 1.
         score: probability of label 1.
     """
@@ -43,8 +42,8 @@ class Predictions:
     def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Predictions:
         """Build from mappings with the keys of `COLUMNS`, sorted by `volume_id`.
 
-        The same case with the same values may come twice (a sampler that pads its last batch);
-        it is kept once.
+        A case may come twice with the same values (a sampler that pads its last batch); it is kept
+        once.
 
         Raises:
             ValueError: where one `volume_id` has two different rows, or a value is missing.
@@ -89,7 +88,7 @@ class Predictions:
                 raise ValueError(f"{path}: {error}") from error
 
     def write(self, path: str | os.PathLike[str]) -> Path:
-        """Write as CSV, atomically; the scores come back exactly."""
+        """Write as CSV, atomically; scores are read back exactly."""
         with (
             atomic_path(path) as temporary,
             open(temporary, "w", newline="", encoding="utf-8") as file,
@@ -102,7 +101,7 @@ class Predictions:
 
     @property
     def units(self) -> NDArray[np.str_]:
-        """What is resampled: the subject of each case; where it is unknown, the case itself."""
+        """The units of resampling: the subject of each case; if unknown, the case itself."""
         named = np.char.add("case ", self.volume_id) if len(self) else self.volume_id
         return np.where(self.subject == "", named, self.subject)
 
@@ -126,17 +125,17 @@ class Predictions:
             [0.5]
         """
         columns: dict[str, list[Any]] = {name: getattr(self, name).tolist() for name in COLUMNS}
-        # As many digits as float32 has.
+        # The digits of float32.
         columns["score"] = [float(f"{score:.7g}") for score in columns["score"]]
         content = {"num_rows": len(self), "format": _FORMAT, **columns}
         return json.dumps(content, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Predictions:
-        """Return the predictions of a text of `to_json`.
+        """Return the predictions in a text of `to_json`.
 
         Raises:
-            UsageError: where it is of another format.
+            UsageError: if it has another format.
         """
         content: Mapping[str, Any] = json.loads(text)
         if content.get("format") != _FORMAT:

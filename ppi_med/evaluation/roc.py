@@ -1,6 +1,6 @@
 """The ROC curve, the area under it, and the threshold chosen on validation cases.
 
-Tied scores are counted right. A case is called positive where its score is at least the threshold.
+Ties are counted exactly. A case is called positive if its score is at least the threshold.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class RocCurve:
     Attributes:
         false_positive_rate: share of label 0 with a score of at least the threshold.
         sensitivity: share of label 1 with a score of at least the threshold.
-        threshold: falling; the first is infinite (no case is called positive).
+        threshold: descending; the first is infinite (no case is called positive).
     """
 
     false_positive_rate: Floats
@@ -34,8 +34,8 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     Args:
         labels: `(n,)`, 0 or 1.
         scores: `(n,)`, of any scale.
-        weights: `(..., n)`, how often each case counts; default once. One area comes back for
-            each leading index, at the cost of a single sort.
+        weights: `(..., n)`, how often each case counts; default once. There is one area per leading
+            index, at the cost of a single sort.
 
     Returns:
         Shape `(...)`; NaN where one of the classes has no weight.
@@ -63,7 +63,7 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike) -> RocCurve:
         scores: `(n,)`.
 
     Raises:
-        ValueError: where only one class is present, or the input is not as above.
+        ValueError: if only one class is present, or the input is not as above.
 
     Examples:
         >>> roc_curve([0, 1], [0.2, 0.7]).threshold.tolist()
@@ -124,11 +124,11 @@ def specificity(
 def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the threshold with the largest sensitivity + specificity - 1 on these cases.
 
-    It is half-way between two neighbouring scores, so that it does not hang on one case's
-    exact value. Of equally good ones the one with the higher sensitivity is taken.
+    It is half-way between two neighbouring scores, so that it does not depend on one case's exact
+    value. Among equally good ones the one with the higher sensitivity is taken.
 
     Args:
-        labels: `(n,)`, 0 or 1, both present; of the validation cases, never of the test.
+        labels: `(n,)`, 0 or 1, both present; take validation cases, never test cases.
         scores: `(n,)`.
 
     Raises:
@@ -158,7 +158,7 @@ def require_both_classes(labels: Floats) -> None:
 
 
 def _weight_by_score(y: Floats, s: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the weight of label 1 and of label 0 at each distinct score, and those, rising."""
+    """Return the weights of labels 1 and 0 at each distinct score, and the scores, ascending."""
     order = np.argsort(s, kind="stable")
     sorted_scores = s[order]
     starts = np.flatnonzero(np.concatenate([[True], np.diff(sorted_scores) > 0]))
@@ -169,9 +169,9 @@ def _weight_by_score(y: Floats, s: Floats, w: Floats) -> tuple[Floats, Floats, F
 
 
 def _between(curve: RocCurve, point: int) -> float:
-    """Return a threshold that calls positive what the curve's point does, off the scores.
+    """Return a threshold between scores with the same calls as the curve's point.
 
-    Beyond the outermost scores it is the next number: nothing is known about how far to go.
+    Beyond the outermost scores it is the next number: the data say nothing about the distance.
     """
     upper = float(curve.threshold[point])
     if point == len(curve.threshold) - 1:

@@ -1,8 +1,7 @@
-"""Sanity checks for maps (Adebayo et al., 2018): does a map depend on what the network learned?
+"""Sanity checks for maps (Adebayo et al., 2018): whether a map depends on what the network learned.
 
 A map of a network whose parameters are random should have little in common with the map of the
-trained one. A method that fails, such as an edge detector, draws the
-image and not the network.
+trained one. A method that fails, such as an edge detector, shows the image and not the network.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ RANK_CORRELATION = Measure("randomised_rank_correlation", -1)
 
 @dataclass(frozen=True)
 class SanityResult:
-    """How much maps of altered networks have in common with those of the network.
+    """How similar maps of altered networks are to those of the network.
 
     Attributes:
         measure: name and direction.
         layers: what was randomised, in this order.
-        correlations: `(L, N)`, Spearman's rank correlation a step and image.
-        cumulative: each step keeps the steps before it, so that the last is all of them.
+        correlations: `(L, N)`, Spearman's rank correlation per step and image.
+        cumulative: each step keeps the earlier ones, so that the last randomises all layers.
     """
 
     measure: Measure
@@ -39,7 +38,7 @@ class SanityResult:
     def passes(self, limit: float = 0.5) -> bool:
         """Say whether maps depend on the network: mean |correlation| at most `limit`.
 
-        Of cumulative steps the last counts, otherwise the mean of all.
+        For cumulative steps the last counts, otherwise the mean of all.
         """
         size = self.correlations.abs()
         return float(size[-1].mean() if self.cumulative else size.mean()) <= limit
@@ -48,11 +47,11 @@ class SanityResult:
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Return Spearman's rank correlation of each pair, `(N,)`; ties share their mean rank.
 
-    A constant map has no order and nothing in common with another: 0.
+    A constant map has no order; its correlation is 0.
 
     Args:
         a: `(N, *spatial)`.
-        b: maps of the same shape.
+        b: the other maps, of the same shape.
 
     Raises:
         ValueError: where the shapes differ.
@@ -79,7 +78,7 @@ def layers_of(network: nn.Module) -> list[str]:
 def randomised(network: nn.Module, layers: Sequence[str], seed: int) -> nn.Module:
     """Return a copy of the network whose named layers are initialised again.
 
-    A layer without `reset_parameters` gets normal values of its own mean and deviation.
+    A layer without `reset_parameters` gets normal values with its own mean and deviation.
 
     Raises:
         ValueError: where the network has no such layer.
@@ -92,7 +91,7 @@ def randomised(network: nn.Module, layers: Sequence[str], seed: int) -> nn.Modul
     devices = {p.device.index or 0 for p in network.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(devices)), torch.no_grad():
         for name in layers:
-            # A seed of the layer, not of the order: a layer is the same in every step.
+            # The seed depends on the layer, not on the order: a layer is the same in every step.
             torch.manual_seed(seed + zlib.crc32(name.encode()))
             for module in modules[name].modules():
                 _initialise(module)
@@ -102,7 +101,7 @@ def randomised(network: nn.Module, layers: Sequence[str], seed: int) -> nn.Modul
 def cascading(
     network: nn.Module, layers: Sequence[str] | None = None, seed: int = 0
 ) -> Iterator[tuple[str, nn.Module]]:
-    """Yield networks with one layer more randomised each, from the output down to the image."""
+    """Yield networks with one more layer randomised each, from the output to the image."""
     names = layers_of(network) if layers is None else list(layers)
     for last in range(len(names)):
         yield names[last], randomised(network, names[: last + 1], seed)
@@ -137,8 +136,8 @@ def model_randomisation(
         kind: `"cascading"` (default) or `"independent"`.
         layers: names, from the output to the image (default `layers_of`).
         seed: seed of the new parameters.
-        reduce: how channels become one value, see `pixel_values`; the absolute
-            values (default), as Adebayo et al. show that signs may hide what is in common.
+        reduce: how channels become one value, see `pixel_values`; absolute values by default, since
+            Adebayo et al. show that signs can hide similarity.
 
     Raises:
         ValueError: for another kind.

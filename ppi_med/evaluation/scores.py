@@ -1,7 +1,7 @@
 """From a network's output to one number per case.
 
-A single logit, a pair of softmax logits and K classes (one against the rest) all come to the log
-odds of the positive class, so that a pair is never ranked by one of its two logits alone.
+A single logit, a pair of softmax logits and K classes (one against the rest) all become the log
+odds of the positive class, so a pair is never ranked by one of its logits alone.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def binary_label(label: Tensor, positive: int = 1) -> Tensor:
 
 
 def without_ones(tensor: Tensor) -> Tensor:
-    """Drop axes of length 1 after the second, which a head of convolutions leaves.
+    """Drop axes of length 1 after the second, as a convolutional head leaves them.
 
     Examples:
         >>> without_ones(torch.zeros(1, 3, 1, 1)).shape

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Behind the strongest points: one outlier pixel must not make all others invisible.
+# Below the strongest points: one outlier pixel must not make all others invisible.
 _PERCENTILE = 99.5
 _OUTLINE = "#f2c14e"
 

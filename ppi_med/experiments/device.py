@@ -10,9 +10,9 @@ White blood cells: lobed nuclei of one laboratory against single nuclei of anoth
 lobed against single within either laboratory; the ceiling is plain training on as many cells of
 each class, drawn from both.
 
-X-rays (``images.zip``; ``images.csv`` with row, group, label, marker; ``splits.json`` with lists
+X-rays (`images.zip`; `images.csv` with row, group, label, marker; `splits.json` with lists
 of rows) are those of Kermany et al. (doi 10.17632/rscbjbr9sj), the markers read by eye. Cells
-(``cells.zip``; ``cells.csv`` with row, group, lobed; ``splits.json``) are those of Zheng et al.
+(`cells.zip`; `cells.csv` with row, group, lobed; `splits.json`) are those of Zheng et al.
 (doi 10.1016/j.micron.2018.01.010).
 """
 

@@ -73,7 +73,7 @@ def write_all(
     Pictures of an earlier export in the folder are removed.
 
     Args:
-        folder: made if it is not there.
+        folder: the folder; it is made if it does not exist.
         source: the series.
         values: the map, or None.
         mask: the mask, or None.

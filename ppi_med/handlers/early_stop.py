@@ -77,7 +77,7 @@ class EarlyStop:
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put them back."""
+        """Restore them."""
         self.best, self.waited = state["best"], state["waited"]
 
     def _compare(self, engine: Engine) -> None:

@@ -219,7 +219,7 @@ class PPIStep:
 
     def _arm(self, epoch: int, iteration: int) -> None:
         if not self._separated:
-            # Only now: a resumed run has by now given the first process's state to all.
+            # Only now: by now a resumed run has given the first process's state to all.
             self.terms.separate(process_rank())
             self._separated = True
         self._recorder.release()

@@ -99,7 +99,7 @@ class TrackingHandler:
         return {"tracker": self.tracker.state_dict(), "means": self._means.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put them back."""
+        """Restore them."""
         self.tracker.load_state_dict(state["tracker"])
         self._means.load_state_dict(state["means"])
 

@@ -39,7 +39,7 @@ def as_logits(output: Tensor) -> Tensor:
 
 
 def _without_ones(tensor: Tensor) -> Tensor:
-    """Drop axes of length 1 after the second, which a head of convolutions leaves."""
+    """Drop axes of length 1 after the second, as a convolutional head leaves them."""
     pooled = tensor.dim() > 2 and tensor.shape[2:].numel() == 1
     return tensor.flatten(1) if pooled else tensor
 

@@ -169,7 +169,7 @@ def positive_score(positive: int = 1) -> Callable[[Any], Tensor]:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode inside the block, then each module back as it was."""
+    """Put a network into evaluation mode inside the block, then restore each module's mode."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

@@ -1,4 +1,4 @@
-"""What makes a run repeatable: seeded loading, random states, checkpoints that cannot be torn.
+"""What makes a run repeatable: seeded loading, random states, complete checkpoints.
 
 `keep_freed_memory` makes steps on a CPU quicker.
 

@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not there.
+"""Checkpoints that are complete or absent.
 
-A file is written under a temporary name, flushed to the disk and renamed. Its final name carries
-the count of iterations and the hash of its content, so that content and name change together and
-a damaged file (a torn write below the file system, a bad disk) is recognised.
+A file is written under a temporary name, flushed to the disk and renamed. Its final name contains
+the number of iterations and the hash of its content, so that a damaged file (a torn write below the
+file system, a bad disk) is recognised.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def plain(value: Any, name: str = "state") -> Any:
 
     Args:
         value: a `state_dict()`, or part of one.
-        name: what to call it in an error.
+        name: its name in an error.
 
     Raises:
         TypeError: for a value that a checkpoint cannot hold, naming the key.
@@ -41,7 +41,7 @@ def plain(value: Any, name: str = "state") -> Any:
         >>> plain({"best": np.float64(0.5)})
         {'best': 0.5}
     """
-    # The very types: numpy's float64 is a float to isinstance, but not to a restricted reader.
+    # Exact types: numpy's float64 is a float to isinstance, but not to a restricted reader.
     if type(value) in _KEPT:
         return value
     if isinstance(value, torch.Tensor):
@@ -66,7 +66,7 @@ def _rebuilt(value: Any, items: list[Any]) -> Any:
 
 
 def _plain_tensor(value: torch.Tensor) -> torch.Tensor:
-    """Detach, take off subclasses such as MetaTensor, and cut a view off its larger storage."""
+    """Detach, remove subclasses such as MetaTensor, and copy a view out of its larger storage."""
     tensor = value.detach().as_subclass(torch.Tensor)
     small_view = tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size()
     return tensor.clone().cpu() if small_view else tensor.cpu()
@@ -83,7 +83,7 @@ class CheckpointStore:
 
     Args:
         directory: the folder; made when the first checkpoint is saved.
-        keep: how many to keep, at least 2: the one before stays until the new one is whole.
+        keep: how many to keep, at least 2: the old one stays until the new one is complete.
 
     Raises:
         ValueError: where `keep` is less than 2.
@@ -106,7 +106,7 @@ class CheckpointStore:
     def save(self, state: dict[str, Any], iteration: int) -> Path:
         """Write a checkpoint, then remove those beyond `keep`.
 
-        One that `load` found damaged does not count.
+        A checkpoint that `load` found damaged does not count.
 
         Args:
             state: state of tensors and plain values, see `ppi_med.training.checkpoints.plain`.
@@ -116,7 +116,7 @@ class CheckpointStore:
             The file.
 
         Raises:
-            TypeError: where the state holds something else, naming the key.
+            TypeError: if the state holds something else; the error names the key.
         """
         buffer = io.BytesIO()
         torch.save(plain(state), buffer)
@@ -132,9 +132,9 @@ class CheckpointStore:
         return path
 
     def load(self) -> dict[str, Any] | None:
-        """Return the newest whole checkpoint's state, tensors on the CPU; None where there is none.
+        """Return the state of the newest complete checkpoint, tensors on the CPU; None without one.
 
-        A damaged one is passed over with one line of warning.
+        A damaged one is skipped with one line of warning.
 
         Raises:
             RuntimeError: where there are checkpoints and all are damaged.
@@ -146,7 +146,7 @@ class CheckpointStore:
             if _digest(content) == _parsed(path)[1]:
                 if damaged:
                     logger.warning(
-                        "Damaged checkpoint passed over (%s); continuing from the one before: %s",
+                        "Damaged checkpoint skipped (%s); continuing from the one before: %s",
                         ", ".join(one.name for one in damaged),
                         path.name,
                     )
@@ -179,7 +179,7 @@ class CheckpointStore:
         self.remove_left_overs()
 
     def remove_left_overs(self) -> None:
-        """Remove what a killed process left half written. One process only uses a folder."""
+        """Remove what a killed process left half written. Only one process uses a folder."""
         for path in self.directory.glob(_LEFT_OVER):
             path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""The loader of exact runs: same batches for the same seed and epoch, from any batch on."""
+"""The loader of exact runs: the same batches for the same seed and epoch, from any batch on."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Draw(NamedTuple):
 class EpochSampler(DistributedSampler[Any]):
     """Yields `Draw`, in an order fixed by (seed, epoch), for this process's share.
 
-    It is a `DistributedSampler` so that MONAI's trainers tell it the epoch. The draw at a place of
-    the epoch's order is the same for any batch size, number of workers and number of processes.
+    It is a `DistributedSampler` so that MONAI's trainers set its epoch. The draw at each position
+    of the epoch's order is the same for any batch size, number of workers and number of processes.
 
     Args:
         dataset: only its length is used.
@@ -40,8 +40,8 @@ class EpochSampler(DistributedSampler[Any]):
         shuffle: each case once in random order; False: in the order of the dataset.
         weights: one per case, to draw with replacement in proportion (a rare class more often);
             `shuffle` then does not matter.
-        drop_last: with several processes, leave out the rest instead of repeating cases to fill.
-        num_replicas: number of processes; default from torch.distributed, 1 where it is not in use.
+        drop_last: with several processes, leave out the remainder instead of repeating cases.
+        num_replicas: number of processes; default from torch.distributed, 1 if it is not in use.
         rank: rank of this process; default likewise.
 
     Raises:
@@ -78,15 +78,15 @@ class EpochSampler(DistributedSampler[Any]):
         self._round = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next. A position given by `start_at` is kept."""
+        """Set the next epoch. A position set by `start_at` is kept."""
         self.epoch = epoch
         self._round = 0
 
     def start_at(self, position: int) -> None:
-        """Leave out what this process has had of the epoch; holds for the next iteration only.
+        """Skip what this process has had of the epoch; this holds for the next iteration only.
 
         Args:
-            position: number of cases this process has had.
+            position: number of cases that this process has had.
         """
         self._skip = position
 
@@ -123,7 +123,7 @@ def _chances(weights: Sequence[float], length: int) -> np.ndarray[Any, np.dtype[
     return values / values.sum()  # type: ignore[no-any-return]
 
 
-# Things with attributes in which no transform of this dataset can be.
+# Objects with attributes that cannot contain a transform of this data set.
 _NO_PLACE = (type, ModuleType, FunctionType)
 
 
@@ -137,12 +137,12 @@ class SeededDataset(Dataset[Any]):
     """Loads a `Draw` of another dataset under the draw's seed.
 
     For each case every MONAI `Randomizable` found in the dataset is seeded, and so are the global
-    generators of Python, numpy and torch (CPU), which are put back afterwards: a case looks the
-    same from any worker process and in a resumed run, and training does not feel the loading.
+    generators of Python, numpy and torch (CPU), which are restored afterwards: a case looks the
+    same from any worker process and in a resumed run, and loading does not affect training.
 
     Args:
-        dataset: with `__getitem__` and a length, such as a `monai.data.CacheDataset`; what it
-            caches must not be random.
+        dataset: with `__getitem__` and a length, such as a `monai.data.CacheDataset`; its cached
+            part must not be random.
 
     Examples:
         >>> import random
@@ -179,7 +179,7 @@ class SeededDataset(Dataset[Any]):
 
 
 def _randomizables(value: Any, seen: set[int]) -> Iterator[_Randomizable]:
-    """Find what can be seeded inside a dataset: its transforms, and those of datasets within.
+    """Find what can be seeded inside a data set: its transforms, and those of data sets inside it.
 
     A `Compose` seeds its own parts, so the search stops at whatever can be seeded.
     """
@@ -187,7 +187,7 @@ def _randomizables(value: Any, seen: set[int]) -> Iterator[_Randomizable]:
         return
     seen.add(id(value))
     if isinstance(value, (list, tuple)):
-        # Lists of cases are long and hold dicts and paths; only objects can hide a transform.
+        # Lists of cases are long and hold dicts and paths; only objects can contain a transform.
         for item in value:
             if hasattr(item, "__dict__") or isinstance(item, (list, tuple)):
                 yield from _randomizables(item, seen)
@@ -209,10 +209,9 @@ def _inside(value: Any, seen: set[int]) -> Iterator[_Randomizable]:
 class ExactDataLoader(DataLoader[Any]):
     """A `DataLoader` for training whose batches depend on (seed, epoch) only.
 
-    Neither the number of workers nor what else draws random numbers matters, nothing is drawn from
-    the global generators, and `start_at` begins in the middle of an epoch without loading
-    what came before. MONAI's trainers tell it the epoch; iterated again within one, it goes on
-    with another order.
+    The number of workers and other random draws do not matter, nothing is drawn from the global
+    generators, and `start_at` begins in the middle of an epoch without loading the earlier part.
+    MONAI's trainers set the epoch; a second iteration within one epoch has another order.
 
     Args:
         dataset: map-style, such as `monai.data.CacheDataset`; its random transforms are seeded
@@ -221,7 +220,7 @@ class ExactDataLoader(DataLoader[Any]):
         seed: seed of order and augmentation, 0 or more.
         shuffle: see `EpochSampler`.
         weights: see `EpochSampler`.
-        drop_last: leave out the last batch where it is smaller.
+        drop_last: leave out the last batch if it is smaller.
         num_workers: worker processes.
         collate_fn: default MONAI's `list_data_collate`.
         options: further arguments of `torch.utils.data.DataLoader`.
@@ -264,23 +263,23 @@ class ExactDataLoader(DataLoader[Any]):
             drop_last=drop_last,
             num_workers=num_workers,
             collate_fn=_default_collate() if collate_fn is None else collate_fn,
-            # Only seeds the workers, whose draws are seeded anew for each case.
+            # Only seeds the workers, whose draws are seeded again for each case.
             generator=torch.Generator().manual_seed(seed),
             **options,
         )
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next."""
+        """Set the next epoch."""
         self.epoch_sampler.set_epoch(epoch)
 
     def start_at(self, batches: int) -> None:
-        """Leave out this many batches of the epoch; holds for the next iteration only.
+        """Skip this many batches of the epoch; this holds for the next iteration only.
 
         `len` stays that of a whole epoch.
         """
         whole = len(self)
         passes, rest = divmod(batches, whole) if whole else (0, 0)
-        # A whole pass may end with a smaller batch, or drop one: count it in cases.
+        # A complete pass may end with a smaller batch, or drop one: count in cases.
         position = passes * self.epoch_sampler.num_samples + rest * int(self.batch_size or 1)
         self.epoch_sampler.start_at(position)
 

@@ -1,4 +1,4 @@
-"""Memory that a training step frees is used again by the next one, not handed back each time."""
+"""Memory that a training step frees is reused by the next one, not returned each time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ logger = logging.getLogger(__name__)
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that its tensors free, for tensors to come.
+    """Let this process keep the memory that its tensors free, for later tensors.
 
-    glibc maps each large tensor anew from the kernel, which fills it with zeros page by page: on a
-    CPU that can cost more than the convolution that writes it. The peak stays what it is; between
-    peaks the process no longer shrinks. A GPU's memory is torch's own affair and not touched.
+    glibc maps each large tensor again from the kernel, which fills it with zeros page by page: on a
+    CPU that can cost more than the convolution that writes it. The peak stays the same; between
+    peaks the process no longer shrinks. GPU memory is managed by torch and not affected.
 
     Returns:
-        Whether the allocator has taken it; False where it is another one than glibc's.
+        Whether the allocator accepted it; False if it is not glibc's.
 
     Examples:
         >>> keep_freed_memory() in (True, False)
@@ -35,5 +35,5 @@ def keep_freed_memory() -> bool:
         return False
     taken = bool(options(_MMAP_MAX, 0)) and bool(options(_TRIM_THRESHOLD, _LARGEST))
     if not taken:
-        logger.info("The allocator did not take the setting: freed memory is handed back.")
+        logger.info("The allocator did not accept the setting: freed memory is given back.")
     return taken

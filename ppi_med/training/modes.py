@@ -1,4 +1,4 @@
-"""How a network runs for a while, and then as before."""
+"""Modes of a network inside a block, restored afterwards."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 @contextmanager
 def running_statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Let normalisation use batch statistics without moving its running buffers.
+    """Let normalisation use batch statistics without changing its running buffers.
 
-    What is removed from an image shifts its statistics; buffers that had seen altered images would
-    describe neither kind in evaluation. Layers in evaluation mode are left alone.
+    Removing a part of an image shifts its statistics; buffers updated by altered images would
+    describe neither kind in evaluation. Layers in evaluation mode are not changed.
 
     Examples:
         >>> import torch
@@ -46,7 +46,7 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode inside the block, then each module back as it was.
+    """Put a network into evaluation mode inside the block, then restore each module's mode.
 
     Examples:
         >>> network = nn.Sequential(nn.Dropout().eval(), nn.Dropout())

@@ -35,9 +35,9 @@ class RecordingInferer:
     def __call__(
         self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """Infer, and record where armed."""
+        """Infer, and record if armed."""
         training = getattr(network, "training", False) and torch.is_grad_enabled()
-        # A step may infer by the network inside a wrapper for parallel training.
+        # A step may call the network inside a wrapper for parallel training.
         known = self.network is None or network in (self.network, _inside(self.network))
         if not (self.armed and training and known):
             with norm_derivatives():
@@ -64,7 +64,7 @@ class RecordingInferer:
             return self.inner(inputs, network, *args, **kwargs)
 
     def release(self) -> None:
-        """Let go of the recorded graph."""
+        """Release the recorded graph."""
         self.armed, self.recording, self.call = False, None, ((), {})
 
 
@@ -84,7 +84,7 @@ class _Through:
 
 
 def repeated(value: Any, size: int, times: int) -> Any:
-    """Repeat every tensor along a batch axis of this size; pass anything else on."""
+    """Repeat every tensor with a batch axis of this size; return anything else as it is."""
     if isinstance(value, Tensor):
         per_sample = value.ndim > 0 and value.shape[0] == size
         return value.repeat(times, *([1] * (value.ndim - 1))) if per_sample else value

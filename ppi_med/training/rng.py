@@ -1,4 +1,4 @@
-"""The random states of Python, numpy, torch and CUDA: taken, given back, lent for a while."""
+"""The random states of Python, numpy, torch and CUDA: read, restored, or set inside a block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ State = dict[str, Any]
 
 
 def derive_seeds(count: int, *parts: int) -> list[int]:
-    """Return `count` independent seeds below 2^32 that depend on each of the parts.
+    """Return `count` independent seeds below 2^32 that depend on every part.
 
     Args:
         count: how many.
@@ -31,7 +31,7 @@ def take_state(cuda: bool = True) -> State:
     """Return the global random states, of tensors and plain values only.
 
     Args:
-        cuda: with those of the CUDA devices, where CUDA is in use.
+        cuda: include those of the CUDA devices, if CUDA is in use.
     """
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     state: State = {
@@ -51,10 +51,10 @@ def take_state(cuda: bool = True) -> State:
 
 
 def give_state(state: Mapping[str, Any]) -> None:
-    """Put global random states back.
+    """Restore global random states.
 
     Args:
-        state: from `take_state`. Of more CUDA devices than there are, the rest is ignored.
+        state: from `take_state`. States of missing CUDA devices are ignored.
     """
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
@@ -68,12 +68,12 @@ def give_state(state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def seeded(python: int, numpy: int, torch_: int) -> Iterator[None]:
-    """Seed Python's, numpy's and torch's CPU generator inside the block, then put them back.
+    """Seed Python's, numpy's and torch's CPU generator inside the block, then restore them.
 
     Args:
         python: seed of `random`.
         numpy: seed of `numpy.random`, below 2^32.
-        torch_: seed of torch on the CPU. CUDA is left alone: worker processes must not touch it.
+        torch_: seed of torch on the CPU. CUDA is not seeded: worker processes must not touch it.
 
     Examples:
         >>> with seeded(1, 2, 3):

@@ -17,7 +17,7 @@ def step_schedule(
     """Return a schedule that multiplies each group's rate by its own factor every some epochs.
 
     After n epochs the rate of group g is `lr_g * gamma_g ** (max(0, n - after) // step_size_g)`,
-    computed from its first value, so that a resumed run has the same rates to the last bit. The
+    computed from its first value, so that a resumed run has exactly the same rates. The
     defaults are those of Appendix E.3 for the groups of
     `ppi_med.networks.ga_parameter_groups`: the CNN's halved, the rest's multiplied by 0.2,
     every 10 epochs. LIDC's are `step_size=10, gamma=0.3, after=50`.

@@ -1,7 +1,7 @@
-"""What of a trainer belongs to its state, found without being listed.
+"""The parts of a trainer that have a state, found without a list.
 
-A MONAI trainer holds its network, optimiser and scaler itself, its schedulers, handlers and
-evaluators hang on its events. Whatever of these has `state_dict` and `load_state_dict` is taken.
+A MONAI trainer holds its network, optimiser and scaler itself; its schedulers, handlers and
+evaluators are attached to its events. All of these with `state_dict` and `load_state_dict` count.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class EngineBest:
         self.engine = engine
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best metric and its epoch, where the engine keeps them."""
+        """Return the best metric and its epoch, if the engine keeps them."""
         return {k: getattr(self.engine.state, k) for k in _BEST if hasattr(self.engine.state, k)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put them back."""
+        """Restore them."""
         for key, value in state.items():
             setattr(self.engine.state, key, value)
 
@@ -46,7 +46,7 @@ def stateful_parts(trainer: Engine, ignore: Any = None) -> dict[str, Any]:
 
     Args:
         trainer: the engine.
-        ignore: a handler to leave out (the one that asks).
+        ignore: a handler to leave out (the caller).
 
     Returns:
         Name -> object with `state_dict` and `load_state_dict`.
@@ -76,7 +76,7 @@ def unwrapped(part: Any) -> Any:
 
 
 def handlers_of(engine: Engine) -> Iterator[Any]:
-    """Yield the objects whose methods (or which themselves) are called at the engine's events."""
+    """Yield the objects that the engine's events call, or whose methods they call."""
     seen = set()
     for entries in engine._event_handlers.values():
         for call, _, _ in entries:
@@ -99,7 +99,7 @@ def _engines(trainer: Engine) -> list[Engine]:
 
 
 def _has_state(part: Any) -> bool:
-    # Engines are handled by themselves; metrics start anew each epoch.
+    # Engines are handled separately; metrics start again each epoch.
     if isinstance(part, (Engine, Metric, type)):
         return False
     return callable(getattr(part, "state_dict", None)) and callable(

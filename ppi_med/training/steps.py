@@ -1,7 +1,7 @@
-"""What handlers share that change a trainer's step: a check, the loss's scale, what a failure does.
+"""What handlers that change a trainer's step share: a check, the scale of the loss, failures.
 
-A handler that changes the loss must not be left out without a word, must weigh the same beside a
-loss that sums as beside one that averages, and must not keep other handlers from their work.
+A handler that changes the loss must not be left out silently, must have the same weight whether the
+loss sums or averages, and must not keep other handlers from their work.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 
 
 class StepWatch:
-    """Sees that what a handler adds to the loss of a step is what the step goes backward from.
+    """Checks that the backward pass of a step uses the loss that a handler has changed.
 
     Attributes:
-        wanted: whether the handler is to take part in this step.
+        wanted: whether the handler must take part in this step.
 
     Args:
         name: name of the handler, for errors.
@@ -54,11 +54,11 @@ class StepWatch:
         self.wanted = self._seen = self._backward = False
 
     def begin(self, wanted: bool = True) -> None:
-        """Begin a step in which the handler is to take part, or not."""
+        """Begin a step, and say whether the handler must take part."""
         self.wanted, self._seen, self._backward = wanted, False, False
 
     def seen(self, total: Tensor) -> None:
-        """Note the loss that the handler has made."""
+        """Record the loss that the handler has made."""
         self._seen, self._backward = True, not total.requires_grad
         if total.requires_grad:
             total.register_hook(self._note_backward)
@@ -79,7 +79,7 @@ class StepWatch:
         """End the step.
 
         Raises:
-            UsageError: where the handler was to take part and did not.
+            UsageError: if the handler had to take part and did not.
         """
         wanted, self.wanted = self.wanted, False
         if not wanted or (self._seen and self._backward):
@@ -92,7 +92,7 @@ class StepWatch:
         self.refuse(engine, what)
 
     def refuse(self, engine: Engine, what: str) -> None:
-        """Raise the error that says what the handler misses in a step."""
+        """Raise the error that says what the handler lacks in a step."""
         raise UsageError(
             f"{self.name} had no part in iteration {engine.state.iteration}: {what}. It needs what "
             f"{_STOCK}."
@@ -103,10 +103,10 @@ class StepWatch:
 
 
 class LossScale:
-    """How many times the mean over its batch a trainer's loss is: 1, or N where it is the sum.
+    """The factor between a trainer's loss and its mean over the batch: 1, or N for a sum.
 
-    What is added to the loss is multiplied by it, so that it weighs the same beside both. Whether
-    a loss sums is measured in the first step, on the batch and on the batch taken twice.
+    Terms that are added to the loss are multiplied by it, so their weight is the same for both. The
+    first step measures whether the loss sums, on the batch and on the batch taken twice.
 
     Examples:
         >>> scale, loss = LossScale(), torch.nn.CrossEntropyLoss(reduction="sum")
@@ -125,9 +125,9 @@ class LossScale:
 
         Args:
             loss_function: the trainer's.
-            prediction: what it was given, `(N, ...)` or a collection of such.
+            prediction: its input, `(N, ...)` or a collection of such.
             label: likewise.
-            loss: what it returned, averaged.
+            loss: its result, averaged.
         """
         if self._sums is False:
             return 1.0
@@ -138,7 +138,7 @@ class LossScale:
             if not self._sums:
                 return 1.0
             mean = _mean(loss_function, prediction, label)
-        # With weights of classes a mean is not the sum over N: the loss itself says what it is.
+        # With class weights a mean is not the sum over N: ask the loss itself.
         exact = mean is not None and mean != 0 and not math.isclose(mean, value, rel_tol=1e-4)
         return value / mean if exact and mean else float(size)
 
@@ -152,7 +152,7 @@ def _measured(
     twice = [repeated(part, size, 2) for part in (prediction, label)]
     devices = [label.device] if getattr(label, "is_cuda", False) else []
     try:
-        # A loss may draw numbers: the training's own must stay where they are.
+        # A loss may draw random numbers: the training's own state must not change.
         with torch.random.fork_rng(devices=devices):
             found = float(loss_function(*twice).mean())
     except Exception as error:
@@ -162,7 +162,7 @@ def _measured(
 
 
 def _mean(loss_function: Callable[..., Any], prediction: Any, label: Any) -> float | None:
-    """Return what the loss would be with `reduction="mean"`; None where it has no such choice."""
+    """Return the value of the loss with `reduction="mean"`; None if it has no such choice."""
     if getattr(loss_function, "reduction", None) != "sum":
         return None
     twin: Any = copy.copy(loss_function)
@@ -202,19 +202,19 @@ def loss_of(output: Any, name: str) -> Tensor:
 
 
 def on_failure(engine: Engine, call: Callable[[Engine, BaseException], None]) -> Any:
-    """Call something where a run fails, and let every other handler of the failure be called too.
+    """Call something if a run fails, and let every other handler of the failure run too.
 
-    ignite leaves it to the handlers of `EXCEPTION_RAISED` to raise the error, and what stands
-    behind one that raises is never called: a checkpoint is then not saved. So this one goes before
-    the others and raises only where it is the last.
+    ignite lets the handlers of `EXCEPTION_RAISED` raise the error, and handlers after one that
+    raises are never called: a checkpoint would not be saved. So this one goes first, and raises
+    only if it is the last.
 
     Args:
-        engine: that may fail.
-        call: with the engine and the error; it may be called twice for one error, once on its way
-            out of the epoch and once out of the run.
+        engine: an engine that may fail.
+        call: called with the engine and the error; it may be called twice for one error, when it
+            leaves the epoch and when it leaves the run.
 
     Returns:
-        What removes it, by its `remove()`.
+        A handle whose `remove()` removes it.
     """
 
     def react(engine: Engine, error: BaseException) -> None:

@@ -246,7 +246,7 @@ def test_the_warning_of_a_damaged_checkpoint_is_one_line(interrupted, caplog):
     with caplog.at_level(logging.WARNING):
         assert store.load()["iteration"] == LENGTH
     assert len(caplog.records) == 1
-    assert "Damaged checkpoint passed over" in caplog.text
+    assert "Damaged checkpoint skipped" in caplog.text
 
 
 def test_left_overs_of_a_killed_write_are_removed(interrupted):
