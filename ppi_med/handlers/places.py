@@ -149,6 +149,7 @@ class PlaceHandler:
         self.neutral: Neutral | None = None
         self.active: str | None = None
         self._engine: Engine | None = None
+        self._hook: Any = None
         self._inferer: _Remembering | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -166,7 +167,6 @@ class PlaceHandler:
             raise RuntimeError("A PlaceHandler is attached once: make another for this trainer.")
         self._engine = engine
         engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.EPOCH_STARTED(once=1), self._record)
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._add_loss)
 
     def state_dict(self) -> dict[str, Any]:
@@ -180,11 +180,14 @@ class PlaceHandler:
 
     def _start(self, engine: Engine) -> None:
         before = take_state()
+        if self.data.tracker is not None:
+            self.data.tracker.start()  # so that a search that fails or is killed stands there too
         try:
             self._decide(engine)
             self._arm(engine)
         finally:
             give_state(before)
+        self._record()
 
     def _decide(self, engine: Engine) -> None:
         """Set what is trained with: `active` is one of the kinds but `"auto"`, or None."""
@@ -221,16 +224,13 @@ class PlaceHandler:
 
     def _arm(self, engine: Engine) -> None:
         self._tell_checkpoints(engine)
-        if self.active is None:
-            return
-        if self.neutral is not None:
+        if self._hook is not None:
+            self._hook.remove()
+        hook = self._seen_with()
+        if hook is not None:
             network = unwrapped(engine.network)  # type: ignore[attr-defined]
-            network.register_forward_pre_hook(self.neutral.hook)
-            return
-        if self.active == "place" and self.fill == "blind":
-            assert self.mask is not None
-            network = unwrapped(engine.network)  # type: ignore[attr-defined]
-            network.register_forward_pre_hook(Blank(self.mask))
+            self._hook = network.register_forward_pre_hook(hook)
+        if hook is not None or self.active is None:
             return
         if self.data.exchange is not None:
             self.data.exchange.bank = self._bank(engine)
@@ -238,6 +238,15 @@ class PlaceHandler:
             inner = engine.inferer  # type: ignore[attr-defined]
             self._inferer = _Remembering(inner, self._coin if self.step == "coin" else None)
             engine.inferer = self._inferer  # type: ignore[attr-defined]
+
+    def _seen_with(self) -> Any:
+        """Return the forward pre-hook through which the network sees all images, or None."""
+        if self.neutral is not None:
+            return self.neutral.hook
+        if self.active == "place" and self.fill == "blind":
+            assert self.mask is not None
+            return Blank(self.mask)
+        return None
 
     def _bank(self, engine: Engine) -> Bank:
         data = self.data
@@ -293,27 +302,22 @@ class PlaceHandler:
             neutral=self.neutral,
         )
 
-    def _record(self, engine: Engine) -> None:
+    def _record(self) -> None:
+        """Record the first stage in the run of the second: each round, what came of it, a sentence.
+
+        A resumed run records it again, which the tracker keeps once.
+        """
         tracker = self.data.tracker or NullTracker()
-        if self.found is None or not tracker.active:
+        account = self.account()
+        tracker.set_tags({"audit/method": self.active or "plain", "audit/reason": account.sentence})
+        if self.found is None:
             return
-        accepted = [one for one in self.found.places if one.accepted]
-        tracker.log_metrics(
-            {
-                "audit/j_net": self.found.j_net,
-                "audit/places": float(len(accepted)),
-                "audit/share": float(self.found.place.mean()),
-            },
-            step=0,
-        )
-        tracker.set_tags(
-            {
-                "audit/j_net": f"{self.found.j_net:.3f}",
-                "audit/places": len(accepted),
-                "audit/reason": self.found.reason,
-                "audit/method": self.active or "plain",
-            }
-        )
+        for one in self.found.history:
+            values = {f"audit/rounds/{k}": v for k, v in one.items() if k != "round"}
+            tracker.log_metrics(values, step=int(one["round"]))
+        found = {"audit/j_net": self.found.j_net, "audit/places": len(account.j)}
+        tracker.log_metrics({**found, "audit/share": float(self.found.place.mean())}, step=0)
+        tracker.set_tags({**found, "audit/j_net": f"{self.found.j_net:.3f}"})
         if self.data.directory is not None:
             tracker.log_artifact(Path(self.data.directory) / FILE_NAME)
 

@@ -52,22 +52,30 @@ def run_share(plan: Plan, result: str) -> None:
     workflow.run()
     network = workflow.parser.get_parsed_content("network_def")
     torch.save(network.state_dict(), result)
+    method = workflow.parser.get_parsed_content("train#handlers#2")
+    torch.save(getattr(method, "mask", None), place_of(result))
     workflow.finalize()
+
+
+def place_of(result: str | Path) -> Path:
+    """Return where a process leaves the place that its method trains at, beside its weights."""
+    return Path(f"{result}.place")
 
 
 def _arrange_death(plan: Plan) -> None:
     import ppi_med.io
-    from ppi_med.handlers import PPIHandler
+    from ppi_med.handlers import PlaceHandler, PPIHandler
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    add_to_loss = PPIHandler._add_to_loss
+    def or_die(add: Any) -> Any:
+        def add_or_die(self: Any, engine: Any) -> None:
+            if engine.state.iteration == plan.kill_in_iteration:
+                die()
+            add(self, engine)
 
-    def add_to_loss_or_die(self: Any, engine: Any) -> None:
-        if engine.state.iteration == plan.kill_in_iteration:
-            die()
-        add_to_loss(self, engine)
+        return add_or_die
 
     flush, writes = ppi_med.io._flush_to_disk, []
 
@@ -79,7 +87,8 @@ def _arrange_death(plan: Plan) -> None:
                 die()
         flush(path)
 
-    PPIHandler._add_to_loss = add_to_loss_or_die
+    PPIHandler._add_to_loss = or_die(PPIHandler._add_to_loss)
+    PlaceHandler._add_loss = or_die(PlaceHandler._add_loss)
     ppi_med.io._flush_to_disk = flush_or_die
 
 

@@ -18,12 +18,12 @@ pytestmark = pytest.mark.slow
 EPOCHS, PER_EPOCH = 3, 4
 
 
-def state_of(folder: Path) -> dict[str, Any]:
+def state_of(folder: Path, iterations: int = EPOCHS * PER_EPOCH) -> dict[str, Any]:
     """Return the state in the last checkpoint of a run, without what names its MLflow run."""
     from ppi_med.training import CheckpointStore
 
     state = CheckpointStore(folder / "run" / "checkpoints").load()
-    assert state is not None and state["iteration"] == EPOCHS * PER_EPOCH
+    assert state is not None and state["iteration"] == iterations
     tracking = state["objects"].pop("TrackingHandler")
     assert set(tracking) == {"tracker", "means"}
     return state

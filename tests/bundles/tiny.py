@@ -40,6 +40,27 @@ def make_phantom(folder: Path) -> Path:
     return folder
 
 
+def make_marked(folder: Path) -> Path:
+    """Write 40 volumes of one site, whose mark goes with the label in training and validation."""
+    from ppi_med.phantoms.oct.grid import Size
+    from ppi_med.phantoms.oct.sites import choose_sites
+    from ppi_med.phantoms.oct.spec import OctPhantomSpec
+    from ppi_med.phantoms.oct.write import make_oct_phantom
+
+    spec = OctPhantomSpec(
+        sites=choose_sites(SITES[:1]),
+        subjects=40,
+        visits=(1, 1),
+        agreement=1.0,
+        test_agreement=0.5,
+        size=Size(32, 40, 8),
+        seed=1,
+        fractions=(0.5, 0.25, 0.25),
+    )
+    make_oct_phantom(spec, folder)
+    return folder
+
+
 def settings(data: Path, output: Path, **changes: Any) -> dict[str, Any]:
     """Return the overrides of a tiny run that keeps all it writes below `output`."""
     places = {

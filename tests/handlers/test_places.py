@@ -25,6 +25,7 @@ from ppi_med.networks.small_cnn import SmallCNN
 from ppi_med.places import Blank, ExchangePlaced, PlaceBank, Search, StyleBank
 from ppi_med.places.exchange import packed, quantiles, restyled, spectrum, unpacked
 from ppi_med.training import ExactDataLoader
+from tests.handlers.ppi.test_outputs_and_precision import AutocastInferer
 from tests.places.phantom import MARK, images
 
 QUICK = {"steps": [60, 60], "repeats": 20, "share": 0.05, "grow": 1.0}
@@ -56,7 +57,9 @@ def trainer_of(
     folder: Path | None = None,
     validation: Cases | None = None,
     seed: int = 0,
+    **options: Any,
 ) -> SupervisedTrainer:
+    loader = ExactDataLoader(data, batch_size=8, seed=1, drop_last=True)
     torch.manual_seed(seed)
     network = SmallCNN(2, widths=(4, 8), downsampling="stride")
     handlers: list[Any] = []
@@ -80,11 +83,11 @@ def trainer_of(
     return SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=epochs,
-        train_data_loader=ExactDataLoader(data, batch_size=8, seed=1, drop_last=True),
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
         loss_function=nn.CrossEntropyLoss(),
         train_handlers=handlers,
+        **{"train_data_loader": loader, **options},
     )
 
 
@@ -157,6 +160,64 @@ def test_coin_takes_one_forward_and_both_kinds_of_images() -> None:
     trainer.run()
     assert count["forward"] == 20
     assert 3 <= count["kept"] <= 17, "the steps with x' leave the running statistics"
+
+
+@pytest.mark.parametrize("name", ["ppi_wbp_place", "ppi_wbp_place_coin", "ppi_wbp_place_blind"])
+def test_mixed_precision_on_the_cpu_and_accumulation(name: str) -> None:
+    """Both forwards are in bfloat16; the loss falls, and a step of two parts is one update."""
+    handler = configured_method(name, {"place": place()})
+    trainer = trainer_of(
+        handler,
+        cases(48, 1.0, 0),
+        epochs=6,
+        accumulation_steps=2,
+        inferer=AutocastInferer(torch.bfloat16),
+    )
+    kinds: set[torch.dtype] = set()
+    losses: list[float] = []
+    updates: list[bool] = []
+    before = [weights(trainer)[0]]
+
+    def note(engine: Any) -> None:
+        losses.append(float(engine.state.output[0]["loss"]))
+        now = weights(trainer)[0]
+        updates.append(not torch.equal(now, before[0]))
+        before[0] = now
+
+    trainer.network.register_forward_hook(lambda _, __, output: kinds.add(output.dtype))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, note)
+    trainer.run()
+    assert kinds == {torch.bfloat16}
+    assert updates == [False, True] * 18
+    assert np.mean(losses[-6:]) < np.mean(losses[:6])
+
+
+def test_an_accumulated_step_is_the_mean_of_its_parts() -> None:
+    """Two batches of 8 take the step of one of 16 with the same cases and the same x'."""
+    same = cases(16, 1.0, 0)
+    for case in same:
+        case["image_exchanged"] = case["image"].masked_fill(place(), 0.0)
+    found = []
+    for size, parts in ((16, 1), (8, 2)):
+        loader = torch.utils.data.DataLoader(same, batch_size=size)
+        options = {"train_data_loader": loader, "accumulation_steps": parts}
+        trainer = trainer_of(PlaceHandler(place=place()), same, epochs=1, **options)
+        for module in trainer.network.modules():
+            if isinstance(module, nn.BatchNorm2d):  # it would tell the parts apart
+                module.train = lambda mode=True, own=module: own  # type: ignore[method-assign]
+                module.training = False
+        trainer.run()
+        found.append(weights(trainer))
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_a_second_run_of_a_trainer_smooths_once() -> None:
+    handler = PlaceHandler(place=place(), fill="blind")
+    trainer = trainer_of(handler, cases(16, 1.0, 0), epochs=1)
+    for _ in range(2):
+        trainer.run()
+        assert len(trainer.network._forward_pre_hooks) == 1
 
 
 def test_blind_training_blanks_the_place_and_loading_does_too(tmp_path: Path) -> None:
