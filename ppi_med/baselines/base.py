@@ -145,7 +145,8 @@ class SeenInferer(Inferer):
         """Infer; in training, keep the inputs."""
         if not (getattr(network, "training", False) and torch.is_grad_enabled()):
             return self.inner(inputs, network, *args, **kwargs)
-        self.image, self.call = self.prepare(inputs), (args, kwargs)
+        self.call = (args, kwargs)
+        self.image = self.prepare(inputs)
         with norm_derivatives():
             return self.inner(self.image, network, *args, **kwargs)
 

@@ -19,6 +19,9 @@ from ppi_med.baselines.rsc import RSC
 from ppi_med.baselines.strong_augmentation import StrongAugmentation
 from ppi_med.errors import UsageError
 from ppi_med.handlers.methods import METHODS, configured_method, mask_name
+from ppi_med.saliency import WBP
+from ppi_med.training.modes import running_statistics_kept
+from ppi_med.training.rng import derive_seeds
 from tests.handlers.ppi.trainers import batches, network, trainer
 
 LR, SITES = 0.05, ["a", "b", "a", "b", "a", "b"]
@@ -167,6 +170,77 @@ def test_right_reasons(without: str) -> None:
 
     net, _ = by_handler("right_reasons", weight=3.0, without_lesion=without)
     assert_same(net, by_hand(loss))
+
+
+def test_spectral_decoupling() -> None:
+    def loss(net: nn.Module, batch: dict[str, Any]) -> Tensor:
+        logits = net(batch["image"])
+        squares = sum(z**2 for row in logits for z in row) / len(logits)
+        return sum(cross_entropy(logits, batch["label"])) / len(logits) + 0.5 * 0.3 * squares
+
+    net, _ = by_handler("spectral_decoupling", weight=0.3)
+    assert_same(net, by_hand(loss))
+
+
+def test_saliency_guided() -> None:
+    step = 0
+
+    def loss(net: nn.Module, batch: dict[str, Any]) -> Tensor:
+        nonlocal step
+        step += 1
+        image = batch["image"].clone().requires_grad_()
+        logits = net(image)
+        odds = sum(logits[i, y] - logits[i, 1 - y] for i, y in enumerate(batch["label"].tolist()))
+        (slope,) = torch.autograd.grad(odds, image, retain_graph=True)
+        draws = torch.Generator().manual_seed(derive_seeds(1, 7, step, 0)[0])
+        drawn = torch.rand(len(image), round(0.25 * 256), generator=draws)
+        altered = batch["image"].clone()
+        for i, x in enumerate(altered):
+            low, high = float(x.min()), float(x.max())
+            order = slope[i].flatten().abs().argsort()[: drawn.shape[1]]
+            for j, place in enumerate(order.tolist()):
+                x.view(-1)[place] = low + float(drawn[i, j]) * (high - low)
+        with running_statistics_kept(net):
+            other = net(altered)
+        p, q = logits.softmax(1), other.softmax(1)
+        divergence = sum(
+            p[i, k] * (p[i, k] / q[i, k]).log() for i in range(len(p)) for k in range(2)
+        )
+        return sum(cross_entropy(logits, batch["label"])) / len(p) + 2.0 * divergence / len(p)
+
+    net, _ = by_handler("saliency_guided", weight=2.0, share=0.25, seed=7)
+    assert_same(net, by_hand(loss))
+
+
+def test_mask_tune() -> None:
+    """Two plain epochs, then one whose images lack what the network then looked at."""
+    expected = network().train()
+    for number, batch in enumerate([*data(), *data(), *data()]):
+        if number == 8:
+            frozen = copy.deepcopy(expected).eval()
+        image = batch["image"].clone()
+        if number >= 8:
+            found = WBP()(frozen, image, batch["label"])
+            for i, own in enumerate(found):
+                mean = float(own.sum()) / own.numel()
+                deviation = math.sqrt(float(((own - mean) ** 2).sum()) / own.numel())
+                assert 0 < int((own > mean + 2 * deviation).sum()) < 0.2 * own.numel()
+                image[i][own > mean + 2 * deviation] = 0.0
+        losses = cross_entropy(expected(image), batch["label"])
+        gradients = torch.autograd.grad(sum(losses) / len(losses), list(expected.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(expected.parameters(), gradients, strict=True):
+                parameter -= LR * gradient
+    net, handler = network(), baseline("mask_tune")
+    trainer(net, data(), [handler], max_epochs=3).run()
+    assert_same(net, expected)
+    # Taken up in its last epoch, it asks the network of before, not the one that it finds.
+    again = baseline("mask_tune")
+    again.load_state_dict(copy.deepcopy(handler.state_dict()))
+    other = network(seed=5)
+    trainer(other, data(), [again], max_epochs=1).run()
+    assert again.frozen is not None and handler.frozen is not None
+    assert_same(again.frozen, handler.frozen)
 
 
 def test_strong_augmentation_trains_on_what_it_prepares() -> None:
