@@ -5,9 +5,9 @@
 - `irm`: one classifier that is optimal at every site (Arjovsky et al., 2019).
 - `rsc`: the features with the largest gradients are left out (Huang et al., 2020).
 - `right_reasons`: no gradient outside the lesion (Ross et al., 2017); it sees the masks.
-- ``spectral_decoupling``: large logits cost (Pezeshki et al., 2021).
-- ``saliency_guided``: what has little gradient may be anything (Ismail et al., 2021).
-- ``mask_tune``: a last epoch without what the network looks at (Asgari Taghanaki et al., 2022).
+- `spectral_decoupling`: large logits cost (Pezeshki et al., 2021).
+- `saliency_guided`: what has little gradient may be anything (Ismail et al., 2021).
+- `mask_tune`: a last epoch without what the network looks at (Asgari Taghanaki et al., 2022).
 
 Masking at random places is a control of PPI itself: `random_mask`, `random_exchange`.
 """

@@ -30,7 +30,7 @@ class MaskTune(Baseline):
         k: of the threshold.
         saliency: name of the method of the map.
 
-    Example:
+    Examples:
         >>> MaskTune(k=1.5).epochs
         1
     """
@@ -56,7 +56,7 @@ class MaskTune(Baseline):
         return {"frozen": None if self.frozen is None else self.frozen.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
+        """Restore `state_dict`."""
         self._saved = state["frozen"]
 
     def prepare(self, image: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class MaskTune(Baseline):
 def most_relevant(saliency: Tensor, k: float) -> Tensor:
     """Return where each image's map is above its mean + k SD, bool of its shape.
 
-    Example:
+    Examples:
         >>> most_relevant(torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.0, 1.0]]), 2.0).tolist()
         [[False, False, False, False, False, True]]
     """

@@ -21,7 +21,7 @@ class SaliencyGuided(Baseline):
     """Saliency-guided training (Ismail et al., NeurIPS 2021, arXiv 2111.14338).
 
     L = L_cls + weight mean_i KL(p(x_i) || p(x'_i)). x' is x, whose `share` of values with the least
-    |d evidence of y / d x| is drawn anew, evenly between the least and the greatest value of x. x'
+    |d evidence of y / d x| is drawn again, evenly between the least and the greatest value of x. x'
     leaves the running statistics as they are.
 
     Args:
@@ -29,7 +29,7 @@ class SaliencyGuided(Baseline):
         share: of the values of an image.
         seed: of the draws.
 
-    Example:
+    Examples:
         >>> SaliencyGuided(share=0.3).share
         0.3
     """
@@ -67,9 +67,9 @@ class SaliencyGuided(Baseline):
 def with_least_drawn(
     image: Tensor, slope: Tensor, share: float, generator: torch.Generator
 ) -> Tensor:
-    """Return images whose share of values with the least absolute slope is drawn anew.
+    """Return images whose share of values with the least absolute slope is drawn again.
 
-    Example:
+    Examples:
         >>> x, g = torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.tensor([[9.0, -8.0, 0.1, 0.2]])
         >>> made = with_least_drawn(x, g, 0.5, torch.Generator().manual_seed(0))
         >>> made[0, :2].tolist(), bool((made[0, 2:] != x[0, 2:]).all())
@@ -83,9 +83,9 @@ def with_least_drawn(
 
 
 def kl_divergence(logits: Tensor, other: Tensor) -> Tensor:
-    """Return KL(p || q) of each sample, ``(N,)``; of a single logit both classes count.
+    """Return KL(p || q) of each sample, `(N,)`; of a single logit both classes count.
 
-    Example:
+    Examples:
         >>> kl_divergence(torch.zeros(1, 1), torch.zeros(1, 1)).item()
         0.0
     """

@@ -21,7 +21,7 @@ class SpectralDecoupling(Baseline):
     Args:
         weight: lambda.
 
-    Example:
+    Examples:
         >>> SpectralDecoupling(weight=0.5).weight
         0.5
     """
