@@ -27,8 +27,7 @@ def main() -> None:
     options = parser.parse_args()
 
     from ppi_med.audit import audit
-    from ppi_med.phantoms.oct.sites import choose_sites
-    from ppi_med.phantoms.oct.spec import OctPhantomSpec
+    from ppi_med.phantoms.oct.spec import OctPhantomSpec, choose_sites
     from ppi_med.phantoms.oct.write import make_oct_phantom
 
     if not (options.data / "datalist.json").is_file():

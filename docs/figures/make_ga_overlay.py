@@ -133,7 +133,7 @@ def mark_of(item: dict[str, Any]) -> Any:
     import nibabel
 
     from ppi_med.phantoms.oct.artefacts import mark
-    from ppi_med.phantoms.oct.sites import choose_sites
+    from ppi_med.phantoms.oct.spec import choose_sites
 
     (site,) = choose_sites([item["site"]])
     width, depth, _ = nibabel.load(item["image"]).shape

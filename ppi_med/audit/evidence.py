@@ -104,11 +104,7 @@ class Evidence:
 
 
 class Collector:
-    """Takes cases one by one, keeps what the measures need, and no picture.
-
-    Args:
-        scale: scale of the data set.
-    """
+    """Takes cases one by one, keeps what the measures need, and no picture."""
 
     def __init__(self, scale: Scale) -> None:
         self.scale = scale

@@ -112,12 +112,6 @@ def clusters(
     The maps |s| of the true class, one image a unit, are pooled to 16 x 16, each divided by its
     sum; spectral clustering on their nearest neighbours, as many clusters as the largest gap of
     the Laplacian's eigenvalues says.
-
-    Args:
-        network: network of single images.
-        stack: usually of the validation part.
-        names: names of its units.
-        seed: seed of the choice of images.
     """
     middle = _one_a_unit(stack)
     generator = torch.Generator().manual_seed(seed)

@@ -125,11 +125,7 @@ class Baseline:
 class SeenInferer(Inferer):
     """Wraps a trainer's inferer: in training it changes the images and keeps the call.
 
-    Its forward passes have right derivatives, see `ppi_med.saliency.norm_derivatives`.
-
-    Args:
-        inner: the trainer's own inferer.
-        prepare: images -> what the network sees.
+    Its forward passes have right derivatives, see `norm_derivatives`.
     """
 
     def __init__(self, inner: Callable[..., Any], prepare: Callable[[Tensor], Tensor]) -> None:

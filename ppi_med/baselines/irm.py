@@ -10,7 +10,7 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor
 
 from ppi_med.baselines.base import Baseline
-from ppi_med.baselines.groups import check_grouping, groups_of
+from ppi_med.baselines.group_dro import check_grouping, groups_of
 from ppi_med.intervention import log_prob_y
 from ppi_med.intervention.numeric import at_least_float32
 from ppi_med.saliency import primary_logits

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import difflib
+import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ppi_med.bundle_tools.layout import Bundle
+from ppi_med.bundle_tools.installed import Bundle
 from ppi_med.bundle_tools.preflight import in_one_line, root_cause
-from ppi_med.bundle_tools.references import (
-    accepted_by,
-    compile_error,
-    missing_references,
-    near_name,
-)
 from ppi_med.errors import UsageError
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
+
 
 # MONAI runs these; to check them must not train.
 LIFECYCLE = ("initialize", "run", "finalize")
@@ -245,3 +243,67 @@ def _on_path(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(entry)
+
+
+_REFERENCE = re.compile(r"@\w*(?:(?:::|#)\w*)*")
+
+
+def missing_references(parser: ConfigParser) -> set[str]:
+    """Return the ids that a parsed configuration refers to and does not have."""
+    resolver = parser.ref_resolver
+    wanted: set[str] = set()
+    for key, item in resolver.items.items():
+        wanted.update(resolver.find_refs_in_config(item.get_config(), key))
+    return wanted - set(resolver.items)
+
+
+def accepted_by(parser: ConfigParser, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those overrides that a configuration has a place for.
+
+    A key at the top must be there, or be referred to; one inside another needs that other.
+
+    Args:
+        parser: parser of the configuration.
+        overrides: values by id, separated by `#` or `::`.
+    """
+    known = set(parser.get()) | missing_references(parser)
+    accepted = {}
+    for key, value in overrides.items():
+        *outer, _ = re.split("#|::", key)
+        if key in known if not outer else parser.get("::".join(outer)) is not None:
+            accepted[key] = value
+    return accepted
+
+
+def near_name(wanted: str, names: Iterable[str]) -> str:
+    """Return a hint at the id that may have been meant, or an empty string.
+
+    Examples:
+        >>> near_name("netwrok", ["network", "loss"])
+        '; did you mean @network'
+        >>> near_name("netwrok", [])
+        ''
+    """
+    close = difflib.get_close_matches(wanted, list(names), n=1)
+    return f"; did you mean @{close[0]}" if close else ""
+
+
+def compile_error(value: Any) -> str | None:
+    """Return what is wrong with the syntax of an expression ("$..."), or None.
+
+    Other values have no syntax of their own and are in order.
+
+    Examples:
+        >>> compile_error("$@train::trainer.run()")
+        >>> compile_error("$@train::trainer.run(")
+        "is no valid Python: '(' was never closed"
+    """
+    if not isinstance(value, str) or not value.startswith("$"):
+        return None
+    code = _REFERENCE.sub("reference", value[1:]).strip()
+    try:
+        # MONAI executes imports and evaluates everything else.
+        ast.parse(code, mode="exec" if code.startswith(("import ", "from ")) else "eval")
+    except SyntaxError as error:
+        return f"is no valid Python: {error.msg}"
+    return None

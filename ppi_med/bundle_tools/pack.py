@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ppi_med.bundle_tools.layout import Bundle
+from ppi_med.bundle_tools.installed import Bundle
 from ppi_med.bundle_tools.phantom_weights import as_files
 from ppi_med.errors import UsageError
 from ppi_med.io import atomic_path

@@ -58,11 +58,7 @@ def keep_phantom_weights(bundle: str | Path, facts: dict[str, Any]) -> Path:
 
 
 def phantom_weights(bundle: str | Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return the state of the network and the facts, or None where a bundle has none.
-
-    Args:
-        bundle: its folder.
-    """
+    """Return the state of the network and the facts, or None where a bundle has none."""
     import torch
 
     file = Path(bundle) / FILE

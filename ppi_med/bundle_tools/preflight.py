@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ppi_med.bundle_tools.layout import CONFIG_SUFFIXES
+from ppi_med.bundle_tools.installed import CONFIG_SUFFIXES
 from ppi_med.errors import SYSTEM_ERRORS, UsageError, plain_words
 from ppi_med.naming import TAG_DATA_HASH, TAG_SPLIT_HASH
 from ppi_med.running import running_parser

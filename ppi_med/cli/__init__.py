@@ -9,7 +9,7 @@ fault of the program and shows its traceback.
 - `data`: phantoms, conversion, index and export of data sets.
 - `trainings`: tables of trainings by method, cell by cell.
 - `sweeps`: trainings across sites and folds, from MLflow.
-- `maps`, `segmentation`: saliency methods on photographs, and maps as masks.
+- `maps`: saliency methods on photographs, and maps as masks.
 - `options`: options that several of them share.
 """
 
@@ -32,8 +32,7 @@ from ppi_med.cli.data import (
     index_dicom,
     phantom,
 )
-from ppi_med.cli.maps import compare_maps, randomise_maps
-from ppi_med.cli.segmentation import weak_segmentation
+from ppi_med.cli.maps import compare_maps, randomise_maps, weak_segmentation
 from ppi_med.cli.sweeps import cross_site, cross_validate, tables
 from ppi_med.cli.trainings import compare_methods, device_shortcut, lidc_benchmark, shortcut
 from ppi_med.errors import SYSTEM_ERRORS, UnreachableError, UsageError, plain_words

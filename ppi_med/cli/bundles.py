@@ -66,7 +66,7 @@ def check(
     Components are built and expressions evaluated, as in a run, but nothing is trained.
     """
     from ppi_med.bundle_tools.check import check_bundle
-    from ppi_med.bundle_tools.layout import open_bundle
+    from ppi_med.bundle_tools.installed import open_bundle
 
     reports = check_bundle(open_bundle(bundle), overlay or [], overrides(override))
     for report in reports:
@@ -86,7 +86,7 @@ def pack(
     models: Annotated[bool, typer.Option(help="Pack the weights in models/ too.")] = True,
 ) -> None:
     """Write a bundle as a zip in the layout of MONAI's model zoo."""
-    from ppi_med.bundle_tools.layout import open_bundle
+    from ppi_med.bundle_tools.installed import open_bundle
     from ppi_med.bundle_tools.pack import pack_bundle
 
     packed = pack_bundle(open_bundle(bundle), output, models)

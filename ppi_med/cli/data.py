@@ -142,8 +142,7 @@ def oct(
     """OCT volumes of eyes with and without geographic atrophy, at up to four sites."""
     from ppi_med.phantoms.agreement import parse_agreement
     from ppi_med.phantoms.oct.grid import FULL_SIZE, Size
-    from ppi_med.phantoms.oct.sites import choose_sites
-    from ppi_med.phantoms.oct.spec import OctPhantomSpec
+    from ppi_med.phantoms.oct.spec import OctPhantomSpec, choose_sites
     from ppi_med.phantoms.oct.write import make_oct_phantom, write_raw
 
     spec = OctPhantomSpec(

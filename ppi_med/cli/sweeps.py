@@ -102,28 +102,7 @@ def cross_site(
     One training for each training site, method and seed. A second call continues: finished cells
     are kept, crashed ones are closed and run again. Exit status 1 if a cell failed.
     """
-    _start(
-        kind="cross_site",
-        bundle=bundle,
-        preset=preset,
-        dataset_dir=dataset_dir,
-        sites=names(sites),
-        train=names(train),
-        methods=names(methods),
-        seeds=numbers(seeds, "--seeds"),
-        settings=tuple(settings or ()),
-        selection=selection,
-        overrides=overrides(override),
-        overlays=tuple(overlay or ()),
-        name=name,
-        experiment=experiment,
-        tracking_uri=tracking_uri,
-        work=work,
-        output=output,
-        workers=workers,
-        dask=dask,
-        dry_run=dry_run,
-    )
+    _start("cross_site", **locals())
 
 
 def cross_validate(
@@ -150,27 +129,7 @@ def cross_validate(
 
     A second call continues, as for cross-site. Exit status 1 if a run failed.
     """
-    _start(
-        kind="cross_validate",
-        bundle=bundle,
-        dataset_dir=dataset_dir,
-        sites=names(sites),
-        methods=names(methods),
-        seeds=numbers(seeds, "--seeds"),
-        folds=folds,
-        settings=tuple(settings or ()),
-        selection=selection,
-        overrides=overrides(override),
-        overlays=tuple(overlay or ()),
-        name=name,
-        experiment=experiment,
-        tracking_uri=tracking_uri,
-        work=work,
-        output=output,
-        workers=workers,
-        dask=dask,
-        dry_run=dry_run,
-    )
+    _start("cross_validate", **locals())
 
 
 def tables(
@@ -197,11 +156,20 @@ def tables(
         raise UsageError(f"{location.uri} holds no finished run to make a table of.")
 
 
-def _start(dry_run: bool, **asked: Any) -> None:
+def _start(kind: str, *, dry_run: bool, **asked: Any) -> None:
+    """Start what the options of a sub-command ask for, by name as they were given."""
     from ppi_med.experiments.cross_site import Request, look_ahead, start
 
-    command = shlex.join(["ppi-med", *sys.argv[1:]])
-    request = Request(command=command, **asked)
+    lists = {key: names(asked[key]) for key in ("sites", "train", "methods") if key in asked}
+    request = Request(
+        kind=kind,
+        command=shlex.join(["ppi-med", *sys.argv[1:]]),
+        seeds=numbers(asked.pop("seeds"), "--seeds"),
+        settings=tuple(asked.pop("settings") or ()),
+        overrides=overrides(asked.pop("override")),
+        overlays=tuple(asked.pop("overlay") or ()),
+        **asked | lists,
+    )
     if dry_run:
         typer.echo(look_ahead(request))
         return

@@ -271,10 +271,6 @@ def read_splits(path: str | Path) -> Splits:
 def check_stratify(names: Iterable[str], extra: Iterable[str] = ()) -> None:
     """Check the names of the row fields that are to make the strata.
 
-    Args:
-        names: asked for.
-        extra: further columns that the rows have.
-
     Raises:
         UsageError: for a name that no row has.
     """

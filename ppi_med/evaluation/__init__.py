@@ -1,9 +1,10 @@
 """Evaluation: measures of classifiers and of maps, intervals over subjects, figures.
 
-- `metrics`, `roc`, `delong`: AUC, sensitivity, calibration ... of labels and scores.
+- `metrics`, `roc`: AUC, sensitivity, calibration ... of labels and scores.
 - `bootstrap`: the one interval by resampling subjects; `predictions`: what it is measured on.
-- `faithfulness`, `localisation`, `sanity`: whether a map is right; `measures`: what they share.
-- `figures`, `side_by_side`: pictures of all this. `scores`: from logits to one number per case.
+- `faithfulness`, `localisation`, `sanity`: whether a map is right; `measures`: what they share, and
+  from logits to one number per case.
+- `figures`, `side_by_side`: pictures of all this.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "youden_threshold": "roc",
         **dict.fromkeys(("Interval", "Part", "interval"), "bootstrap"),
         **dict.fromkeys(("of_mean", "of_metric"), "bootstrap"),
-        "delong_test": "delong",
+        "delong_test": "roc",
         "Predictions": "predictions",
         **dict.fromkeys(("deletion_curve", "insertion_curve"), "faithfulness"),
         **dict.fromkeys(("energy_inside", "pointing_game"), "localisation"),

@@ -24,7 +24,7 @@ from ppi_med.experiments.selection import selection_of
 from ppi_med.experiments.shortcut import AT_ITS_PLACE, last_epoch
 from ppi_med.experiments.sweep import SweepResult, run_sweep
 from ppi_med.experiments.sweep_records import finished_seconds
-from ppi_med.phantoms.oct.sites import SITES
+from ppi_med.phantoms.oct.spec import SITES
 from ppi_med.tracking.location import locate
 
 # Baselines that see the lesions in training need a configuration that loads them.

@@ -55,7 +55,7 @@ class Detection(Experiment):
 
     def cells(self) -> list[Cell]:
         """Return the cells; those of one site and seed follow each other, and share the eyes."""
-        from ppi_med.phantoms.oct.sites import SITES
+        from ppi_med.phantoms.oct.spec import SITES
 
         of_mark = {site.artefact: site.name for site in SITES}
         wanted: list[tuple[int, str, str, str]] = []
@@ -129,7 +129,7 @@ def _span(values: Sequence[float]) -> str:
 @lru_cache(maxsize=1)
 def _eyes(site_name: str, seed: int, subjects: int) -> dict[str, NDArray[np.uint8]]:
     """Return the volumes of a site's phantom without artefact, (depth, width, B-scans), by name."""
-    from ppi_med.phantoms.oct.sites import choose_sites
+    from ppi_med.phantoms.oct.spec import choose_sites
     from ppi_med.phantoms.oct.write import draw_volumes
 
     (site,) = choose_sites([site_name])
@@ -147,8 +147,7 @@ def _eyes(site_name: str, seed: int, subjects: int) -> dict[str, NDArray[np.uint
 
 
 def _spec(site_name: str, seed: int, agreement: float | None, subjects: int) -> Any:
-    from ppi_med.phantoms.oct.sites import choose_sites
-    from ppi_med.phantoms.oct.spec import OctPhantomSpec
+    from ppi_med.phantoms.oct.spec import OctPhantomSpec, choose_sites
 
     return OctPhantomSpec(
         sites=choose_sites([site_name]),
@@ -163,8 +162,8 @@ def _spec(site_name: str, seed: int, agreement: float | None, subjects: int) -> 
 def _stacks(site_name: str, seed: int, kind: str, agreement: str, subjects: int) -> Iterator[Any]:
     """Yield training and validation as image stacks, normalised as the GA bundle does it."""
     from ppi_med.data.oct.transforms import NormalizeOctd
+    from ppi_med.phantoms.base import stream
     from ppi_med.phantoms.oct.artefacts import burn_in
-    from ppi_med.phantoms.streams import stream
     from ppi_med.places import ImageStack
 
     eyes = _eyes(site_name, seed, subjects)

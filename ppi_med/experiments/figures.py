@@ -45,11 +45,6 @@ def heat_map(found: Sequence[Matrix], title: str = "", note: str = "") -> Figure
 
     A frame marks the cells whose test site was trained on.
 
-    Args:
-        found: one per method.
-        title: above all.
-        note: below all.
-
     Raises:
         UsageError: without a matrix.
     """
@@ -112,9 +107,6 @@ def _summary(one: Matrix) -> str:
 
 def comparison_figure(found: Sequence[MethodResult]) -> Figure:
     """Draw deletion, insertion and the energy in the box, one row per network.
-
-    Args:
-        found: result of `ppi_med.experiments.maps.results`.
 
     Raises:
         ValueError: there are no results.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ppi_med.errors import UsageError
 from ppi_med.evaluation.bootstrap import Interval, Part, interval, of_mean
-from ppi_med.evaluation.delong import delong_test, mean_of_folds
+from ppi_med.evaluation.roc import delong_test, mean_of_folds
 from ppi_med.experiments.cells import Cell, bundle_command, config_files, run_cell
 from ppi_med.experiments.compare import PLAIN
 from ppi_med.experiments.records import (

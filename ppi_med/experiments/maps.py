@@ -284,9 +284,6 @@ def results(records: Iterable[Record]) -> list[MethodResult]:
 def mean_of(values: Floats) -> Interval:
     """Return the mean of `(N,)` values over images with its 95 % interval, images resampled.
 
-    Args:
-        values: NaN where not defined.
-
     Examples:
         >>> mean_of(np.array([1.0, 3.0, np.nan])).value
         2.0

@@ -121,11 +121,6 @@ def matrices(
 ) -> list[Matrix]:
     """Return a matrix for each method.
 
-    Args:
-        records: records of a sweep.
-        sites: the columns.
-        selection: selection of settings, where there are several.
-
     Raises:
         UsageError: where the selection cannot choose.
     """
@@ -214,11 +209,6 @@ def fold_results(
     records: Sequence[CellRecord], selection: Selection, repeats: int = 2000
 ) -> list[FoldResult]:
     """Return a result for each method.
-
-    Args:
-        records: records of a cross-validation.
-        selection: selection of settings, where there are several.
-        repeats: resamples of the interval.
 
     Raises:
         UsageError: where the selection cannot choose.

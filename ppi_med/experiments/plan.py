@@ -133,9 +133,6 @@ class SweepPlan:
         """Return what tells this sweep from others of its name: settings that all cells share.
 
         Methods, seeds, settings to choose from and folds may be added to a sweep later.
-
-        Args:
-            facts: hashes of configuration and data.
         """
         shared = [
             self.kind,
@@ -193,12 +190,7 @@ class SweepPlan:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a bundle says of its data.
-
-    Attributes:
-        sites: sites of all its cases, sorted.
-        hashes: hashes of data and splits.
-    """
+    """What a bundle says of its data."""
 
     sites: tuple[str, ...]
     hashes: Mapping[str, str | None]

@@ -92,11 +92,6 @@ def selection_of(name: str) -> Selection:
 def select(records: Iterable[CellRecord], selection: Selection, test_site: str) -> list[CellRecord]:
     """Return one cell for each training, method, seed and fold: the best for a test site.
 
-    Args:
-        records: records of one sweep.
-        selection: the rule.
-        test_site: that the cells are going to be tested on.
-
     Raises:
         UsageError: where there is a choice and the rule has no score for any of them.
     """

@@ -117,8 +117,7 @@ class Shortcut(Experiment):
 
     def prepare(self, workers: int) -> None:
         """Make the two phantoms, or complete them."""
-        from ppi_med.phantoms.oct.sites import SITES
-        from ppi_med.phantoms.oct.spec import OctPhantomSpec
+        from ppi_med.phantoms.oct.spec import SITES, OctPhantomSpec
         from ppi_med.phantoms.oct.write import make_oct_phantom
 
         for training in self.trainings:
@@ -253,8 +252,7 @@ class Marks(Experiment):
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Make the cell's phantom where it is missing, train and test."""
-        from ppi_med.phantoms.oct.sites import SITES
-        from ppi_med.phantoms.oct.spec import OctPhantomSpec
+        from ppi_med.phantoms.oct.spec import SITES, OctPhantomSpec
         from ppi_med.phantoms.oct.write import make_oct_phantom
 
         mark, agreement = cell.keys["mark"], cell.keys["agreement"]

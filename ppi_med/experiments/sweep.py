@@ -39,14 +39,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep has come to.
-
-    Attributes:
-        sweep: its parent run.
-        records: its finished cells.
-        failed: cell -> reason.
-        written: tables and figures.
-    """
+    """What a sweep has come to."""
 
     sweep: Sweep
     records: list[CellRecord]

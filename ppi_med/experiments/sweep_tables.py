@@ -39,14 +39,7 @@ _LEFT_OUT = re.compile(r"_(low|high|same_site|other_sites|selected)$|^test/auc/|
 def cross_site_tables(
     sweep: Sweep, records: Sequence[CellRecord], selection: Selection, repeats: int = 2000
 ) -> list[Table]:
-    """Return the summary, the matrix of all methods, and Table 3 of each method beside plain.
-
-    Args:
-        sweep: whose records these are.
-        records: the finished cells.
-        selection: selection of settings; named below every table.
-        repeats: resamples of the intervals.
-    """
+    """Return the summary, the matrix of all methods, and Table 3 of each method beside plain."""
     found = matrices(records, sweep.sites, selection)
     chosen = choose(records, sweep.sites, selection)
     notes = (f"Selection: {selection.note}.",)
@@ -269,10 +262,6 @@ def _rebuild(
 
 def runs_table(experiment: str, runs: Sequence[Any]) -> Table | None:
     """Return the finished runs of an experiment by their tags, mean and SD over seeds and folds.
-
-    Args:
-        experiment: its name.
-        runs: runs of MLflow.
 
     Returns:
         None where no run has a test metric.

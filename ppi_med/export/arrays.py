@@ -1,10 +1,11 @@
-"""Maps and masks from outside: what an array has to be, and how a file of one is read."""
+"""Maps and masks as arrays: what one has to be, how a file is read, how NIfTI is written."""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.export.source import Source
+from ppi_med.io import atomic_path
 
 Kind = TypeVar("Kind", bound=np.generic)
 Checked = Callable[[NDArray[Any], Source], NDArray[Kind]]
@@ -151,3 +153,40 @@ def _range(values: NDArray[Any]) -> str:
 def _one_line(error: Exception, what: str) -> str:
     text = " ".join(str(error).split())
     return text or f"the {what} cannot be read ({type(error).__name__})."
+
+
+def write_nifti(path: str | Path, values: NDArray[Any], source: Source) -> Path:
+    """Write an array of a series so that it lies on it in every viewer.
+
+    Axes are column, row, slice; the affine is the series', with DICOM's left and back turned into
+    NIfTI's right and front.
+
+    Args:
+        path: ends in `.nii.gz` or `.nii`.
+        values: bool, written as uint8, or float, written as float32; `(slices, rows, columns)`.
+        source: the series.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for an array of another shape.
+    """
+    image = nifti_image(values, source)
+    with atomic_path(path) as temporary:
+        image.to_filename(temporary)
+    return Path(path)
+
+
+def nifti_image(values: NDArray[Any], source: Source) -> Any:
+    """Return what `write_nifti` writes, as nibabel's image."""
+    source.check(values.shape, "array")
+    nib: Any = import_module("nibabel")
+    kind = np.uint8 if values.dtype == bool else np.float32
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ source.volume.affine
+    image = nib.Nifti1Image(values.astype(kind).transpose(2, 1, 0), affine)
+    image.header.set_xyzt_units("mm")
+    # 1: the scanner's coordinates.
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    return image

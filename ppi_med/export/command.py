@@ -85,10 +85,9 @@ def write_all(
     Raises:
         ValueError: for arrays that are not what they are given as; nothing is written then.
     """
-    from ppi_med.export.arrays import as_map, as_mask
+    from ppi_med.export.arrays import as_map, as_mask, nifti_image
     from ppi_med.export.capture import captures
     from ppi_med.export.dicom import parametric_map, segmentation
-    from ppi_med.export.nifti import nifti_image
 
     folder, made = Path(folder), dict[Path, Any]()
     seen = None if values is None else as_map(values, source)

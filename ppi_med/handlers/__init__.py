@@ -9,14 +9,14 @@ from ppi_med.lazy import lazy_names
 
 _WHERE = {
     "AUC": "metrics",
-    "Accuracy": "accuracy",
+    "Accuracy": "metrics",
     "AttentionSchedule": "attention_schedule",
     "AverageBuffers": "average_buffers",
     "BestCheckpoint": "best_checkpoint",
-    "ClassCases": "class_cases",
-    "ClassPictures": "class_pictures",
-    "ClassSummary": "class_summary",
-    "EarlyStop": "early_stop",
+    "ClassCases": "predictions",
+    "ClassPictures": "pictures",
+    "ClassSummary": "held_out_summary",
+    "EarlyStop": "best_checkpoint",
     "EpochLines": "epoch_lines",
     "Familiarity": "familiarity",
     "LoadWeights": "checkpoint",
@@ -31,7 +31,7 @@ _WHERE = {
     "PublishWeights": "publish_weights",
     "RecordModel": "record_model",
     "ResumeHandler": "resume",
-    "TestSummary": "test_summary",
+    "TestSummary": "held_out_summary",
     "TrackingHandler": "tracking",
     "load_weights": "checkpoint",
 }

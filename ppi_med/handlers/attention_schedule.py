@@ -7,8 +7,10 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import nn
 
+from ppi_med.handlers.base import Handler, Steps
 
-class AttentionSchedule:
+
+class AttentionSchedule(Handler):
     """Calls `network.set_epoch(epoch)`, counted from 0, at the start of each epoch.
 
     It keeps nothing itself: a resumed trainer starts at its epoch and sets the same value.
@@ -41,17 +43,8 @@ class AttentionSchedule:
             )
         self._set_epoch = set_epoch
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to a trainer.
-
-        Raises:
-            ValueError: where it is attached to this trainer already.
-        """
-        if engine.has_event_handler(self._on_epoch, Events.EPOCH_STARTED):
-            raise ValueError(
-                "AttentionSchedule is attached to this trainer already: name it once in handlers."
-            )
-        engine.add_event_handler(Events.EPOCH_STARTED, self._on_epoch)
+    def _steps(self) -> Steps:
+        return [(Events.EPOCH_STARTED, self._on_epoch)]
 
     def _on_epoch(self, engine: Engine) -> None:
         self._set_epoch(engine.state.epoch - 1)

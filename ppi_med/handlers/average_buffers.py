@@ -7,10 +7,11 @@ from ignite.engine import Engine, Events
 from torch import distributed, nn
 
 from ppi_med.distributed import in_use, world_size
+from ppi_med.handlers.base import Handler, Steps
 from ppi_med.training.state import unwrapped
 
 
-class AverageBuffers:
+class AverageBuffers(Handler):
     """Averages the network's floating point buffers over all processes before each evaluation.
 
     One of `validate#handlers` where several processes train one network by
@@ -31,15 +32,8 @@ class AverageBuffers:
     def __init__(self, network: nn.Module) -> None:
         self.network = network
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to an evaluator.
-
-        Raises:
-            RuntimeError: where it is attached to it already.
-        """
-        if engine.has_event_handler(self._average, Events.STARTED):
-            raise RuntimeError("An AverageBuffers is attached once: name it once in handlers.")
-        engine.add_event_handler(Events.STARTED, self._average)
+    def _steps(self) -> Steps:
+        return [(Events.STARTED, self._average)]
 
     @torch.no_grad()
     def _average(self, engine: Engine) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from torch import nn
 
 from ppi_med.errors import UsageError
+from ppi_med.handlers.base import Handler, Steps
 from ppi_med.places import Account, Blank, Neutral
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def _see_as_trained(network: nn.Module, facts: Path) -> None:
         logger.info("images are seen with %s, as in training", account.neutral.name)
 
 
-class LoadWeights:
+class LoadWeights(Handler):
     """Load a network's weights when an evaluator starts; one of its handlers.
 
     Args:
@@ -92,15 +93,8 @@ class LoadWeights:
         self.network = network
         self.path = Path(path)
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to an evaluator.
-
-        Raises:
-            RuntimeError: where it is attached to it already.
-        """
-        if engine.has_event_handler(self._load, Events.STARTED):
-            raise RuntimeError("A LoadWeights is attached once: name it once in handlers.")
-        engine.add_event_handler(Events.STARTED, self._load)
+    def _steps(self) -> Steps:
+        return [(Events.STARTED, self._load)]
 
     def _load(self) -> None:
         load_weights(self.network, self.path)

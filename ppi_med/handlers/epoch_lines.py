@@ -11,6 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from ppi_med.handlers.base import Handler, Steps
 from ppi_med.naming import VAL_AUC
 
 
@@ -59,7 +60,7 @@ class EpochMeans:
 logger = logging.getLogger(__name__)
 
 
-class EpochLines:
+class EpochLines(Handler):
     """Logs losses, validation metrics and time at the end of each epoch; in `train#handlers`.
 
     Name it behind the validation, whose metrics it shows.
@@ -81,17 +82,12 @@ class EpochLines:
         self._means = EpochMeans()
         self._started = 0.0
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to a trainer.
-
-        Raises:
-            RuntimeError: where it is attached to it already.
-        """
-        if engine.has_event_handler(self._line, Events.EPOCH_COMPLETED):
-            raise RuntimeError("An EpochLines is attached once: name it once in handlers.")
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._line)
+    def _steps(self) -> Steps:
+        return [
+            (Events.EPOCH_STARTED, self._start),
+            (Events.ITERATION_COMPLETED, self._collect),
+            (Events.EPOCH_COMPLETED, self._line),
+        ]
 
     def _start(self, engine: Engine) -> None:
         self._means = EpochMeans()

@@ -22,12 +22,13 @@ from ppi_med.evaluation.familiarity import (
     likeness,
     recorded_features,
 )
+from ppi_med.handlers.base import Handler, Steps
 from ppi_med.handlers.publish_weights import weights_facts
 
 logger = logging.getLogger(__name__)
 
 
-class Familiarity:
+class Familiarity(Handler):
     """One of an evaluator's handlers.
 
     In the validation it notes what the inputs are like (see `ppi_med.evaluation.familiarity`); the
@@ -55,20 +56,15 @@ class Familiarity:
         self._grey: list[dict[str, float]] = []
         self._features: list[Floats | None] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to an evaluator.
-
-        Raises:
-            RuntimeError: where it is attached to it already.
-        """
-        if engine.has_event_handler(self._start, Events.STARTED):
-            raise RuntimeError("A Familiarity is attached once: name it once in handlers.")
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        # Before COMPLETED, where weights are kept and runs are closed, in whatever order.
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
-        # A step at a time: nothing is left on the network between steps.
-        engine.add_event_handler(Events.ITERATION_STARTED, self._record)
+    def _steps(self) -> Steps:
+        return [
+            (Events.STARTED, self._start),
+            (Events.ITERATION_COMPLETED, self._collect),
+            # Before COMPLETED, where weights are kept and runs are closed, in whatever order.
+            (Events.EPOCH_COMPLETED, self._finish),
+            # A step at a time: nothing is left on the network between steps.
+            (Events.ITERATION_STARTED, self._record),
+        ]
 
     def _start(self) -> None:
         self._recording.close()

@@ -18,9 +18,9 @@ from ppi_med.evaluation.bootstrap import interval, of_mean
 from ppi_med.evaluation.faithfulness import TOP_K, deletion_curve, insertion_curve, random_values
 from ppi_med.evaluation.figures import curves_figure, save_figure
 from ppi_med.evaluation.measures import pixel_values
-from ppi_med.handlers.accuracy import class_of, predicted_class
-from ppi_med.handlers.class_cases import MEASURES, Method, measure_maps, stacked
-from ppi_med.handlers.metrics import logits_and_labels
+from ppi_med.handlers.base import Handler, Steps
+from ppi_med.handlers.metrics import class_of, logits_and_labels, predicted_class
+from ppi_med.handlers.predictions import MEASURES, Method, measure_maps, stacked
 from ppi_med.io import write_json, write_text
 from ppi_med.tracking.base import NullTracker, Tracker
 from ppi_med.training.modes import evaluating
@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 logger = logging.getLogger(__name__)
 
 
-class MapCurves:
+class MapCurves(Handler):
     """Deletion, insertion and localisation of each method's maps; in an evaluator's handlers.
 
     The map is that of the label. Pixels are removed (replaced by 0) or shown from the highest on,
@@ -82,18 +82,13 @@ class MapCurves:
         self.tracker = tracker if tracker is not None else NullTracker()
         self._clear()
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to an evaluator.
-
-        Raises:
-            RuntimeError: where it is attached to it already.
-        """
-        if engine.has_event_handler(self._measure, Events.ITERATION_COMPLETED):
-            raise RuntimeError("A MapCurves is attached once: name it once in handlers.")
-        engine.add_event_handler(Events.STARTED, lambda _: self._clear())
-        engine.add_event_handler(Events.STARTED, self.tracker.start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
-        engine.add_event_handler(Events.COMPLETED, self._write)
+    def _steps(self) -> Steps:
+        return [
+            (Events.STARTED, self._clear),
+            (Events.STARTED, self.tracker.start),
+            (Events.ITERATION_COMPLETED, self._measure),
+            (Events.COMPLETED, self._write),
+        ]
 
     def _clear(self) -> None:
         self._curves: dict[str, dict[str, list[Tensor]]] = {}

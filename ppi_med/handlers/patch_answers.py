@@ -25,7 +25,8 @@ from ppi_med.evaluation.familiarity import (
     likeness,
     recorded_features,
 )
-from ppi_med.evaluation.scores import positive_logit
+from ppi_med.evaluation.measures import positive_logit
+from ppi_med.handlers.base import Handler, Steps
 from ppi_med.inference.report import Point, ReportContent, write_report
 from ppi_med.io import atomic_path
 from ppi_med.places import Account
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 _FACTS = ("volume_id", "subject", "site")
 
 
-class PatchAnswers:
+class PatchAnswers(Handler):
     """Writes `answers.csv` and `maps.npz` after an inference; one of the evaluator's handlers.
 
     The table has volume_id, subject, site, probability and warning; the arrays are `volume_id` and,
@@ -86,18 +87,13 @@ class PatchAnswers:
         self._rows: list[tuple[str, ...]] = []
         self._arrays: list[tuple[Tensor, Tensor]] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to an evaluator that does not decollate.
-
-        Raises:
-            RuntimeError: where it is attached to it already.
-        """
-        if engine.has_event_handler(self._collect, Events.ITERATION_COMPLETED):
-            raise RuntimeError("A PatchAnswers is attached once: name it once in handlers.")
-        engine.add_event_handler(Events.STARTED, self._clear)
-        engine.add_event_handler(Events.ITERATION_STARTED, self._record)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._write)
+    def _steps(self) -> Steps:
+        return [
+            (Events.STARTED, self._clear),
+            (Events.ITERATION_STARTED, self._record),
+            (Events.ITERATION_COMPLETED, self._collect),
+            (Events.COMPLETED, self._write),
+        ]
 
     def _clear(self) -> None:
         self._rows, self._arrays = [], []

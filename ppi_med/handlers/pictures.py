@@ -1,10 +1,14 @@
-"""Pictures of an evaluation: the ROC curve, slices with their map, the weights of slices."""
+"""Pictures of an evaluation.
+
+Of two classes the ROC curve, slices with their map and the weights of slices; of K classes images
+with their map and boxes.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +21,18 @@ from torch import Tensor, nn
 
 from ppi_med.evaluation import figures
 from ppi_med.evaluation.bootstrap import bootstrap
+from ppi_med.evaluation.measures import binary_label, positive_logit
 from ppi_med.evaluation.metrics import AUC
 from ppi_med.evaluation.predictions import Predictions
-from ppi_med.evaluation.scores import binary_label, positive_logit
-from ppi_med.handlers.metrics import logits_and_labels
-from ppi_med.handlers.predictions import ID, column
+from ppi_med.handlers.base import Handler, Steps
+from ppi_med.handlers.metrics import class_of, logits_and_labels, predicted_class
+from ppi_med.handlers.predictions import ID, Method, column, stacked
 from ppi_med.naming import distinct
 from ppi_med.tracking.base import NullTracker, Tracker
 from ppi_med.training.modes import evaluating
 from ppi_med.training.state import unwrapped
 
-Method = Callable[[Any, Tensor, Any], Tensor]
-
 _REFUSED, _LONGEST_NAME = r"[^\w\-.]", 80
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,50 @@ class Case:
     lesion: Tensor | None
 
 
-class PicturesHandler:
+class _Pictures(Handler):
+    """Keeps some cases of an evaluation and draws them at its end."""
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        network: nn.Module,
+        tracker: Tracker | None,
+        folder: str,
+    ) -> None:
+        self.directory = Path(directory)
+        self.network = network
+        self.tracker = tracker if tracker is not None else NullTracker()
+        self.folder = folder
+        self._kept: list[Any] = []
+
+    def _steps(self) -> Steps:
+        return [
+            (Events.STARTED, self._clear),
+            (Events.ITERATION_COMPLETED, self._keep),
+            (Events.COMPLETED, self._draw),
+        ]
+
+    def _clear(self) -> None:
+        self._kept = []
+
+    @abstractmethod
+    def _keep(self, engine: Engine) -> None:
+        """Keep what is drawn of a batch, on the CPU."""
+
+    @abstractmethod
+    def _draw(self, engine: Engine) -> None:
+        """Draw what was kept."""
+
+    def _device(self) -> torch.device:
+        return next((p.device for p in self.network.parameters()), torch.device("cpu"))
+
+    def _save(self, figure: Any, name: str) -> None:
+        # Most systems take 255 bytes, and a letter may need three.
+        path = self.directory / f"{distinct(name, _REFUSED, _LONGEST_NAME)}.png"
+        self.tracker.log_artifact(figures.save_figure(figure, path), self.folder)
+
+
+class PicturesHandler(_Pictures):
     """Draws pictures after an evaluation and records them; one of `validate#handlers`.
 
     `roc.png`; for the first cases of each label `case_<volume_id>.png` with its most relevant
@@ -98,10 +142,8 @@ class PicturesHandler:
             raise ValueError(
                 f"Got cases={cases}, slices={slices} and interval={interval}, expected 1 or more."
             )
-        self.directory = Path(directory)
-        self.network = network
+        super().__init__(directory, network, tracker, folder)
         self.method = method
-        self.tracker = tracker if tracker is not None else NullTracker()
         self.cases = cases
         self.slices = slices
         self.positive = positive
@@ -109,23 +151,6 @@ class PicturesHandler:
         self.best_only = best_only
         self.lesion_key = lesion_key
         self.aspect = aspect
-        self.folder = folder
-        self._kept: list[Case] = []
-
-    def attach(self, engine: Engine) -> None:
-        """Attach to an evaluator.
-
-        Raises:
-            RuntimeError: where it is attached to it already.
-        """
-        if engine.has_event_handler(self._keep, Events.ITERATION_COMPLETED):
-            raise RuntimeError("A PicturesHandler is attached once: name it once in handlers.")
-        engine.add_event_handler(Events.STARTED, self._clear)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
-        engine.add_event_handler(Events.COMPLETED, self._draw)
-
-    def _clear(self, engine: Engine) -> None:
-        self._kept = []
 
     def _keep(self, engine: Engine) -> None:
         """Keep the first cases of each label, on the CPU."""
@@ -168,8 +193,7 @@ class PicturesHandler:
 
     def _draw_case(self, case: Case) -> None:
         network = unwrapped(self.network)
-        device = next((p.device for p in network.parameters()), torch.device("cpu"))
-        image = case.image.to(device)
+        image = case.image.to(self._device())
         with evaluating(network):
             weights = _slice_weights(network, image)
             saliency = None if self.method is None else self.method(network, image, self.positive)
@@ -201,10 +225,70 @@ class PicturesHandler:
         first_process = getattr(engine.state, "rank", 0) == 0
         return first_process and engine.state.epoch % self.interval == 0
 
-    def _save(self, figure: Any, name: str) -> None:
-        # Most systems take 255 bytes, and a letter may need three.
-        path = self.directory / f"{distinct(name, _REFUSED, _LONGEST_NAME)}.png"
-        self.tracker.log_artifact(figures.save_figure(figure, path), self.folder)
+
+class ClassPictures(_Pictures):
+    """Draws the first images of an evaluation with the map of their label; in `test#handlers`.
+
+    One file, `maps.png`, one row per image, boxes outlined where the batch has them.
+
+    Args:
+        directory: where to write it.
+        network: whose maps are drawn; left as it was.
+        method: `method(network, image, target)`.
+        mask_key: key of the boxes' mask in the batch.
+        images: how many, 1 or more.
+        tracker: records the file in the run; None does not.
+        folder: folder of the run, for the file.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        network: nn.Module,
+        method: Method,
+        mask_key: str = "box",
+        images: int = 6,
+        tracker: Tracker | None = None,
+        folder: str = "pictures",
+    ) -> None:
+        if images < 1:
+            raise ValueError(f"Got images={images}, expected 1 or more.")
+        super().__init__(directory, network, tracker, folder)
+        self.method = method
+        self.mask_key = mask_key
+        self.images = images
+
+    def _keep(self, engine: Engine) -> None:
+        missing = self.images - len(self._kept)
+        image = stacked(engine.state.output, CommonKeys.IMAGE) if missing > 0 else None
+        if image is None or getattr(engine.state, "rank", 0) > 0:
+            return
+        logits, labels = logits_and_labels(engine.state.output)
+        classes, answers = class_of(labels), predicted_class(logits)
+        names = column(engine.state.batch, ID, len(classes)) or [""] * len(classes)
+        masks = stacked(engine.state.batch, self.mask_key)
+        # Spread over the batch: its first images are often all of one class.
+        chosen = np.linspace(0, len(image) - 1, min(missing, len(image))).astype(int)
+        for i in chosen.tolist():
+            title = f"{names[i]}: class {int(classes[i])}, answer {int(answers[i])}"
+            mask = None if masks is None else masks[i].cpu()
+            self._kept.append((title, image[i].cpu(), int(classes[i]), mask))
+
+    def _draw(self, engine: Engine) -> None:
+        if not self._kept:
+            return
+        titles, images, classes, masks = (list(part) for part in zip(*self._kept, strict=True))
+        network = unwrapped(self.network)
+        device = self._device()
+        batch = torch.stack(images).to(device)
+        with evaluating(network):
+            maps = self.method(network, batch, torch.tensor(classes, device=device)).detach()
+        outlines: Any = None if None in masks else torch.stack(masks)[:, 0].numpy()
+        figure = figures.overlay_figure(
+            batch.mean(1).cpu().numpy(), maps.sum(1).cpu().numpy(), names=titles, outlines=outlines
+        )
+        self._save(figure, "maps")
+        self._kept = []
 
 
 def most_relevant(maps: np.ndarray[Any, Any], count: int) -> list[int]:

@@ -11,12 +11,13 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from ppi_med.handlers.base import Handler, Steps
 from ppi_med.io import atomic_path
 
 logger = logging.getLogger(__name__)
 
 
-class PublishWeights:
+class PublishWeights(Handler):
     """When training has completed, copy the best weights and the JSON file that describes them.
 
     One of `train#handlers`. While a training runs, its best weights stay in its own folder: a
@@ -41,15 +42,8 @@ class PublishWeights:
         self.source = Path(source)
         self.target = Path(target)
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to a trainer.
-
-        Raises:
-            RuntimeError: where it is attached to it already.
-        """
-        if engine.has_event_handler(self._publish, Events.COMPLETED):
-            raise RuntimeError("A PublishWeights is attached once: name it once in handlers.")
-        engine.add_event_handler(Events.COMPLETED, self._publish)
+    def _steps(self) -> Steps:
+        return [(Events.COMPLETED, self._publish)]
 
     def _publish(self, engine: Engine) -> None:
         if getattr(engine.state, "rank", 0) > 0 or not self.source.is_file():

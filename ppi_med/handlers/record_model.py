@@ -13,13 +13,14 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from ppi_med.handlers.base import Handler, Steps
 from ppi_med.tracking.base import NullTracker, Tracker
 from ppi_med.training.state import unwrapped
 
 logger = logging.getLogger(__name__)
 
 
-class RecordModel:
+class RecordModel(Handler):
     """When training has completed, record the network with its best weights.
 
     One of `train#handlers`. The model loads by `mlflow.pyfunc.load_model` and takes float32
@@ -54,15 +55,8 @@ class RecordModel:
         self.free_axes = tuple(free_axes)
         self.serialization = serialization
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to a trainer.
-
-        Raises:
-            RuntimeError: where it is attached to it already.
-        """
-        if engine.has_event_handler(self._record, Events.COMPLETED):
-            raise RuntimeError("A RecordModel is attached once: name it once in handlers.")
-        engine.add_event_handler(Events.COMPLETED, self._record)
+    def _steps(self) -> Steps:
+        return [(Events.COMPLETED, self._record)]
 
     def _record(self, engine: Engine) -> None:
         if not self.tracker.active:

@@ -9,12 +9,15 @@ from ppi_med.networks.backbones import (
 )
 from ppi_med.networks.efficientnet_lite import EfficientNetLite0
 from ppi_med.networks.lotenet import LoTeNet
-from ppi_med.networks.mixture import mixture_logit
-from ppi_med.networks.multiview import MultiViewClassifier, MultiViewOutput, SliceClassifier
-from ppi_med.networks.parameter_groups import ga_parameter_groups
-from ppi_med.networks.positions import relative_positions
-from ppi_med.networks.small_cnn import SmallCNN
-from ppi_med.networks.small_vgg import SmallVGG
+from ppi_med.networks.multiview import (
+    MultiViewClassifier,
+    MultiViewOutput,
+    SliceClassifier,
+    ga_parameter_groups,
+    mixture_logit,
+    relative_positions,
+)
+from ppi_med.networks.small_cnn import SmallCNN, SmallVGG
 
 __all__ = [
     "AdaptedNetwork",

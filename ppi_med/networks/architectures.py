@@ -11,8 +11,7 @@ from typing import Any
 from torch import nn
 
 from ppi_med.networks.efficientnet_lite import EfficientNetLite0
-from ppi_med.networks.small_cnn import SmallCNN
-from ppi_med.networks.small_vgg import SmallVGG
+from ppi_med.networks.small_cnn import SmallCNN, SmallVGG
 from ppi_med.networks.weights import StateDict
 from ppi_med.torchvision_shim import ensure_torchvision
 

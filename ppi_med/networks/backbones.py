@@ -187,10 +187,6 @@ def find_head(network: nn.Module, num_classes: int) -> str:
 
     A network without linear layers, such as SqueezeNet, makes them by its last convolution.
 
-    Args:
-        network: a classifier.
-        num_classes: the number of its logits.
-
     Raises:
         ValueError: where that layer gives another number of outputs.
     """

@@ -1,18 +1,105 @@
 """The network for geographic atrophy: one CNN over the slices of a volume, weighed by attention."""
 
-# No deferred annotations here: TorchScript reads them.
+from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.jit import is_scripting, is_tracing  # type: ignore[attr-defined]
 
 from ppi_med.networks.attention import AttentionForm, DeltaSchedule, SliceAttention
 from ppi_med.networks.backbones import create_backbone
-from ppi_med.networks.mixture import mixture_logit
-from ppi_med.networks.positions import relative_positions
+
+
+def mixture_logit(slice_logits: Tensor, log_weights: Tensor) -> Tensor:
+    r"""Return the logit of a weighted mean of probabilities (Appendix E.2).
+
+    With p = sigmoid(z) and weights w that sum to 1, `logit(sum_i w_i p_i)` is
+
+    .. math:: \log \sum_i w_i p_i - \log \sum_i w_i (1 - p_i)
+
+    taken in log-space: finite for every finite input, where p rounds to 0 or 1 too.
+
+    The function can be overridden in the manner of torch's own: inside a `TorchFunctionMode` it
+    is handed to the mode whole. Its attribute `saliency_surrogate` is what a saliency map
+    explains in its place, `sum_i w_i z_i` with the weights as constant gates.
+
+    Args:
+        slice_logits: z, `(N, S)`.
+        log_weights: log w, `(N, S)`.
+
+    Returns:
+        The logits `(N,)`.
+
+    Examples:
+        >>> half = torch.tensor([[0.5, 0.5]]).log()
+        >>> mixture_logit(torch.tensor([[2.0, 2.0]]), half)
+        tensor([2.])
+        >>> mixture_logit(torch.tensor([[1000.0, -1000.0]]), half)
+        tensor([0.])
+    """
+    # Nested, not joined by "and": TorchScript leaves out only a block behind this bare condition.
+    if not is_scripting():  # noqa: SIM102
+        if torch.overrides.has_torch_function((slice_logits, log_weights)):
+            overridden: Tensor = torch.overrides.handle_torch_function(
+                mixture_logit, (slice_logits, log_weights), slice_logits, log_weights
+            )
+            return overridden
+    present = torch.logsumexp(log_weights + F.logsigmoid(slice_logits), dim=-1)
+    absent = torch.logsumexp(log_weights + F.logsigmoid(-slice_logits), dim=-1)
+    return present - absent
+
+
+def _gated_sum(slice_logits: Tensor, log_weights: Tensor) -> Tensor:
+    """Return `sum_i w_i z_i`, `(N,)`.
+
+    The weights are not detached: to a map they are gates by the rule of products, but a loss on
+    the map trains them.
+    """
+    return (log_weights.exp() * slice_logits).sum(-1)
+
+
+cast(Any, mixture_logit).saliency_surrogate = _gated_sum
+
+
+def relative_positions(
+    num_slices: int, num_positions: int = 100, device: torch.device | None = None
+) -> Tensor:
+    """Map the slices of a volume to position ids by relative place.
+
+    The volume is cut into `num_positions` parts of equal width, and slice i (from 0) takes the
+    id of the part that its centre lies in: `1 + floor((i + 1/2) / num_slices * num_positions)`.
+    A volume of exactly `num_positions` slices gets 1, 2, 3, ...; a larger one repeats ids, a
+    smaller one leaves some out.
+
+    Args:
+        num_slices: number of slices of the whole volume, not of a sample drawn from it.
+        num_positions: number of ids.
+        device: where the result lies; default: the CPU.
+
+    Returns:
+        LongTensor `(num_slices,)` of ids in `1 .. num_positions`, ascending.
+
+    Raises:
+        ValueError: if either number is less than 1.
+
+    Examples:
+        >>> relative_positions(4)
+        tensor([13, 38, 63, 88])
+        >>> relative_positions(6, num_positions=3)
+        tensor([1, 1, 2, 2, 3, 3])
+    """
+    if num_slices < 1 or num_positions < 1:
+        raise ValueError(
+            f"got {num_slices} slices and {num_positions} positions, expected 1 or more of both."
+        )
+    index = torch.arange(num_slices, device=device)
+    doubled = (2 * index + 1) * num_positions
+    return torch.div(doubled, 2 * num_slices, rounding_mode="floor") + 1
+
 
 # With a bias of zero the scores of all slices of all volumes are negative for about every second
 # random start; their ReLU then has no gradient, and the attention would never learn.
@@ -195,7 +282,7 @@ class MultiViewClassifier(nn.Module):
         """Set delta to its trained value times `factor`, in [0, 1]."""
         self.attention.attenuate(factor)
 
-    def slice_classifier(self) -> "SliceClassifier":
+    def slice_classifier(self) -> SliceClassifier:
         """Return the part that sees one slice, sharing this network's parameters."""
         return SliceClassifier(self.backbone, self.slice_head)
 
@@ -251,3 +338,55 @@ def _check_positions(positions: Tensor, batch: int, num_slices: int, num_positio
             f"positions go from {least} to {most}, expected ids in 1 to {num_positions}: map "
             "slices to ids by ppi_med.networks.relative_positions."
         )
+
+
+def ga_parameter_groups(
+    network: nn.Module, cnn_lr: float = 5e-5, rest_lr: float = 5e-3, **options: Any
+) -> list[dict[str, Any]]:
+    """Return the two groups of Appendix E.3: the CNN, then everything else.
+
+    Parameters that are frozen (`requires_grad=False`) are in neither. A group that would be
+    empty is left out, so that a frozen CNN gives one group.
+
+    Args:
+        network: has its CNN as `backbone`, such as `MultiViewClassifier`; also wrapped for
+            parallel training.
+        cnn_lr: learning rate of the CNN.
+        rest_lr: learning rate of the embedding, the heads and delta.
+        options: further settings of both groups, such as `weight_decay`.
+
+    Returns:
+        Groups for an optimiser, each with `params`, `lr` and `name` ("cnn", "rest").
+
+    Raises:
+        ValueError: where the network has no `backbone`, or nothing to train.
+
+    Examples:
+        >>> from ppi_med.networks import MultiViewClassifier
+        >>> groups = ga_parameter_groups(MultiViewClassifier())
+        >>> [(group["name"], group["lr"]) for group in groups]
+        [('cnn', 5e-05), ('rest', 0.005)]
+    """
+    if isinstance(network, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+        network = network.module
+    backbone = getattr(network, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        raise ValueError(
+            f"{type(network).__name__} has no module 'backbone', expected a network whose CNN is "
+            "found there: make the groups yourself, or give the optimiser network.parameters()."
+        )
+    in_cnn = {id(parameter) for parameter in backbone.parameters()}
+    trained = [p for p in network.parameters() if p.requires_grad]
+    parts = (
+        ("cnn", cnn_lr, [p for p in trained if id(p) in in_cnn]),
+        ("rest", rest_lr, [p for p in trained if id(p) not in in_cnn]),
+    )
+    if not trained:
+        raise ValueError(
+            f"{type(network).__name__} has no parameter with requires_grad: unfreeze some."
+        )
+    return [
+        {"name": name, "params": params, "lr": lr, **options}
+        for name, lr, params in parts
+        if params
+    ]

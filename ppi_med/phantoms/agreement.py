@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 
 from ppi_med.errors import UsageError
-from ppi_med.phantoms.streams import stream
+from ppi_med.phantoms.base import stream
 
 Agreement = float | None | Mapping[str, float | None]
 """One value for all sites, or a value for each by name (no artefact at those not named).

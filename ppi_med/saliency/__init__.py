@@ -2,7 +2,7 @@
 
 - `base`: the one call form of every method, and the recorded forward a trainer can share.
 - `wbp`: Weight Back Propagation; `completeness`: pixels and constants add up to the logit.
-- `gradient`, `integrated_gradients`, `smoothgrad`, `gradcam`, `occlusion`, `lrp`:
+- `gradient` (with SmoothGrad and integrated gradients), `gradcam`, `occlusion`, `lrp`:
   methods to compare with; `symmetry`: any method averaged over flips and turns.
 - `names`: every method by its name; `target`: which score a map explains.
 - `adapters`: the call forms of Captum, Zennit, Quantus, MONAI and torch-cam.
@@ -14,12 +14,10 @@ from ppi_med.saliency.completeness import Completeness, wbp_completeness
 from ppi_med.saliency.engine.norm_derivatives import norm_derivatives
 from ppi_med.saliency.engine.primitives import UnsupportedOperationError
 from ppi_med.saliency.gradcam import GradCAM, GradCAMPlusPlus
-from ppi_med.saliency.gradient import Gradient, GradientTimesInput
-from ppi_med.saliency.integrated_gradients import IntegratedGradients
+from ppi_med.saliency.gradient import Gradient, GradientTimesInput, IntegratedGradients, SmoothGrad
 from ppi_med.saliency.lrp.composite import LRP
 from ppi_med.saliency.names import METHODS, by_name
 from ppi_med.saliency.occlusion import Occlusion
-from ppi_med.saliency.smoothgrad import SmoothGrad
 from ppi_med.saliency.symmetry import SymmetryMean
 from ppi_med.saliency.target import Target, primary_logits, target_scores
 from ppi_med.saliency.wbp import WBP

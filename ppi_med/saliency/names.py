@@ -10,8 +10,7 @@ from typing import Any
 from ppi_med.errors import UsageError
 from ppi_med.saliency.base import SaliencyMethod
 from ppi_med.saliency.gradcam import GradCAM, GradCAMPlusPlus
-from ppi_med.saliency.gradient import Gradient, GradientTimesInput
-from ppi_med.saliency.integrated_gradients import IntegratedGradients
+from ppi_med.saliency.gradient import Gradient, GradientTimesInput, IntegratedGradients, SmoothGrad
 from ppi_med.saliency.lrp.composite import (
     LRP,
     Composite,
@@ -22,7 +21,6 @@ from ppi_med.saliency.lrp.composite import (
 )
 from ppi_med.saliency.lrp.rules import Gamma
 from ppi_med.saliency.occlusion import Occlusion
-from ppi_med.saliency.smoothgrad import SmoothGrad
 from ppi_med.saliency.symmetry import SymmetryMean
 from ppi_med.saliency.wbp import WBP
 

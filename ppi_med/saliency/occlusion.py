@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ppi_med.saliency.base import Network, SaliencyMethod
-from ppi_med.saliency.engine.ordinary import OrdinaryRecording
+from ppi_med.saliency.engine.ordinary import MethodRecording
 from ppi_med.saliency.target import Target
 
 
@@ -80,19 +80,8 @@ class Occlusion(SaliencyMethod):
         return OcclusionRecording(self, network, image, args, kwargs)
 
 
-class OcclusionRecording(OrdinaryRecording):
+class OcclusionRecording(MethodRecording[Occlusion]):
     """The forward of the image; maps take further passes, which leave no trace."""
-
-    def __init__(
-        self,
-        method: Occlusion,
-        network: Network,
-        image: Tensor,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        super().__init__(network, image, args, kwargs)
-        self.method = method
 
     def saliency(
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True

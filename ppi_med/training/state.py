@@ -44,10 +44,6 @@ def stateful_parts(trainer: Engine, ignore: Any = None) -> dict[str, Any]:
     further ones of a class, in the order of attachment. Handlers of evaluators are found through
     handlers that hold one as `validator`.
 
-    Args:
-        trainer: the engine.
-        ignore: a handler to leave out (the caller).
-
     Returns:
         Name -> object with `state_dict` and `load_state_dict`.
     """

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ppi_med.bundle_tools.check import Report, check_bundle, check_workflow
-from ppi_med.bundle_tools.layout import open_bundle
+from ppi_med.bundle_tools.installed import open_bundle
 from ppi_med.errors import UsageError
 from tests.bundle_tools.conftest import INFERENCE, TRAIN, write
 

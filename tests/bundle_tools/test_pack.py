@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ppi_med.bundle_tools.layout import open_bundle
+from ppi_med.bundle_tools.installed import open_bundle
 from ppi_med.bundle_tools.pack import pack_bundle
 from ppi_med.errors import UsageError
 

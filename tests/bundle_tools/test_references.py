@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ppi_med.bundle_tools.references import compile_error, near_name
+from ppi_med.bundle_tools.check import compile_error, near_name
 
 
 @pytest.mark.parametrize(

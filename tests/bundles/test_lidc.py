@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ppi_med.bundle_tools.check import check_bundle
-from ppi_med.bundle_tools.layout import open_bundle
+from ppi_med.bundle_tools.installed import open_bundle
 from ppi_med.errors import UsageError
 from tests.bundles.tiny_lidc import BUNDLE, ROOT, run_bundle, settings
 from tests.data.lidc.folders import write_nodules

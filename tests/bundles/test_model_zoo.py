@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from ppi_med.bundle_tools.layout import open_bundle
+from ppi_med.bundle_tools.installed import open_bundle
 from ppi_med.bundle_tools.pack import pack_bundle
 from ppi_med.bundle_tools.phantom_weights import FILE, LARGEST, phantom_weights
 from tests.bundles import tiny, tiny_lidc

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ppi_med.bundle_tools.check import check_bundle
-from ppi_med.bundle_tools.layout import open_bundle
+from ppi_med.bundle_tools.installed import open_bundle
 from ppi_med.data.photos.convert import convert_photos
 from ppi_med.errors import UsageError
 from ppi_med.experiments.methods import DEFAULT_METHODS

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ppi_med.bundle_tools.layout import open_bundle
+from ppi_med.bundle_tools.installed import open_bundle
 from ppi_med.bundle_tools.pack import pack_bundle
 from ppi_med.bundle_tools.root import bundle_root
 from tests.bundles.tiny import BUNDLE, ROOT, run_bundle, settings

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ppi_med.bundle_tools.check import check_bundle
-from ppi_med.bundle_tools.layout import open_bundle
+from ppi_med.bundle_tools.installed import open_bundle
 from tests.bundles.tiny import BUNDLE, settings
 
 META = str(BUNDLE / "metadata.json")

@@ -23,8 +23,7 @@ SMALL: dict[str, Any] = {
 def make_phantom(folder: Path) -> Path:
     """Write 28 volumes of 28 simulated subjects at two sites; 17 to train, 6 and 5 held out."""
     from ppi_med.phantoms.oct.grid import Size
-    from ppi_med.phantoms.oct.sites import choose_sites
-    from ppi_med.phantoms.oct.spec import OctPhantomSpec
+    from ppi_med.phantoms.oct.spec import OctPhantomSpec, choose_sites
     from ppi_med.phantoms.oct.write import make_oct_phantom
 
     spec = OctPhantomSpec(
@@ -42,8 +41,9 @@ def make_phantom(folder: Path) -> Path:
 
 def make_marked(folder: Path) -> Path:
     """Write 40 volumes of one site, whose mark goes with the label in training and validation."""
-    from ppi_med.phantoms.oct.grid import Size
     from ppi_med.phantoms.oct.sites import choose_sites
+
+    from ppi_med.phantoms.oct.grid import Size
     from ppi_med.phantoms.oct.spec import OctPhantomSpec
     from ppi_med.phantoms.oct.write import make_oct_phantom
 

@@ -15,7 +15,7 @@ from pydicom.datadict import DicomDictionary
 from ppi_med.data.dicom.command import main
 from ppi_med.data.lidc import scan_worker
 from ppi_med.data.lidc.job import ExtractionJob
-from ppi_med.export.nifti import write_nifti
+from ppi_med.export.arrays import write_nifti
 from ppi_med.export.source import read_source
 from tests.bundles import tiny
 from tests.tracking.stores import all_runs, new_store

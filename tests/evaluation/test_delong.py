@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ppi_med.evaluation.bootstrap import bootstrap
-from ppi_med.evaluation.delong import DeLong, delong_test, mean_of_folds
 from ppi_med.evaluation.metrics import AUC
+from ppi_med.evaluation.roc import DeLong, delong_test, mean_of_folds
 from tests.evaluation.test_roc import sample
 
 

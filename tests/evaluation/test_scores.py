@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from ppi_med.evaluation.measures import binary_label, positive_logit
 from ppi_med.evaluation.roc import auc
-from ppi_med.evaluation.scores import binary_label, positive_logit
 
 
 def test_single_logit_and_pair_agree():

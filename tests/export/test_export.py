@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ppi_med.errors import MissingFileError, UsageError
+from ppi_med.export.arrays import write_nifti
 from ppi_med.export.command import main, write_all
 from ppi_med.export.dicom import write_parametric_map, write_segmentation
-from ppi_med.export.nifti import write_nifti
 from ppi_med.export.series import Point, explain_series, read_points
 from ppi_med.export.source import MAY_BE_EMPTY, Source, read_source
 from ppi_med.saliency import WBP

@@ -51,7 +51,7 @@ def test_second_attachment_is_refused(network):
     trainer = Engine(lambda *_: None)
     handler = AttentionSchedule(network)
     handler.attach(trainer)
-    with pytest.raises(ValueError, match="already"):
+    with pytest.raises(RuntimeError, match="attached once"):
         handler.attach(trainer)
 
 

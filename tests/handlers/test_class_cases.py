@@ -15,8 +15,8 @@ from sklearn.metrics import accuracy_score
 from torch import nn
 
 from ppi_med.handlers import Accuracy, ClassCases, ClassPictures, ClassSummary
-from ppi_med.handlers.class_cases import measure_maps
-from ppi_med.handlers.class_summary import summarise_cases
+from ppi_med.handlers.held_out_summary import summarise_cases
+from ppi_med.handlers.predictions import measure_maps
 from ppi_med.saliency import GradientTimesInput
 
 

@@ -400,7 +400,7 @@ def test_volumes_get_the_partner_at_equal_b_scans() -> None:
     bank = PlaceBank(mask, [(torch.zeros(1, 6, 2, 2), 1), (partner, 0)])
     exchange = ExchangePlaced(num_positions=100)
     exchange.bank = bank
-    from ppi_med.networks.positions import relative_positions
+    from ppi_med.networks.multiview import relative_positions
 
     case: Mapping[str, Any] = {
         "image": torch.zeros(1, 3, 2, 2),

@@ -14,8 +14,7 @@ from ppi_med.data.oct.transforms import AllSlicesd, LoadOctVolumed, NormalizeOct
 from ppi_med.data.oct.volume import OctReadError
 from ppi_med.inference import infer_volume
 from ppi_med.inference.ga import network_hash
-from ppi_med.networks.multiview import MultiViewClassifier
-from ppi_med.networks.positions import relative_positions
+from ppi_med.networks.multiview import MultiViewClassifier, relative_positions
 from ppi_med.saliency import WBP
 from tests.inference.conftest import Writer, retina
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ppi_med.phantoms.base import stream
 from ppi_med.phantoms.oct.anatomy import Anatomy, draw_anatomy
 from ppi_med.phantoms.oct.grid import Grid, Size
 from ppi_med.phantoms.oct.lesions import Findings, draw_atrophy, draw_findings
 from ppi_med.phantoms.oct.render import Volume
-from ppi_med.phantoms.oct.sites import SITES, Site
-from ppi_med.phantoms.oct.spec import PlannedVolume
+from ppi_med.phantoms.oct.spec import SITES, PlannedVolume, Site
 from ppi_med.phantoms.oct.write import draw_volumes
-from ppi_med.phantoms.streams import stream
 
 SIZE = Size(64, 64, 16)
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from ppi_med.phantoms.agreement import assign_artefacts, parse_agreement
-from ppi_med.phantoms.oct.sites import SITES
-from ppi_med.phantoms.oct.spec import OctPhantomSpec, PlannedVolume
+from ppi_med.phantoms.oct.spec import SITES, OctPhantomSpec, PlannedVolume
 
 
 def agreeing(volumes: Sequence[PlannedVolume]) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from ppi_med.phantoms.oct.artefacts import MARKS, burn_in, mark
 from ppi_med.phantoms.oct.grid import FULL_SIZE, Size
-from ppi_med.phantoms.oct.sites import SITES
+from ppi_med.phantoms.oct.spec import SITES
 
 SIZES = [Size(), Size(48, 64, 8), FULL_SIZE]
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import label as connected
 
+from ppi_med.phantoms.base import stream
 from ppi_med.phantoms.oct.anatomy import RETINA
 from ppi_med.phantoms.oct.grid import DEPTH_MM, FULL_SIZE, Grid, Size, SmoothNoise
 from ppi_med.phantoms.oct.lesions import lesion_map
-from ppi_med.phantoms.oct.sites import SITES
-from ppi_med.phantoms.streams import stream
+from ppi_med.phantoms.oct.spec import SITES
 from tests.phantoms.eyes import SIZE, maps, volumes
 
 SUBJECTS = [f"A{i:03d}" for i in range(12)]

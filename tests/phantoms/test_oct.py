@@ -16,8 +16,7 @@ from scipy.io import loadmat
 
 from ppi_med.phantoms.oct.artefacts import mark
 from ppi_med.phantoms.oct.grid import Size
-from ppi_med.phantoms.oct.sites import SITES
-from ppi_med.phantoms.oct.spec import OctPhantomSpec
+from ppi_med.phantoms.oct.spec import SITES, OctPhantomSpec
 from ppi_med.phantoms.oct.write import LABEL_COLUMNS, make_oct_phantom, write_raw
 
 SPEC = OctPhantomSpec(

@@ -7,9 +7,15 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from ppi_med.phantoms.oct.sites import SITES, Site, choose_sites
-from ppi_med.phantoms.oct.spec import CONVERTERS, OctPhantomSpec, plan_volumes
-from ppi_med.phantoms.streams import stream
+from ppi_med.phantoms.base import stream
+from ppi_med.phantoms.oct.spec import (
+    CONVERTERS,
+    SITES,
+    OctPhantomSpec,
+    Site,
+    choose_sites,
+    plan_volumes,
+)
 
 
 def test_prevalence_is_exact_at_the_last_visit() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ppi_med.phantoms.oct.artefacts import mark
-from ppi_med.phantoms.oct.sites import SITES
+from ppi_med.phantoms.oct.spec import SITES
 from tests.phantoms.eyes import SIZE, volumes
 
 

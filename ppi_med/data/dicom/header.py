@@ -160,10 +160,6 @@ class _Notes:
 def read_header(opener: Opener, file: DicomFile) -> Header | FileProblem:
     """Read the header of a file; what is wrong with it is returned, never raised.
 
-    Args:
-        opener: opener of the tree.
-        file: from `tree.walk_tree`.
-
     Returns:
         The header; or the problem of a file that is empty, no DICOM, damaged or not to be opened.
     """

@@ -31,13 +31,7 @@ _BATCH = 1024
 
 
 def series_row(series: SeriesFiles, verdict: Verdict, names: Names) -> dict[str, str]:
-    """Return one row as text; what is unknown is "", several values are joined by " | ".
-
-    Args:
-        series: its files.
-        verdict: on them.
-        names: what stands for patients and UIDs.
-    """
+    """Return one row as text; what is unknown is "", several values are joined by " | "."""
     headers, stack = series.headers, verdict.stack
     spacing = stack.spacing or (None, None)
     normal = " ".join(f"{value:.6g}" for value in stack.normal or ())

@@ -1,8 +1,7 @@
 """LIDC-IDRI: the readers' outlines, patches cut from CT, and a published set of them.
 
-- `annotations`: the database of outlines, and from outline to pixels; `nodules`: which outlines are
-  one nodule.
-- `plan`, `cut`, `scan_worker`, `extract`, `outputs`: from a DICOM tree to patches in Zarr
+- `annotations`: the database of outlines, their pixels, and which of them are one nodule.
+- `plan`, `cut`, `scan_worker`, `extract`: from a DICOM tree to patches in Zarr
   (`zarr_store`); `report`: what came of it; `job`: as a bundle's component and as a command.
 - `nodules_npz`: nodules in arrays with a table; `datasets`: both as data sets of torch.
 - `cases`, `transforms`: both in the bundles.

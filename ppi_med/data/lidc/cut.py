@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 
 from ppi_med.data.dicom.pixels import Slice
 from ppi_med.data.dicom.values import PADDING
-from ppi_med.data.lidc.annotations import Annotation, contour_box, contour_mask, majority_of
-from ppi_med.data.lidc.nodules import MAX_READERS
+from ppi_med.data.lidc.annotations import (
+    MAX_READERS,
+    Annotation,
+    contour_box,
+    contour_mask,
+    majority_of,
+)
 from ppi_med.data.lidc.plan import PatchOptions, Wanted
 
 NO_READER, NOT_MARKED, MARKED = 0, 1, 2

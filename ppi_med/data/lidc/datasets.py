@@ -244,11 +244,7 @@ class LidcNodules(Dataset[dict[str, Any]]):
         return [self.nodules.label(index, self.min_readers) for index in self.indices]
 
     def facts(self, row: int) -> dict[str, Any]:
-        """Return what the table tells of a nodule.
-
-        Args:
-            row: in the table.
-        """
+        """Return what the table tells of a nodule."""
         found = self.nodules.rows[row]
         facts: dict[str, Any] = {
             "label": self.nodules.label(row, self.min_readers),

@@ -16,9 +16,14 @@ from ppi_med.data.dicom.store import HeaderStore, SeriesFiles
 from ppi_med.data.dicom.tree import DicomFile, tree_root
 from ppi_med.data.dicom.verdict import Verdict, judge
 from ppi_med.data.lidc.annotations import AnnotationDatabase, Scan, database_path, open_database
-from ppi_med.data.lidc.outputs import RECORDS, manifest_rows, write_streamed_datalist
 from ppi_med.data.lidc.plan import PatchOptions, SliceFile
-from ppi_med.data.lidc.report import Extraction, write_extraction_report
+from ppi_med.data.lidc.report import (
+    RECORDS,
+    Extraction,
+    manifest_rows,
+    write_extraction_report,
+    write_streamed_datalist,
+)
 from ppi_med.data.lidc.scan_worker import (
     ScanRecord,
     ScanTask,
@@ -262,15 +267,7 @@ _WRONG_IN_CT = {"no_geometry", "bad_orientation", "mixed_orientation", "mixed_si
 
 @dataclass
 class TaskMaker:
-    """Makes the tasks of a tree: one for each series that LIDC's readers annotated.
-
-    Attributes:
-        base: root of the tree.
-        output: the data set's folder.
-        store: path or URL of the Zarr.
-        database: the annotations.
-        options: options of the patches.
-    """
+    """Makes the tasks of a tree: one for each series that LIDC's readers annotated."""
 
     base: Path
     output: Path

@@ -140,9 +140,6 @@ class NodulesNpz:
 def read_nodules_npz(folder: str | Path) -> NodulesNpz:
     """Read a folder and check that its four files fit each other.
 
-    Args:
-        folder: see the module.
-
     Returns:
         Arrays and table.
 

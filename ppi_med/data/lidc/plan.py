@@ -11,8 +11,7 @@ from typing import Literal
 import numpy as np
 
 from ppi_med.data.dicom.tree import DicomFile
-from ppi_med.data.lidc.annotations import Scan, contour_box, contour_mask
-from ppi_med.data.lidc.nodules import Nodule
+from ppi_med.data.lidc.annotations import Nodule, Scan, contour_box, contour_mask
 
 EXTRACTOR_VERSION = 2
 """Counted up whenever the same scan and options would give other patches."""

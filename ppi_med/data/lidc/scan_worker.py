@@ -15,9 +15,8 @@ import numpy as np
 from ppi_med.data.dicom.pixels import PixelError, read_slice
 from ppi_med.data.dicom.pseudonyms import dicom_uid
 from ppi_med.data.dicom.values import PADDING
-from ppi_med.data.lidc.annotations import RATINGS, Scan, open_database
+from ppi_med.data.lidc.annotations import RATINGS, Nodule, Scan, find_nodules, open_database
 from ppi_med.data.lidc.cut import Patch, cut_patch, slice_hu
-from ppi_med.data.lidc.nodules import Nodule, find_nodules
 from ppi_med.data.lidc.plan import NOT_HERE, PatchOptions, Plan, SliceFile, Wanted, make_plan
 from ppi_med.data.lidc.zarr_store import group_sizes, remove_group, write_patches
 from ppi_med.io import write_json
@@ -48,19 +47,7 @@ class SeriesFacts:
 
 @dataclass(frozen=True)
 class ScanTask:
-    """What a worker gets.
-
-    Attributes:
-        base: root of the tree.
-        series_uid: UID of the scan.
-        slices: the files, with their positions.
-        facts: facts of the series.
-        records: folder of the records.
-        store: path or URL of the Zarr.
-        database: path of the annotations.
-        options: options of the patches.
-        overwrite: cut again what is done.
-    """
+    """What a worker gets."""
 
     base: Path
     series_uid: str

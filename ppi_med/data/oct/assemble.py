@@ -181,11 +181,6 @@ def assemble(
     subjects is a contradiction: its volumes fail, or with `subject_policy="warn"` keep what the
     user says of each.
 
-    Args:
-        results: results of the workers.
-        options: options of the conversion.
-        extra: further columns of the table.
-
     Returns:
         The manifest's rows and the outcomes.
     """

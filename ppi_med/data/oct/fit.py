@@ -28,10 +28,6 @@ def resampling_matrix(source: int, target: int) -> Tensor:
     Fewer samples are means over equal intervals (area), with fractions where a sample lies on a
     border. More samples are interpolated linearly between the centres, the edges repeated.
 
-    Args:
-        source: number of samples.
-        target: number wanted.
-
     Raises:
         ValueError: for fewer than one sample.
 
@@ -79,10 +75,6 @@ def fitting_matrices(shape: tuple[int, int], size: tuple[int, int]) -> tuple[Ten
 
     B-scans of the trained depth that are narrower are padded by repeating the edge, like the
     converted volumes. All others are resampled to the trained size.
-
-    Args:
-        shape: (depth, width) of the volume.
-        size: (depth, width) of the network's training.
 
     Returns:
         `(size[0], shape[0])` and `(size[1], shape[1])`.

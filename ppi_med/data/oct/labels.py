@@ -140,9 +140,6 @@ class Labels:
     commas, semicolons or tabs, with empty rows, and with names whose accents are letters of their
     own.
 
-    Args:
-        path: the table.
-
     Raises:
         FileNotFoundError: if there is no such table.
         ValueError: naming table and line: no column `file`, a column of a name that is taken or

@@ -20,7 +20,7 @@ from ppi_med.data.oct.options import ReadOptions
 from ppi_med.data.oct.prepare import prepare_volume, to_uint8
 from ppi_med.data.oct.registry import is_nifti, read_oct
 from ppi_med.data.oct.volume import OctReadError, Spacing, plausible_spacing
-from ppi_med.networks.positions import relative_positions
+from ppi_med.networks.multiview import relative_positions
 
 
 class SampleSlicesd(Randomizable, MapTransform):

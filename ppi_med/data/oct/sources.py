@@ -27,12 +27,7 @@ _NUMBERED = re.compile(r"(.+)_(?:[2-9]|[1-9]\d+)")
 
 @dataclass
 class Found:
-    """The sources of a folder in natural order, and what else is in it.
-
-    Attributes:
-        sources: to be converted.
-        ignored: number of files without a reader, by suffix.
-    """
+    """The sources of a folder in natural order, and what else is in it."""
 
     sources: list[Source] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)

@@ -146,11 +146,6 @@ def _upright(source: Path, name: str, page: Any) -> tuple[NDArray[Any], bool, bo
 def grey_pixels(source: Path, name: str, page: Any) -> tuple[NDArray[Any], bool]:
     """Return one channel of a picture in its own depth, and whether colour was lost on the way.
 
-    Args:
-        source: the file, for the message.
-        name: name of the picture, for the message.
-        page: a picture of Pillow.
-
     Returns:
         uint8 or uint16 `(H, W)`, and whether R, G and B differed.
 

@@ -163,13 +163,6 @@ def check_size(path: Path, shape: tuple[int, ...], itemsize: int, stored: int | 
 def check_range(path: Path, place: int, length: int, size: int, what: str) -> None:
     """Check that a file holds the bytes that its header points to, before going there.
 
-    Args:
-        path: the file, for the message.
-        place: where they begin.
-        length: their number.
-        size: bytes of the file.
-        what: what they are, for the message.
-
     Raises:
         OctReadError: if they begin or end outside the file.
     """

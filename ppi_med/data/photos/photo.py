@@ -41,10 +41,6 @@ class Photo:
 def inside(name: str, where: str) -> str:
     """Return a relative path from a list of files, refusing one that leads out of its folder.
 
-    Args:
-        name: the path, with slashes.
-        where: named in the error.
-
     Raises:
         UsageError: where it is absolute or climbs.
 

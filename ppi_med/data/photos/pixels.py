@@ -129,9 +129,6 @@ Pixels = NDArray[np.uint8]
 def read_pixels(reference: str) -> Pixels:
     """Return a photograph's pixels `(H, W, 3)`, RGB of 0 to 255.
 
-    Args:
-        reference: see the module's table.
-
     Raises:
         MissingFileError: where the file is not there.
         UsageError: where it holds no such picture.

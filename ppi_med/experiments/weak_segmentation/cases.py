@@ -151,12 +151,6 @@ def require_unseen_cases(
 ) -> None:
     """Refuse to choose or to judge on patients that the network was trained on.
 
-    Args:
-        trained: `trained` of `ppi_med.segmentation.network.BundleNetwork`.
-        dataset_dir: as of `load_study_cases`.
-        fold: as there.
-        test_fold: as there.
-
     Raises:
         MissingFileError: if the folder is no data set.
         UsageError: where the folds are not those of the training.

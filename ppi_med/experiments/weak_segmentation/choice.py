@@ -37,13 +37,7 @@ class TestCaseError(ValueError):
 
 @dataclass(frozen=True)
 class Chosen(Generic[Option]):
-    """The best option.
-
-    Attributes:
-        option: as it was given.
-        dice: its mean over the validation cases.
-        tried: number of options.
-    """
+    """The best option."""
 
     option: Option
     dice: float

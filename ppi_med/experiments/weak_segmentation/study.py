@@ -120,14 +120,7 @@ class Study:
         modes: Sequence[CropMode] = MODES,
         **options: Any,
     ) -> list[Outcome]:
-        """Return ceiling, floors and every method, for each kind of crop.
-
-        Args:
-            network: see `method`.
-            methods: saliency methods by name.
-            modes: kinds of crops.
-            options: options of `method`.
-        """
+        """Return ceiling, floors and every method, for each kind of crop."""
         found = []
         for mode in modes:
             found += [self.ceiling(mode), *self.floors(mode)]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
+from ppi_med.phantoms.base import stream
 from ppi_med.phantoms.birds.shapes import SPECIES, Part, bird_parts, placed
-from ppi_med.phantoms.streams import stream
 
 Floats = NDArray[np.float64]
 Paint = Callable[[int, np.random.Generator], Floats]
@@ -81,13 +81,7 @@ HABITATS: dict[str, Paint] = {
 
 
 def paint_habitat(name: str, size: int, rng: np.random.Generator) -> Floats:
-    """Return a background `(size, size, 3)` of 0 to 255; light and tint vary.
-
-    Args:
-        name: one of `HABITATS`.
-        size: side in pixels.
-        rng: random generator of what is drawn.
-    """
+    """Return a background `(size, size, 3)` of 0 to 255; light and tint vary."""
     picture = HABITATS[name](size, rng)
     light, tint = rng.uniform(0.85, 1.12), rng.uniform(0.94, 1.06, size=3)
     return np.clip(picture * light * tint, 0, 255)
@@ -103,13 +97,6 @@ def render_bird(name: str, species: int, habitat: str, size: int, seed: int) -> 
     """Return the picture and the box of the bird.
 
     The bird depends on the seed and the name alone: the same bird can be put on another habitat.
-
-    Args:
-        name: name of the image.
-        species: index into `SPECIES`.
-        habitat: one of `HABITATS`.
-        size: side in pixels.
-        seed: seed of the phantom.
 
     Returns:
         `(size, size, 3)` and the box x, y, width, height in whole pixels.

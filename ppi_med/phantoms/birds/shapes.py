@@ -73,10 +73,6 @@ def bird_parts(species: Species, rng: np.random.Generator) -> list[Part]:
     """Return the bird of a species, facing right, about the origin, in the order of painting.
 
     The body is about 2 long; proportions and colours vary with each bird.
-
-    Args:
-        species: what is drawn.
-        rng: random generator of the variation.
     """
     height = rng.uniform(0.5, 0.62)
     head = np.array([0.95, -0.42]) + rng.normal(0, 0.05, 2)

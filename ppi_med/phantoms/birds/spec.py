@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ppi_med.errors import UsageError
+from ppi_med.phantoms.base import stream
 from ppi_med.phantoms.birds.render import HABITATS
 from ppi_med.phantoms.birds.shapes import SPECIES
-from ppi_med.phantoms.streams import stream
 
 TIED, SWAPPED = "tied", "swapped"
 

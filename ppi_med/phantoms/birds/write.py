@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ppi_med.data.photos.convert import Datalist, convert_photos
 from ppi_med.data.photos.cub import BOXES, CLASSES, FOLDER, IMAGES, LABELS, SITES, SPLIT
-from ppi_med.errors import UsageError
-from ppi_med.io import atomic_path, write_json, write_text
+from ppi_med.io import atomic_path, write_text
+from ppi_med.phantoms.base import prepare_folder
 from ppi_med.phantoms.birds.render import render_bird
 from ppi_med.phantoms.birds.shapes import SPECIES
 from ppi_med.phantoms.birds.spec import BirdPhantomSpec, PlannedBird
 
 GENERATOR_VERSION = 1
 """Counted up whenever the same parameters would give other files."""
-
-PARAMETERS_FILE = "phantom.json"
 
 
 def make_bird_phantom(
@@ -38,7 +35,13 @@ def make_bird_phantom(
         UsageError: where the folder holds a phantom of other parameters, or files of another kind.
     """
     output = Path(output)
-    _prepare(spec, output)
+    content = {
+        "phantom": "birds",
+        "note": "Simulated pictures: figures from them must be labelled so.",
+        "generator_version": GENERATOR_VERSION,
+        "parameters": spec.parameters(),
+    }
+    prepare_folder(output, content)
     root = output / FOLDER
     birds = spec.plan()
     boxes = [_write(bird, spec, root / "images" / _file(bird)) for bird in birds]
@@ -56,26 +59,6 @@ def make_bird_phantom(
     classes = [f"{i + 1} {_folder(i)}" for i in range(spec.classes)]
     write_text(root / CLASSES, "\n".join(classes) + "\n")
     return convert_photos(output, output, layout="cub", validation=validation, seed=spec.seed)
-
-
-def _prepare(spec: BirdPhantomSpec, output: Path) -> None:
-    body = {
-        "phantom": "birds",
-        "note": "Simulated pictures: figures from them must be labelled so.",
-        "generator_version": GENERATOR_VERSION,
-        "parameters": spec.parameters(),
-    }
-    path = output / PARAMETERS_FILE
-    if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != body:
-            raise UsageError(
-                f"{output} holds a phantom of other parameters, see its {PARAMETERS_FILE}; choose "
-                "another folder."
-            )
-    elif output.exists() and any(output.iterdir()):
-        raise UsageError(f"{output} is not empty and holds no phantom; choose a new folder for it.")
-    else:
-        write_json(path, body)
 
 
 def _write(bird: PlannedBird, spec: BirdPhantomSpec, path: Path) -> tuple[int, int, int, int]:

@@ -21,12 +21,7 @@ _EDGE = 6
 def votes_on_slice(
     members: Sequence[Annotation], z_mm: float
 ) -> tuple[tuple[slice, slice], NDArray[np.float32]] | None:
-    """Return the window of a nodule on a slice and in it the share of its readers; None without.
-
-    Args:
-        members: the nodule's annotations.
-        z_mm: z of the slice.
-    """
+    """Return the window of a nodule on a slice and in it the share of its readers; None without."""
     contours = [c for member in members for c in member.on_slice(z_mm) if c.inclusion]
     if not contours:
         return None
@@ -154,12 +149,7 @@ class Chest:
 
 
 def draw_chest(rng: np.random.Generator, z_range: tuple[float, float]) -> Chest:
-    """Draw a patient.
-
-    Args:
-        rng: the patient's stream.
-        z_range: lowest and highest slice.
-    """
+    """Draw a patient."""
     size = rng.normal(1.0, 0.05)
     lungs = np.array([[-78.0, 8.0, 63.0, 100.0], [78.0, 8.0, 63.0, 100.0]]) * size
     lungs += rng.normal(0, 2.5, (2, 4))

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ppi_med.data.lidc.annotations import AnnotationDatabase, Scan
+from ppi_med.data.lidc.annotations import AnnotationDatabase, Nodule, Scan
 from ppi_med.data.lidc.extract import extract_patches
-from ppi_med.data.lidc.nodules import Nodule
 from ppi_med.data.lidc.plan import union_size
 from ppi_med.data.lidc.report import Extraction
 from ppi_med.data.splits import FILE_NAME as SPLITS_FILE
 from ppi_med.data.splits import write_splits
-from ppi_med.errors import MissingFileError, UsageError
-from ppi_med.io import markdown_table, write_json, write_text
+from ppi_med.errors import MissingFileError
+from ppi_med.io import markdown_table, write_text
 from ppi_med.parallel import run_tasks
+from ppi_med.phantoms.base import PARAMETERS_FILE, prepare_folder
 from ppi_med.phantoms.ct.spec import LidcPhantomSpec, PlannedNodule, PlannedScan
 from ppi_med.phantoms.ct.writing import SeriesJob, heights_of, write_series
 
 GENERATOR_VERSION = 1
 """Counted up whenever the same parameters would give other files."""
 
-PARAMETERS_FILE = "phantom.json"
 DICOM = "dicom"
 NODULES_FILE = "nodules_of_phantom.csv"
-_MADE = (DICOM, "scans", "patches.zarr", ".work")
-_FILES = (SPLITS_FILE, "manifest.csv", "datalist.json", "report.html", NODULES_FILE, "README.md")
+_MADE = (
+    *(DICOM, "scans", "patches.zarr", ".work"),
+    *(SPLITS_FILE, "manifest.csv", "datalist.json", "report.html", NODULES_FILE, "README.md"),
+)
 
 
 def make_lidc_phantom(
@@ -113,7 +112,7 @@ def write_dicom(
         raise MissingFileError(str(error)) from error
     scans = spec.scans(known)
     nodules, splits = spec.plan(scans)
-    _prepare_folder(spec, output, overwrite)
+    _prepare(spec, output, overwrite)
     jobs = _jobs(spec, scans, nodules, output / DICOM)
     total = 0
     for count in _shown(jobs, workers, progress):
@@ -170,29 +169,14 @@ def _shown(jobs: Sequence[SeriesJob], workers: int, progress: bool) -> list[int]
     return list(tqdm(results, total=len(jobs), desc="phantom", unit="scan", disable=not progress))
 
 
-def _prepare_folder(spec: LidcPhantomSpec, output: Path, overwrite: bool) -> None:
-    body = {
+def _prepare(spec: LidcPhantomSpec, output: Path, overwrite: bool) -> None:
+    content = {
         "phantom": "lidc",
         "note": "Simulated CT, not patients: figures from it must be labelled so.",
         "generator_version": GENERATOR_VERSION,
         "parameters": spec.parameters(),
     }
-    path = output / PARAMETERS_FILE
-    if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) == body:
-            return
-        if not overwrite:
-            raise UsageError(
-                f"{output} holds a phantom of other parameters, see its {PARAMETERS_FILE}; choose "
-                "another folder, or ask for overwriting."
-            )
-        for name in _MADE:
-            shutil.rmtree(output / name, ignore_errors=True)
-        for name in _FILES:
-            (output / name).unlink(missing_ok=True)
-    elif output.exists() and any(output.iterdir()):
-        raise UsageError(f"{output} is not empty and holds no phantom; choose a new folder for it.")
-    write_json(path, body)
+    prepare_folder(output, content, _MADE, overwrite)
 
 
 def _table(nodules: Sequence[PlannedNodule]) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppi_med.data.dicom.values import PADDING
-from ppi_med.data.lidc.annotations import Scan
-from ppi_med.data.lidc.nodules import Nodule
+from ppi_med.data.lidc.annotations import Nodule, Scan
+from ppi_med.phantoms.base import stream
 from ppi_med.phantoms.ct.chest import (
     Chest,
     Floats,
@@ -25,9 +25,7 @@ from ppi_med.phantoms.ct.chest import (
     slice_of,
     votes_on_slice,
 )
-from ppi_med.phantoms.ct.sites import MARK_HU, MARK_REACH_MM, MARKS, CtSite
-from ppi_med.phantoms.ct.spec import PlannedScan
-from ppi_med.phantoms.streams import stream
+from ppi_med.phantoms.ct.spec import MARK_HU, MARK_REACH_MM, MARKS, CtSite, PlannedScan
 
 SIZE = 512
 """Rows and columns of a slice, as in LIDC."""
@@ -35,16 +33,7 @@ SIZE = 512
 
 @dataclass(frozen=True)
 class Patient:
-    """What the slices of a series are made from.
-
-    Attributes:
-        scan: scan of the database.
-        nodules: nodules of the scan.
-        chest: simulated.
-        site: scanner.
-        marked: ids of the nodules that carry the site's mark.
-        seed: seed of the phantom.
-    """
+    """What the slices of a series are made from."""
 
     scan: Scan
     nodules: tuple[Nodule, ...]
@@ -56,10 +45,6 @@ class Patient:
 
 def stored_slice(patient: Patient, z_mm: float) -> NDArray[np.int16]:
     """Return the stored values of a slice: HU minus the site's intercept.
-
-    Args:
-        patient: patient of the phantom.
-        z_mm: a position of the scan.
 
     Returns:
         int16, `(512, 512)`.
@@ -127,15 +112,7 @@ COMMENT = "Phantom: simulated CT around the outlines of LIDC-IDRI; no patient is
 
 @dataclass(frozen=True)
 class SeriesJob:
-    """A series to write.
-
-    Attributes:
-        planned: scan, nodules and scanner.
-        heights: positions of the slices to write.
-        marked: ids of the nodules with the site's mark.
-        seed: seed of the phantom.
-        folder: where the series goes.
-    """
+    """A series to write."""
 
     planned: PlannedScan
     heights: tuple[float, ...]

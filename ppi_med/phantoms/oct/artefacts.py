@@ -72,11 +72,6 @@ MARKS: Mapping[str, Paint] = MappingProxyType(
 def mark(name: str, depth: int, width: int) -> tuple[NDArray[np.bool_], Grey]:
     """Return where a mark is on a B-scan and its grey values there.
 
-    Args:
-        name: one of `MARKS`.
-        depth: rows of the B-scan.
-        width: A-scans of the B-scan.
-
     Returns:
         Two arrays (depth, width): True on the mark's pixels, and the grey values.
 

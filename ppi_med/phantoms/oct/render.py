@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 from ppi_med.phantoms.oct.anatomy import RETINA, Anatomy
 from ppi_med.phantoms.oct.grid import Field, Grid
 from ppi_med.phantoms.oct.lesions import Findings
-from ppi_med.phantoms.oct.sites import Site
+from ppi_med.phantoms.oct.spec import Site
 
 SIGNAL_DB = {
     "vitreous": -6.0,
@@ -62,15 +62,7 @@ class Volume:
 def render(
     rng: np.random.Generator, site: Site, grid: Grid, anatomy: Anatomy, findings: Findings
 ) -> Volume:
-    """Render one visit of an eye.
-
-    Args:
-        rng: the visit's stream: motion and noise.
-        site: whose scanner it is.
-        grid: the samples.
-        anatomy: anatomy of the eye.
-        findings: findings of the visit.
-    """
+    """Render one visit of an eye."""
     slices, width = grid.shape
     depth = len(grid.z)
     motion, slice_gain = _motion(rng, slices)

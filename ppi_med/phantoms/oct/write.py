@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +13,15 @@ from scipy.io import savemat
 
 from ppi_med.data.splits import FILE_NAME as SPLITS_FILE
 from ppi_med.data.splits import write_splits
-from ppi_med.errors import UsageError
-from ppi_med.io import atomic_path, exclusive, markdown_table, write_json, write_text
+from ppi_med.io import atomic_path, exclusive, markdown_table, write_text
 from ppi_med.parallel import run_tasks
+from ppi_med.phantoms.base import PARAMETERS_FILE, prepare_folder, stream
 from ppi_med.phantoms.oct.anatomy import draw_anatomy
 from ppi_med.phantoms.oct.artefacts import burn_in
 from ppi_med.phantoms.oct.grid import Grid, Size
 from ppi_med.phantoms.oct.lesions import draw_atrophy, draw_findings
 from ppi_med.phantoms.oct.render import Volume, render
-from ppi_med.phantoms.oct.sites import Site
-from ppi_med.phantoms.oct.spec import LABEL_RULE, OctPhantomSpec, PlannedVolume
-from ppi_med.phantoms.streams import stream
+from ppi_med.phantoms.oct.spec import LABEL_RULE, OctPhantomSpec, PlannedVolume, Site
 
 if TYPE_CHECKING:
     from ppi_med.data.oct.assemble import ConversionReport
@@ -62,15 +58,7 @@ def write_duke_mat(path: str | Path, volume: Volume, *, age: float) -> None:
 
 @dataclass(frozen=True)
 class SubjectJob:
-    """What a worker needs to make the files of one subject.
-
-    Attributes:
-        site: where the subject comes to.
-        visits: visits of the subject, in order.
-        size: size of the volumes.
-        seed: seed of the phantom.
-        folder: that the files' paths are relative to.
-    """
+    """What a worker needs to make the files of one subject."""
 
     site: Site
     visits: tuple[PlannedVolume, ...]
@@ -86,12 +74,6 @@ def draw_volumes(
 
     The mark is burnt in last: two phantoms that differ in the agreement alone have the same eyes
     with the same noise.
-
-    Args:
-        site: whose scanner it is.
-        visits: visits of one eye, in order.
-        size: size of the widest site's volumes.
-        seed: seed of the phantom.
 
     Yields:
         One volume a visit.
@@ -125,11 +107,12 @@ def write_subject(job: SubjectJob) -> list[str]:
 GENERATOR_VERSION = 1
 """Counted up whenever the same parameters would give other files."""
 
-PARAMETERS_FILE = "phantom.json"
 RAW = "raw"
 LABELS_FILE = "labels.csv"
-CONVERTED_FOLDERS = ("volumes", "masks", ".conversion")
-CONVERTED_FILES = (SPLITS_FILE, "manifest.csv", "datalist.json", "conversion_report.json")
+_MADE = (
+    *(RAW, "volumes", "masks", ".conversion"),
+    *(SPLITS_FILE, "manifest.csv", "datalist.json", "conversion_report.json", "README.md"),
+)
 LABEL_COLUMNS = (
     "file",
     "subject",
@@ -222,7 +205,7 @@ def write_raw(
     """
     output = Path(output)
     volumes, _ = spec.plan()
-    kept = _prepare_folder(spec, output, overwrite)
+    kept = _prepare(spec, output, overwrite)
     with exclusive(output / RAW, "phantom"):
         jobs = _jobs(spec, volumes, output / RAW, kept)
         done = run_tasks(write_subject, jobs, workers=max(1, min(workers, len(jobs))))
@@ -233,37 +216,14 @@ def write_raw(
     return volumes
 
 
-def _prepare_folder(spec: OctPhantomSpec, output: Path, overwrite: bool) -> bool:
-    """Write the parameters into the folder; return True if it holds this phantom already."""
-    body = {
+def _prepare(spec: OctPhantomSpec, output: Path, overwrite: bool) -> bool:
+    content = {
         "phantom": "oct",
         "note": "Simulated volumes, not patients: figures from them must be labelled so.",
         "generator_version": GENERATOR_VERSION,
         "parameters": spec.parameters(),
     }
-    path = output / PARAMETERS_FILE
-    if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) == body:
-            return True
-        if not overwrite:
-            raise UsageError(
-                f"{output} holds a phantom of other parameters, see its {PARAMETERS_FILE}; choose "
-                "another folder, or ask for overwriting."
-            )
-        _remove_old(output)
-    elif output.exists() and any(output.iterdir()):
-        raise UsageError(f"{output} is not empty and holds no phantom; choose a new folder for it.")
-    write_json(path, body)
-    return False
-
-
-def _remove_old(output: Path) -> None:
-    """Remove what an earlier call made in a phantom's folder, and nothing else."""
-    for folder in (RAW, *CONVERTED_FOLDERS):
-        if (output / folder).is_dir():
-            shutil.rmtree(output / folder)
-    for name in (*CONVERTED_FILES, "README.md"):
-        (output / name).unlink(missing_ok=True)
+    return prepare_folder(output, content, _MADE, overwrite)
 
 
 def _jobs(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -107,29 +107,26 @@ def scores_of(output: Any, target: Target, images: int) -> Tensor:
 
 # From a gradient and the image it was taken at to a map.
 Reading = Callable[[Tensor, Tensor], Tensor]
+Method = TypeVar("Method")
 
 
-class GradientRecording(OrdinaryRecording):
-    """An ordinary forward whose maps are read off the gradient by the image.
-
-    Args:
-        reading: `reading(gradient, image)` gives the map.
-        network: the network.
-        image: a floating point batch.
-        args: further arguments of the network.
-        kwargs: further keyword arguments of the network.
-    """
+class MethodRecording(OrdinaryRecording, Generic[Method]):
+    """An ordinary forward whose maps are made by a method."""
 
     def __init__(
         self,
-        reading: Reading,
+        method: Method,
         network: Network,
         image: Tensor,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
         super().__init__(network, image, args, kwargs)
-        self.reading = reading
+        self.method = method
+
+
+class GradientRecording(MethodRecording[Reading]):
+    """Maps are read off the gradient by the image: the method is `reading(gradient, image)`."""
 
     def saliency(
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
@@ -140,4 +137,4 @@ class GradientRecording(OrdinaryRecording):
         )
         gradient = torch.zeros_like(self.image) if found is None else found
         with torch.inference_mode(False), torch.set_grad_enabled(create_graph):
-            return self.reading(gradient, self.image.detach())
+            return self.method(gradient, self.image.detach())

@@ -51,7 +51,7 @@ def test_every_option_is_a_key() -> None:
 
 def test_every_id_resolves_and_nothing_is_extracted(tmp_path: Path) -> None:
     from ppi_med.bundle_tools.check import check_bundle
-    from ppi_med.bundle_tools.layout import open_bundle
+    from ppi_med.bundle_tools.installed import open_bundle
     from ppi_med.bundle_tools.pack import pack_bundle
 
     bundle = open_bundle(ROOT / "bundles/lidc_patches")

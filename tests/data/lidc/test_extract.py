@@ -17,11 +17,10 @@ import pydicom
 import pytest
 
 import ppi_med.data.lidc.scan_worker as scan_worker
-from ppi_med.data.lidc.annotations import AnnotationDatabase, contour_mask
+from ppi_med.data.lidc.annotations import AnnotationDatabase, contour_mask, find_nodules
 from ppi_med.data.lidc.datasets import LidcPatches
 from ppi_med.data.lidc.extract import extract_patches
 from ppi_med.data.lidc.job import ExtractionJob, main
-from ppi_med.data.lidc.nodules import find_nodules
 from ppi_med.data.lidc.report import Extraction
 from ppi_med.data.lidc.zarr_store import read_patch
 from ppi_med.data.manifest import read_manifest

@@ -14,9 +14,9 @@ from ppi_med.data.lidc.annotations import (
     Contour,
     Scan,
     contour_mask,
+    find_nodules,
 )
 from ppi_med.data.lidc.datasets import crop_start
-from ppi_med.data.lidc.nodules import find_nodules
 from ppi_med.data.lidc.plan import PatchOptions, SliceFile, make_plan
 
 from .database import circle, make_database, ring

@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ppi_med.data.lidc.annotations import AnnotationDatabase, contour_mask, database_path
-from ppi_med.data.lidc.nodules import find_nodules
+from ppi_med.data.lidc.annotations import (
+    AnnotationDatabase,
+    contour_mask,
+    database_path,
+    find_nodules,
+)
 
 pytestmark = [
     pytest.mark.slow,

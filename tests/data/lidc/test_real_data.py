@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 import ppi_med.data.lidc.scan_worker as scan_worker
-from ppi_med.data.lidc.annotations import AnnotationDatabase
+from ppi_med.data.lidc.annotations import AnnotationDatabase, find_nodules
 from ppi_med.data.lidc.datasets import LidcNodules
 from ppi_med.data.lidc.extract import extract_patches
-from ppi_med.data.lidc.nodules import find_nodules
 from ppi_med.data.lidc.nodules_npz import nodule_splits, read_nodules_npz
 from ppi_med.data.lidc.report import Extraction
 from ppi_med.data.lidc.zarr_store import read_patch

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from ppi_med.data.oct.mat5 import list_variables, load_variable
-from ppi_med.data.oct.matlab import read_mat
+from ppi_med.data.oct.matlab import list_variables, load_variable, read_mat
 from ppi_med.data.oct.volume import MAX_BYTES, OctReadError
 from tests.data.oct.writers import volume, write_mat, write_mat73
 

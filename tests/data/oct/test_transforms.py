@@ -23,7 +23,7 @@ from ppi_med.data.oct.transforms import (
     oct_augmentations,
 )
 from ppi_med.data.oct.volume import OctReadError, Spacing
-from ppi_med.networks.positions import relative_positions
+from ppi_med.networks.multiview import relative_positions
 from tests.data.oct import writers
 
 PIXELS = writers.volume((100, 12, 9))

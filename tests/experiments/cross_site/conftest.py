@@ -15,8 +15,7 @@ from tests.tracking.stores import new_store
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ppi_med.phantoms.oct.grid import Size
-    from ppi_med.phantoms.oct.sites import choose_sites
-    from ppi_med.phantoms.oct.spec import OctPhantomSpec
+    from ppi_med.phantoms.oct.spec import OctPhantomSpec, choose_sites
     from ppi_med.phantoms.oct.write import make_oct_phantom
 
     folder = tmp_path_factory.mktemp("sweep") / "data"

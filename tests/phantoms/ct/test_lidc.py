@@ -16,8 +16,7 @@ from ppi_med.data.lidc.cases import load_cases
 from ppi_med.data.lidc.zarr_store import read_patch
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.phantoms.ct.lidc import heights_to_write, make_lidc_phantom, write_dicom
-from ppi_med.phantoms.ct.sites import CT_SITES, MARKS
-from ppi_med.phantoms.ct.spec import LidcPhantomSpec
+from ppi_med.phantoms.ct.spec import CT_SITES, MARKS, LidcPhantomSpec
 from tests.data.lidc.database import HEIGHTS, PATIENTS, make_database
 
 BOTH = (9001, 9002)
