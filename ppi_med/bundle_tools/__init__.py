@@ -1,4 +1,4 @@
-"""Looking after a MONAI bundle: does every id of its configurations resolve, and how it is packed.
+"""Tools for MONAI bundles: checking every id of the configurations, copying, packing.
 
 MONAI is imported inside the functions that need it, so that `ppi-med --help` stays fast.
 """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
 
-# MONAI runs these; to check them must not train.
+# MONAI runs these; a check must not train.
 LIFECYCLE = ("initialize", "run", "finalize")
 
 
@@ -35,7 +35,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of one workflow: its files in the order they are merged, and what fails."""
+    """The result for one workflow: its files in merging order, and what fails."""
 
     files: tuple[Path, ...]
     resolved: int
@@ -52,20 +52,20 @@ def check_bundle(
 ) -> list[Report]:
     """Check the train, evaluate, inference and extract configurations of a bundle.
 
-    A configuration that refers to ids which only `train.json` has is checked on top of it, the
-    way MONAI merges a list of files.
+    A configuration that refers to ids that only `train.json` has is checked on top of it, as MONAI
+    merges a list of files.
 
     Args:
         bundle: from `open_bundle`.
         overlays: files merged over `train.json` for one more workflow, such as `paper.json`.
-        overrides: values by id, merged over every workflow that has the id; one that none has is
+        overrides: values by id, merged over every workflow that has the id; an unknown id is
             refused.
 
     Returns:
         One report for each workflow.
 
     Raises:
-        UsageError: if a file is missing or is no configuration, or an override has no such id.
+        UsageError: if a file is missing or not a configuration, or an override has no such id.
     """
     workflows = [_with_base(bundle, file) for file in bundle.workflows()]
     if overlays:
@@ -86,16 +86,16 @@ def check_workflow(
 ) -> Report:
     """Resolve each id of the merged files, instantiating every component and expression.
 
-    The keys `initialize`, `run` and `finalize` are not executed: their syntax and the ids they
-    refer to are checked. Whatever else the configuration does on being built, it does here.
+    The keys `initialize`, `run` and `finalize` are not executed: only their syntax and their ids
+    are checked. Everything else is built and has its usual effects.
 
     Args:
         files: configuration files; later ones override earlier ones.
-        metadata: the bundle's metadata, which ids can refer to; ignored where it does not exist.
+        metadata: the bundle's metadata, which ids can refer to; ignored if it does not exist.
         overrides: values by id, merged last.
 
     Returns:
-        The report. A key whose only fault is to depend on a failing one is not listed.
+        The report. A key that only depends on a failing one is not listed.
     """
     parser = _parse(files, metadata, overrides)
     checker = _Checker(parser, files[0].parent)
@@ -114,10 +114,10 @@ class _Checker:
 
     def __init__(self, parser: ConfigParser, folder: Path) -> None:
         self.parser = parser
-        # Read by `config_folder`, as from MONAI's own workflow.
+        # `config_folder` reads it, as from MONAI's own workflow.
         self.config_root_path = folder
         self.items = parser.ref_resolver.items
-        # Taken before anything is resolved: resolving replaces an item's references by objects.
+        # Read before anything is resolved: resolving replaces an item's references by objects.
         self.references = {
             key: list(parser.ref_resolver.find_refs_in_config(item.get_config(), key))
             for key, item in self.items.items()
@@ -128,7 +128,7 @@ class _Checker:
         self.failures: list[Failure] = []
 
     def visit(self, key: str) -> bool:
-        """Resolve `key` after what it refers to; return whether that worked."""
+        """Resolve `key` after its references; return whether that worked."""
         if key in self.good:
             return True
         if key in self.bad:
@@ -146,7 +146,7 @@ class _Checker:
     def _reference(self, key: str, wanted: str) -> bool:
         if wanted in self.items:
             return self.visit(wanted)
-        # A dictionary or list only passes on what a text inside it refers to.
+        # A dictionary or list only passes on the references of its texts.
         if isinstance(self.items[key].get_config(), str):
             hint = near_name(wanted, self.items)
             self._fail(key, f"refers to @{wanted}, which does not exist{hint}.")
@@ -158,7 +158,7 @@ class _Checker:
             return self._fail(key, fault) if fault else self._pass(key)
         try:
             self.parser.get_parsed_content(key)
-        except Exception as error:  # whatever a component raises is what we are to report
+        except Exception as error:  # any error of a component is reported
             return self._fail(key, in_one_line(root_cause(error)))
         return self._pass(key)
 
@@ -188,9 +188,9 @@ def _parse(
     names = ", ".join(str(file) for file in files)
     try:
         with warnings.catch_warnings():
-            # MONAI warns, and the last one wins: never what was meant.
+            # MONAI warns and the last one wins, which is never intended.
             warnings.filterwarnings("error", message="Duplicate key")
-            # An overlay that is looked at alone; with its base the entry is there.
+            # An overlay read alone; its base has the entry.
             warnings.filterwarnings("ignore", message="Can't merge entry")
             parser.read_config([str(file) for file in files])
             if metadata is not None and metadata.is_file():
@@ -211,7 +211,7 @@ def _parse(
 
 
 def _with_base(bundle: Bundle, file: Path) -> tuple[Path, ...]:
-    """Return the file alone if it is complete, else on top of `train.json` where that helps."""
+    """Return the file alone if it is complete, else on top of `train.json` if that helps."""
     if file.stem == "train":
         return (file,)
     train = next((f for f in bundle.workflows() if f.stem == "train"), None)
@@ -249,7 +249,7 @@ _REFERENCE = re.compile(r"@\w*(?:(?:::|#)\w*)*")
 
 
 def missing_references(parser: ConfigParser) -> set[str]:
-    """Return the ids that a parsed configuration refers to and does not have."""
+    """Return the ids that a parsed configuration refers to but does not have."""
     resolver = parser.ref_resolver
     wanted: set[str] = set()
     for key, item in resolver.items.items():
@@ -258,9 +258,9 @@ def missing_references(parser: ConfigParser) -> set[str]:
 
 
 def accepted_by(parser: ConfigParser, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those overrides that a configuration has a place for.
+    """Return the overrides that fit a configuration.
 
-    A key at the top must be there, or be referred to; one inside another needs that other.
+    A top key must exist or be referred to; a nested key needs its outer key.
 
     Args:
         parser: parser of the configuration.
@@ -276,7 +276,7 @@ def accepted_by(parser: ConfigParser, overrides: Mapping[str, Any]) -> dict[str,
 
 
 def near_name(wanted: str, names: Iterable[str]) -> str:
-    """Return a hint at the id that may have been meant, or an empty string.
+    """Return a hint at the nearest id, or an empty string.
 
     Examples:
         >>> near_name("netwrok", ["network", "loss"])
@@ -289,9 +289,9 @@ def near_name(wanted: str, names: Iterable[str]) -> str:
 
 
 def compile_error(value: Any) -> str | None:
-    """Return what is wrong with the syntax of an expression ("$..."), or None.
+    """Return the fault in the syntax of an expression ("$..."), or None.
 
-    Other values have no syntax of their own and are in order.
+    Other values have no syntax and are accepted.
 
     Examples:
         >>> compile_error("$@train::trainer.run()")
@@ -302,7 +302,7 @@ def compile_error(value: Any) -> str | None:
         return None
     code = _REFERENCE.sub("reference", value[1:]).strip()
     try:
-        # MONAI executes imports and evaluates everything else.
+        # MONAI executes imports and evaluates all others.
         ast.parse(code, mode="exec" if code.startswith(("import ", "from ")) else "eval")
     except SyntaxError as error:
         return f"is no valid Python: {error.msg}"

@@ -1,4 +1,4 @@
-"""From an installed package to a first training: the phantom, the bundle, where to look."""
+"""From an installed package to a first training: the phantom, the bundle, the results."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _BUNDLE, _DATA = Path("bundles") / "ga_ppi", Path("data") / "ga_phantom"
 def run_demo(
     folder: str | Path, settings: Mapping[str, Any], *, say: Callable[[str], object] = print
 ) -> int:
-    """Train `ga_ppi` on the OCT phantom in a folder, which gets both where it lacks them.
+    """Train `ga_ppi` on the OCT phantom in a folder, which gets both if they are missing.
 
     Args:
-        folder: gets `data/ga_phantom`, `bundles/ga_ppi`, `mlruns.db`; those of an earlier call, or
-            of a clone, are used as they are.
-        settings: values of the training by key, such as {"max_epochs": 2}.
-        say: is given each line for the user.
+        folder: gets `data/ga_phantom`, `bundles/ga_ppi`, `mlruns.db`; existing ones are used as
+            they are.
+        settings: values of the training's keys, such as {"max_epochs": 2}.
+        say: function that gets each line for the user.
 
     Returns:
         The exit code of the training.
 
     Raises:
-        UsageError: where the folder has a data set that is not whole.
+        UsageError: if the folder has an incomplete data set.
     """
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
@@ -61,9 +61,9 @@ def _make_phantom(folder: Path) -> None:
     spec = OctPhantomSpec()
     report = make_oct_phantom(spec, folder, workers=os.cpu_count() or 1, progress=True)
     if report.exit_code:
-        raise UsageError(f"The phantom in {folder} is not whole: {report.table()}")
+        raise UsageError(f"The phantom in {folder} is incomplete: {report.table()}")
 
 
 def _environment() -> dict[str, str]:
-    """Nothing asks the network for news, as under `make train`."""
+    """Switch off the libraries' telemetry, as in `make train`."""
     return {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}

@@ -38,7 +38,7 @@ class Bundle:
         return sorted(f for f in files if f.is_file() and f.suffix.lower() in CONFIG_SUFFIXES)
 
     def workflows(self) -> list[Path]:
-        """Return those of the train, evaluate, inference and extract configurations there are."""
+        """Return the train, evaluate, inference and extract configurations that exist."""
         by_name = {file.stem: file for file in self.config_files()}
         return [by_name[name] for name in WORKFLOWS if name in by_name]
 
@@ -50,8 +50,7 @@ def open_bundle(folder: Path) -> Bundle:
         folder: the bundle's own folder, flat or with a folder `configs` inside.
 
     Raises:
-        UsageError: if it is no folder, or holds none of the configurations of
-            `WORKFLOWS`.
+        UsageError: if it is not a folder, or has no configuration of `WORKFLOWS`.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: give the folder of a bundle.")
@@ -61,12 +60,12 @@ def open_bundle(folder: Path) -> Bundle:
         wanted = ", ".join(f"{name}.json" for name in WORKFLOWS)
         raise UsageError(
             f"{bundle.config_folder} holds no configuration of a bundle, expected one of {wanted}: "
-            "give the folder that they lie in."
+            "give the folder that contains them."
         )
     return bundle
 
 
-# Made by runs; a copy starts without them.
+# Made by runs; not copied.
 _OF_RUNS = ("runs", "outputs", "eval", "__pycache__", "*.db", "mlruns")
 
 
@@ -81,7 +80,7 @@ class InstalledBundle:
 
 
 def bundles_folder() -> Path:
-    """Return the folder of the bundles: inside an installed package, beside it in a clone.
+    """Return the folder of the bundles: inside an installed package, next to it in a clone.
 
     Raises:
         UsageError: where neither is there.
@@ -124,24 +123,23 @@ def copy_bundle(name: str, target: str | Path) -> Path:
 
     Args:
         name: name of the bundle.
-        target: the new folder; a folder that is there already gets the bundle inside it, under its
-            own name.
+        target: the new folder; an existing folder gets the bundle inside it, under its own name.
 
     Returns:
         The copy.
 
     Raises:
-        UsageError: for an unknown bundle, or where the copy's folder is there already.
+        UsageError: for an unknown bundle, or if the copy's folder already exists.
     """
     bundle, target = find_bundle(name), Path(target)
     copy = target / name if target.is_dir() else target
     if copy.exists():
-        raise UsageError(f"{copy} is there already: name another folder, or remove it.")
+        raise UsageError(f"{copy} already exists: name another folder, or remove it.")
     shutil.copytree(bundle.folder, copy, ignore=shutil.ignore_patterns(*_OF_RUNS))
     return copy
 
 
 def default_bundle(name: str) -> Path:
-    """Return `bundles/NAME` of the current folder, or else the one that comes with the package."""
+    """Return `bundles/NAME` of the current folder, or else the package's own."""
     here = Path("bundles") / name
     return here if (here / "metadata.json").is_file() else find_bundle(name).folder

@@ -17,7 +17,7 @@ from ppi_med.io import atomic_path
 
 MODEL_SUFFIXES = (".pt", ".pth", ".ts", ".onnx")
 _REQUIRED = ("metadata.json", "LICENSE", "docs/README.md")
-# The zip is the same, byte for byte, for the same files.
+# The same files give the same zip, byte for byte.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
@@ -37,8 +37,8 @@ def pack_bundle(bundle: Bundle, output: Path | None = None, models: bool = True)
     Args:
         bundle: from `open_bundle`.
         output: the zip to write; `<name>_v<version>.zip` in the current folder by default.
-        models: whether the weights in `models/` are packed too; where there are none, those of
-            the phantom that come with the bundle, see `phantom_weights`.
+        models: whether the weights in `models/` are packed too; without any, the bundle's weights
+            of the phantom, see `phantom_weights`.
 
     Returns:
         The path written and its members.
@@ -80,7 +80,7 @@ def _members(bundle: Bundle, models: bool) -> dict[str, Path]:
         found[f"docs/{file.relative_to(root / 'docs').as_posix()}"] = file
     if models:
         for file in _below(root / "models"):
-            # What is known of model.pt stands in model.json: inference asks it.
+            # model.json describes model.pt, and inference reads it.
             described = file.suffix == ".json" and file.with_suffix(".pt").is_file()
             if file.suffix in MODEL_SUFFIXES or described:
                 found[f"models/{file.relative_to(root / 'models').as_posix()}"] = file
@@ -93,7 +93,7 @@ def _members(bundle: Bundle, models: bool) -> dict[str, Path]:
 
 
 def _below(folder: Path) -> list[Path]:
-    """Return the files below `folder`, without hidden ones; links to folders are not followed."""
+    """Return the files below `folder`, without hidden ones and without following links."""
     files = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -102,7 +102,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _refuse_unsafe(root: Path, name: str, file: Path) -> None:
-    """Refuse what could be unpacked outside its folder, or was read from outside the bundle."""
+    """Refuse names that could be unpacked outside the folder, and files from outside the bundle."""
     for part in PurePosixPath(name).parts:
         if not _PLAIN_NAME.fullmatch(part):
             raise UsageError(

@@ -1,8 +1,8 @@
-"""Small weights that come with a bundle: of a training on its phantom, no patient was seen.
+"""Small weights that come with a bundle: of a training on its phantom, not on patients.
 
-A bundle of the model zoo has `models/model.pt`. Ours are trained by whoever uses them; so that a
-packed bundle answers at once, those of one training on the phantom are kept beside it, as
-arrays without code (`phantom_weights.npz`). `ppi-med pack` takes them where there are no others.
+A bundle of the model zoo has `models/model.pt`. Users train our bundles themselves. So that a
+packed bundle answers at once, the weights of a training on the phantom are kept with it, as arrays
+without code (`phantom_weights.npz`). `ppi-med pack` takes them if there are no others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ppi_med.io import atomic_path
 
 FILE = "phantom_weights.npz"
 LARGEST = 2**20
-"""Bytes: more does not belong into a repository of text."""
+"""Bytes: the largest file in a repository of text."""
 _FACTS = "facts.json"
 
 
@@ -28,13 +28,13 @@ def keep_phantom_weights(bundle: str | Path, facts: dict[str, Any]) -> Path:
 
     Args:
         bundle: its folder, after a training on the phantom.
-        facts: facts of the training, such as data and AUC; beside what `model.json` states.
+        facts: further facts of the training, such as data and AUC, added to those of `model.json`.
 
     Returns:
         The file.
 
     Raises:
-        UsageError: where there are no weights, or they are larger than `LARGEST`.
+        UsageError: if there are no weights, or they are larger than `LARGEST`.
     """
     import torch
 
@@ -58,7 +58,7 @@ def keep_phantom_weights(bundle: str | Path, facts: dict[str, Any]) -> Path:
 
 
 def phantom_weights(bundle: str | Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return the state of the network and the facts, or None where a bundle has none."""
+    """Return the state of the network and the facts, or None if a bundle has none."""
     import torch
 
     file = Path(bundle) / FILE
@@ -71,7 +71,7 @@ def phantom_weights(bundle: str | Path) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def as_files(bundle: str | Path) -> dict[str, bytes]:
-    """Return `model.pt` and `model.json` of the phantom's weights, empty where there are none."""
+    """Return `model.pt` and `model.json` of the phantom's weights; empty if there are none."""
     import torch
 
     found = phantom_weights(bundle)

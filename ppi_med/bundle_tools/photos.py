@@ -1,4 +1,4 @@
-"""What a bundle of photographs looks at before it starts."""
+"""The checks of a bundle of photographs before it starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def count_classes(datalist: str | os.PathLike[str], without: int = 10) -> int:
 
     Args:
         datalist: its `datalist.json`.
-        without: returned where the file is not there, so that the network can be looked at.
+        without: returned if the file is missing, so that the network can be built.
 
     Examples:
         >>> count_classes("no/such/datalist.json")
@@ -60,8 +60,8 @@ def require_weights(path: str | os.PathLike[str] | None, how: str) -> None:
     """Refuse to start without a file of weights.
 
     Args:
-        path: the file; None asks for none.
-        how: what to do about it, the end of the sentence.
+        path: the file; None for no file.
+        how: what to do, the end of the sentence.
 
     Raises:
         MissingFileError: where the file does not exist.
@@ -71,10 +71,10 @@ def require_weights(path: str | os.PathLike[str] | None, how: str) -> None:
 
 
 def require_square(image_size: Any) -> None:
-    """Refuse a size of images that is none.
+    """Refuse an impossible size of images.
 
     Raises:
-        UsageError: where it is not two numbers of at least 32.
+        UsageError: if it is not two numbers of at least 32.
     """
     pair = isinstance(image_size, (list, tuple)) and len(image_size) == 2
     if not (pair and all(isinstance(size, int) and size >= 32 for size in image_size)):
@@ -87,7 +87,7 @@ def require_square(image_size: Any) -> None:
 def require_classes(
     parts: Mapping[str, Sequence[Mapping[str, Any]]], num_classes: int, batch_size: int = 1
 ) -> None:
-    """Refuse parts that a training cannot work with, and say what is used.
+    """Refuse parts that a training cannot use, and print what is used.
 
     Args:
         parts: images by part, such as {"training": [...], "validation": [...]}.
@@ -95,7 +95,7 @@ def require_classes(
         batch_size: batch size of the training, which leaves an incomplete last batch out.
 
     Raises:
-        UsageError: where a label is beyond the network's classes, the training has one class only,
+        UsageError: if a label is beyond the network's classes, or the training has only one class
             or less than one batch.
     """
     for part, images in parts.items():

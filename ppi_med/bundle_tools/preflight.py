@@ -1,4 +1,4 @@
-"""What a bundle looks at before it starts, so that a wrong key or value costs seconds.
+"""The checks of a bundle before it starts, so that a wrong key or value costs only seconds.
 
 One of the first expressions of `initialize` is `"$explain_errors(...)"`: whatever ends the run
 from then on, the last line of the output says in one sentence what was wrong.
@@ -21,22 +21,21 @@ from ppi_med.errors import SYSTEM_ERRORS, UsageError, plain_words
 from ppi_med.naming import TAG_DATA_HASH, TAG_SPLIT_HASH
 from ppi_med.running import running_parser
 
-# MONAI's own: what it runs, and what it adds.
+# MONAI's own keys: what it runs, and what it adds.
 _ENTRIES = {"imports", "initialize", "run", "finalize", "_meta_", "save_execute_config"}
 
 logger = logging.getLogger(__name__)
 
 
 def explain_errors(name: str) -> None:
-    """Say in the last line of the output what ended the run.
+    """Explain in the last line of the output what ended the run.
 
-    An error that the user or the machine's owner can put right (a
-    `UsageError`, a full or read-only disk, no memory, a damaged database)
-    is that line alone, and the exit status is 2. Any other is shown with its traceback first, which
-    MONAI's own frames make long; the exit status is 1.
+    An error that the user or the machine's owner can correct (a `UsageError`, a full or read-only
+    disk, no memory, a damaged database) is only that line, with exit status 2. Any other error has
+    its traceback first, which MONAI's own frames make long, and exit status 1.
 
     Args:
-        name: stands before the line, such as the bundle's name.
+        name: prefix of the line, such as the bundle's name.
     """
     before = sys.excepthook
     if getattr(before, "explains", False):
@@ -50,7 +49,7 @@ def explain_errors(name: str) -> None:
         if isinstance(error, Exception):
             print(f"{name}: {in_one_line(cause)}", file=sys.stderr)
         if expected:
-            # From inside the hook it becomes the exit status; what runs at the exit still runs.
+            # Inside the hook it becomes the exit status; exit handlers still run.
             raise SystemExit(2)
 
     hook.explains = True  # type: ignore[attr-defined]
@@ -58,7 +57,7 @@ def explain_errors(name: str) -> None:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return the innermost error, or the outermost that is in plain words.
+    """Return the innermost error, or the outermost one in plain words.
 
     MONAI wraps what a component raised, once for each level.
     """
@@ -68,7 +67,7 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return an error's message as one line, with its kind where the message needs it.
+    """Return an error's message as one line, with its kind if the message needs it.
 
     Examples:
         >>> in_one_line(UsageError("fold is 7, expected 0 to 4."))
@@ -83,17 +82,17 @@ def in_one_line(error: BaseException) -> str:
 
 
 def refuse_unknown_keys(bundle_root: str | os.PathLike[str]) -> None:
-    """Refuse a key of the running configuration that nothing knows: a misspelt override.
+    """Refuse an unknown key of the running configuration: a misspelt override.
 
-    MONAI takes `--max_epoch 3` and trains as long as `max_epochs` says. A key is known where
-    a configuration of the bundle has it, or another key refers to it. The text `false` is
-    refused too: MONAI's command line knows `False`, and every other text counts as yes.
+    MONAI accepts `--max_epoch 3` and trains as long as `max_epochs` says. A key is known if a
+    configuration of the bundle has it, or another key refers to it. The text `false` is refused
+    too: MONAI's command line knows `False`, and every other text counts as true.
 
     Args:
         bundle_root: the bundle's folder.
 
     Raises:
-        UsageError: naming the key and the nearest known one, or what to write.
+        UsageError: naming the key and the nearest known one, or the right value.
     """
     parser = running_parser()
     if parser is None:
@@ -111,15 +110,15 @@ def refuse_unknown_keys(bundle_root: str | os.PathLike[str]) -> None:
 
 
 def require_as_trained(trained: Mapping[str, Any], **asked: Any) -> None:
-    """Refuse weights on images of another size than they were trained on: nothing else would.
+    """Refuse weights for images of another size than in training; nothing else checks this.
 
     Args:
-        trained: what the JSON file beside the weights says under `trained`; what it does not say
-            is not checked, as in older files.
-        asked: values of the running configuration by key; None asks for nothing.
+        trained: the entry `trained` of the JSON file beside the weights; missing values, as in
+            older files, are not checked.
+        asked: values of the running configuration by key; None is not checked.
 
     Raises:
-        UsageError: naming the key and the value of the training.
+        UsageError: if one differs; it names the key and the value of the training.
 
     Examples:
         >>> require_as_trained({"image_size": [64, 80]}, image_size=(64, 80), field_mm=32.0)
@@ -135,13 +134,13 @@ def require_as_trained(trained: Mapping[str, Any], **asked: Any) -> None:
 
 
 def require_image_size(image_size: Any) -> None:
-    """Refuse a size of B-scans that is none.
+    """Refuse an impossible size of B-scans.
 
     Args:
         image_size: (depth, width) in pixels, or None for each volume's own.
 
     Raises:
-        UsageError: where it is something else.
+        UsageError: if it is something else.
     """
     pair = isinstance(image_size, (list, tuple)) and len(image_size) == 2
     if image_size is not None and not (
@@ -178,16 +177,16 @@ def require_parts(
     processes: int = 1,
     noun: str = "volume",
 ) -> None:
-    """Refuse parts of a data set that a training or its AUC cannot work with, and say what is used.
+    """Refuse parts of a data set that a training or its AUC cannot use, and print what is used.
 
     Args:
         parts: cases by part, such as {"training": [...], "validation": [...]}.
         batch_size: batch size of the training, which leaves an incomplete last batch out.
-        processes: that share the training's cases.
+        processes: number of processes that share the training's cases.
         noun: what a case is.
 
     Raises:
-        UsageError: where a part has one class only, or the training less than one batch.
+        UsageError: if a part has only one class, or the training less than one batch.
     """
     for part, cases in parts.items():
         labels = {int(case["label"]) for case in cases if "label" in case}
@@ -206,7 +205,7 @@ def require_parts(
 
 
 def _keys_of_bundle(root: Path) -> set[str]:
-    """Return the keys of all configurations of the bundle; one that cannot be read has none."""
+    """Return the keys of all readable configurations of the bundle."""
     from monai.bundle import ConfigParser
 
     known: set[str] = set()
@@ -265,22 +264,22 @@ def require_folds_of_training(
     test_fold: int | None = None,
     option: str = "--test_fold",
 ) -> None:
-    """Refuse to judge weights on another parting of the patients than the one they come from.
+    """Refuse to evaluate weights with other splits of the patients than in training.
 
-    Weights that say nothing of their training, or come from other data, are only warned of: whose
-    patients they have seen is not known. The part `training` may always be asked for.
+    Weights without a record of their training, or from other data, only give a warning: it is
+    unknown which patients they have seen. The part `training` is always allowed.
 
     Args:
-        trained: what the JSON file beside the weights says under `trained`. That of an older
-            training has no `test_fold`; its `fold` is either.
+        trained: the entry `trained` of the JSON file beside the weights. An older training has no
+            `test_fold`; its `fold` may mean either.
         hashes: `data_hash` and `split_hash` of the data set.
-        part: part of it, `test` or `validation`.
-        fold: asked for.
-        test_fold: asked for.
-        option: how the command spells `test_fold`.
+        part: part of the data set, `test` or `validation`.
+        fold: the requested fold.
+        test_fold: the requested test fold.
+        option: the command's name for `test_fold`.
 
     Raises:
-        UsageError: naming the fold to ask for.
+        UsageError: naming the right fold.
 
     Examples:
         >>> hashes = {"data_hash": "d", "split_hash": "s"}
@@ -321,7 +320,7 @@ def require_folds_of_training(
 
 
 def _choices(trained: Mapping[str, Any]) -> list[Choice]:
-    """Return the choice that a training noted, or the two that it may have been."""
+    """Return the choice that a training recorded, or the two possible ones."""
     noted = trained.get("fold")
     if "test_fold" in trained:
         crossed = trained["test_fold"]
@@ -330,9 +329,9 @@ def _choices(trained: Mapping[str, Any]) -> list[Choice]:
 
 
 def _same_patients(trained: Mapping[str, Any], part: str, asked: Choice) -> bool:
-    """Tell whether a part of the same splits holds nobody that was trained on."""
+    """Say whether a part of the same splits has no patient of the training."""
     if part == "test":
-        # The splits' own test part is nobody's training part, whatever the fold.
+        # No fold trains on the splits' own test part.
         return asked[1] is None or any(asked[1] == crossed for _, crossed in _choices(trained))
     return asked in _choices(trained)
 

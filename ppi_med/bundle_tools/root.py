@@ -1,4 +1,4 @@
-"""Where a running bundle lies, and the folder that its data and runs are kept in."""
+"""The folder of a running bundle, and the folder of its data and runs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ppi_med.running import config_folder
 def bundle_root(name: str) -> str:
     """Return the folder of a bundle, seen from the current folder.
 
-    It is that of the configuration which is running, or the one above where this lies in the model
-    zoo's `configs/`. Where nothing is running: called from a repository's root `bundles/NAME`,
-    from inside the bundle `.`, from inside `configs/` `..`.
+    It is the folder of the running configuration, or its parent if that is the model zoo's
+    `configs/`. If nothing is running: `bundles/NAME` in a repository's root, `.` inside the bundle,
+    `..` inside `configs/`.
 
     Args:
         name: the bundle's folder name.
@@ -35,7 +35,7 @@ def bundle_root(name: str) -> str:
 
 
 def workspace(root: str) -> str:
-    """Return the folder for data and runs: that around `bundles/`, or else the bundle's own.
+    """Return the folder for data and runs: the parent of `bundles/`, or else the bundle's own.
 
     Args:
         root: the bundle's folder, from `bundle_root`.
@@ -52,7 +52,7 @@ def workspace(root: str) -> str:
 
 
 def _short(folder: Path) -> str:
-    """Return the folder relative to the current one where it is inside, or is the one above."""
+    """Return the folder relative to the current one if it is inside it, or its parent."""
     here = Path.cwd()
     inside_or_above = folder.is_relative_to(here) or folder == here.parent
     return os.path.relpath(folder, here) if inside_or_above else str(folder)

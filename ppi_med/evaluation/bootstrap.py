@@ -29,7 +29,8 @@ class Interval:
     """A mean measure, or difference, with its percentile interval.
 
     Attributes:
-        name: name of the measure. value: value on the original cases.
+        name: name of the measure.
+        value: value on the original cases.
         low: lower end; NaN where fewer than two subjects can be drawn.
         high: upper end.
         level: such as 0.95.

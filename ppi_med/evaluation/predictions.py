@@ -27,7 +27,8 @@ class Predictions:
 
     Attributes:
         volume_id: name of the case.
-        subject: the patient; empty if unknown. site: where it was taken; empty if unknown.
+        subject: the patient; empty if unknown.
+        site: where it was taken; empty if unknown.
         label: 0 or 1.
         score: probability of label 1.
     """

@@ -41,7 +41,7 @@ def map_method(name: str, bounds: Range) -> MapMethod:
         bounds: bounds of a prepared image's channels, for the LRP rule that needs them.
 
     Raises:
-        UsageError: there is no such method.
+        UsageError: if there is no such method.
 
     Examples:
         >>> type(map_method("wbp", ([0.0], [1.0]))).__name__

@@ -1,4 +1,4 @@
-"""The networks that can be asked for by name, each as a way to build a classifier."""
+"""The networks that have a name, each as a way to build a classifier."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Architecture:
 
     Attributes:
         build: makes a classifier from (number of logits, channels of the image).
-        channels: the only number of channels it can be built with, or None where any will do.
-        extra_heads: beginnings of names in weights files that belong to auxiliary heads, which
-            are left out where the network has none.
-        rename: brings the names in older weights files up to date.
+        channels: the only possible number of channels, or None if any is possible.
+        extra_heads: prefixes of names in weights files that belong to auxiliary heads; these are
+            left out if the network has none.
+        rename: updates the names in older weights files.
     """
 
     build: Callable[[int, int], nn.Module]
@@ -81,7 +81,7 @@ def _from_torchvision(name: str, options: Mapping[str, Any]) -> Architecture:
         raise ValueError(_unknown(name, [*_OWN, *known]))
     arguments = dict(options)
     if name in ("inception_v3", "googlenet"):
-        # One tensor of logits in training too; the slow default initialisation is left as it is.
+        # One tensor of logits in training too. The slow default initialisation is kept.
         arguments = {"aux_logits": False, "init_weights": True, **arguments}
 
     def build(num_classes: int, in_channels: int) -> nn.Module:
@@ -100,7 +100,7 @@ def _current_densenet_names(state: StateDict) -> StateDict:
     return {pattern.sub(r"\1\2", name): value for name, value in state.items()}
 
 
-# MONAI's families differ in what they call the numbers of channels and of logits.
+# MONAI's families use different names for the numbers of channels and of logits.
 _MONAI_FAMILIES: tuple[tuple[str, str, str], ...] = (
     (r"DenseNet\d+", "in_channels", "out_channels"),
     (r"SE(Net154|ResNet\d+|ResNext\d+)", "in_channels", "num_classes"),
@@ -138,7 +138,7 @@ def _from_monai(name: str, spatial_dims: int, options: Mapping[str, Any]) -> Arc
 
 
 class FirstOutput(nn.Module):
-    """A network that returns several things, of which the first is wanted."""
+    """A network that returns several values, of which only the first is used."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How much each slice of a volume counts: the weights of Appendix E.2, in two forms."""
+"""The weights of a volume's slices (Appendix E.2), in two forms."""
 
 # No deferred annotations here: TorchScript reads them.
 
@@ -19,26 +19,26 @@ class SliceAttention(nn.Module):
 
     .. math:: w_i \propto (\mathrm{ReLU}(a_i) + \delta)^{1 / \tau}
 
-    A large delta makes the weights nearly equal, whatever the scores; as it is attenuated, the
-    scores take over and the weights sharpen. `ReLU(a) + delta` is kept above `floor`.
+    A large delta makes the weights nearly equal, whatever the scores. As it is attenuated, the
+    scores decide and the weights sharpen. `ReLU(a) + delta` is kept above `floor`.
 
     `"softmax"`, eq. 12 as printed:
 
     .. math:: w_i = \mathrm{softmax}_i((\mathrm{ReLU}(a_i) + \delta) / \tau)
 
-    There delta stands in every exponent and cancels: it has no effect and no gradient.
+    There delta is in every exponent and cancels: it has no effect and no gradient.
 
     delta is `exp(log_delta) * attenuation`: the first factor is trained (and so stays positive),
-    the second follows a schedule and is saved with the network, so that a network weighs its
-    slices after loading as it did when it was saved.
+    the second follows a schedule and is saved with the network, so that a loaded network weights
+    its slices as it did when it was saved.
 
     Args:
         form: `"power"` or `"softmax"`.
         tau: temperature; small is sharp.
-        delta: where delta starts.
+        delta: first value of delta.
         schedule: how the attenuation falls from 1 to `final` over `epochs` epochs:
             `"exponential"`, `"linear"` or not at all (`"constant"`).
-        epochs: after so many epochs the attenuation stays at `final`.
+        epochs: number of epochs until the attenuation reaches `final`.
         final: the last attenuation, in (0, 1].
         floor: least value of `ReLU(a) + delta` in the power form.
 

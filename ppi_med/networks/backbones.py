@@ -21,7 +21,7 @@ WeightsFile = str | os.PathLike[str]
 
 
 class AdaptedNetwork(nn.Module):
-    """A network behind a module that prepares its input."""
+    """A network after a module that prepares its input."""
 
     def __init__(self, adapter: nn.Module, body: nn.Module) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class AdaptedNetwork(nn.Module):
         self.body = body
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return what the network makes of the prepared image `(N, C, *spatial)`."""
+        """Return the network's output for the prepared image `(N, C, *spatial)`."""
         output: Tensor = self.body(self.adapter(image))
         return output
 
@@ -66,10 +66,10 @@ def create_backbone(
         name: `small_cnn`, `small_vgg`, `efficientnet_lite0`, a network of torchvision
             (`torchvision:resnet18` or `resnet18`) or of MONAI (`monai:DenseNet121`).
         in_channels: channels of the image.
-        spatial_dims: 2; 1 or 3 for `small_cnn` and, as far as they go, for MONAI's.
-        weights: file with a state dict of the whole classifier or of the features alone, of any
+        spatial_dims: 2; also 1 or 3 for `small_cnn` and for those of MONAI that allow it.
+        weights: file with a state dict of the whole classifier or of the features alone, in any
             floating point precision. None: random weights. Nothing is downloaded.
-        channel_mode: how a network made for colour takes grey images: `"repeat"` the channel,
+        channel_mode: how a network made for colour reads grey images: `"repeat"` the channel,
             `"sum"` the first layer's weights, or start that layer `"new"`.
         options: further arguments of the network, such as `widths` of `small_cnn`.
 
@@ -115,13 +115,13 @@ def create_classifier(
         in_channels: channels of the image.
         spatial_dims: dimensions of the image.
         weights: as for `create_backbone`.
-        head: `"new"`: the last layer starts afresh, whatever the file holds; `"load"`: it is
-            taken from the file.
+        head: `"new"`: the last layer starts with random weights, whatever the file holds; `"load"`:
+            it is read from the file.
         channel_mode: as for `create_backbone`.
         options: further arguments of the network.
 
     Returns:
-        The network itself where it takes images as they are, else an `AdaptedNetwork`.
+        The network itself if it takes images as they are, else an `AdaptedNetwork`.
 
     Raises:
         ValueError: where the name is unknown or the weights do not fit.
@@ -175,7 +175,7 @@ def _build(
 
 
 def _channels_in(state: StateDict, network: nn.Module) -> int:
-    """Return the channels that the file's first layer takes; the network's where it has none."""
+    """Return the channels of the first layer in the file; the network's if the file has none."""
     own = first_convolution(network)
     weight = state.get(f"{first_convolution_name(network)}.weight")
     same_kind = weight is not None and weight.ndim == own.weight.ndim
@@ -185,7 +185,7 @@ def _channels_in(state: StateDict, network: nn.Module) -> int:
 def find_head(network: nn.Module, num_classes: int) -> str:
     """Return the name of the layer that makes the logits: the last linear layer.
 
-    A network without linear layers, such as SqueezeNet, makes them by its last convolution.
+    In a network without linear layers, such as SqueezeNet, it is the last convolution.
 
     Raises:
         ValueError: where that layer gives another number of outputs.

@@ -1,4 +1,4 @@
-"""How a network made for colour takes images with another number of channels."""
+"""How a network made for colour reads images with another number of channels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 class RepeatChannels(nn.Module):
-    """Gives the one channel of an image `(N, 1, *spatial)` several times.
+    """Repeats the one channel of an image `(N, 1, *spatial)`.
 
     Examples:
         >>> RepeatChannels(3)(torch.zeros(2, 1, 8, 8)).shape
@@ -38,10 +38,10 @@ def adapt_channels(network: nn.Module, in_channels: int, mode: ChannelMode) -> n
     Args:
         network: changed in place for "sum" and "new".
         in_channels: channels of the images.
-        mode: what to do where the network takes another number.
+        mode: what to do if the network takes another number.
 
     Returns:
-        The module that the images pass through first.
+        The module for the images to pass through first.
 
     Raises:
         ValueError: where the mode is unknown or cannot give this number of channels.

@@ -1,4 +1,4 @@
-"""An inferer that asks the network about an image in eight positions."""
+"""An inferer that shows the network an image in eight positions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 class DihedralInferer(Inferer):
     """Average the logits over flips and quarter turns of square images `(N, C, H, H)`.
 
-    A CT patch has no upright: the label does not depend on how it lies.
+    A CT patch has no upright position: the label does not depend on its orientation.
 
     Args:
-        views: 8 (all), 4 (quarter turns) or 1 (as it lies).
+        views: 8 (all), 4 (quarter turns) or 1 (the image as it is).
 
     Raises:
         ValueError: for another number of views.

@@ -1,6 +1,6 @@
 """EfficientNet-Lite0: depthwise convolutions and ReLU6, without gates or smooth activations.
 
-Parameter names are those of the `tf_efficientnet_lite0` checkpoints, so that these load by file.
+Parameter names are those of the `tf_efficientnet_lite0` checkpoints, so their files load.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from ppi_med.networks.mps import (
 class PatchLayer(nn.Module):
     """A matrix product state on each patch of an image, then batch norm.
 
-    Each patch of `patch` x `patch` pixels has a chain of its own over them; its outputs become
-    one pixel of the result.
+    Each patch of `patch` x `patch` pixels has its own chain over them; its outputs become one pixel
+    of the result.
 
     Args:
         channels: channels of the image.
@@ -29,7 +29,7 @@ class PatchLayer(nn.Module):
         patch: side of a patch.
         bond_dim: size of the matrices.
         feature_map: feature map of a pixel.
-        noise: deviation from the identity at first.
+        noise: initial deviation from the identity.
 
     Examples:
         >>> import torch
@@ -73,14 +73,14 @@ class PatchLayer(nn.Module):
 
 
 class LoTeNet(nn.Module):
-    """Patches contracted by matrix product states, layer upon layer, then one over what is left.
+    """Patches contracted by matrix product states in layers, then one state over the rest.
 
-    1. *Squeeze*: the pixels of each small square become the channels of one, in no order.
+    1. *Squeeze*: the pixels of each small square become the channels of one pixel.
     2. Each layer: local map, a matrix product state on each patch, batch norm; the image becomes
        smaller by `patch`.
-    3. The last chain runs over all places that are left and gives the logits.
+    3. The last chain runs over all remaining places and gives the logits.
 
-    An image whose size does not divide is padded with zeros on all sides.
+    An image of another size is padded with zeros on all sides.
 
     Args:
         in_channels: channels of the image.
@@ -91,7 +91,7 @@ class LoTeNet(nn.Module):
         patch: side of the patches.
         bond_dim: size of the matrices, and channels between the layers.
         feature_map: feature map of a pixel, see `local_map`.
-        noise: deviation from the identity at first.
+        noise: initial deviation from the identity.
 
     Raises:
         ValueError: where an argument is outside its range, or the image too small for the layers.

@@ -1,6 +1,6 @@
 """Matrix product states as layers: local maps, a chain of matrices, contraction in pairs.
 
-What `lotenet` is made of.
+The parts of `lotenet`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LocalMap = Literal["linear", "trigonometric"]
 
 
 def local_map(values: Tensor, kind: LocalMap = "linear") -> Tensor:
-    """Lift each number to two: (x, 1 - x), or (sin, cos) of pi x / 2.
+    """Map each number to two: (x, 1 - x), or (sin, cos) of pi x / 2.
 
     Args:
         values: `(..., C)`, of about 0 to 1.
@@ -38,11 +38,10 @@ def local_map(values: Tensor, kind: LocalMap = "linear") -> Tensor:
 def pair_product(left: Tensor, right: Tensor, share: Tensor) -> Tensor:
     """Return the matrix product of neighbours in a chain.
 
-    Both depend on the image, so that neither is simply a constant factor of the other. A saliency
-    map explains the product by both, each with the other as a constant and with its share, which
-    is that of its sites in the pair: what `saliency_surrogate` says. In the whole chain all
-    sites then count alike, and relevance is conserved. The value and its derivative are those of
-    the matrix product.
+    Both depend on the image, so neither is a constant factor of the other. A saliency map explains
+    the product by both, each with the other as a constant and weighted by its share of the sites in
+    the pair (`saliency_surrogate`). In the whole chain all sites then count the same, and relevance
+    is conserved. The value and its derivative are those of the matrix product.
 
     Args:
         left: `(..., a, b)`.
@@ -73,7 +72,7 @@ cast(Any, pair_product).saliency_surrogate = _shared_product
 
 
 def contract_chain(matrices: Tensor) -> Tensor:
-    """Return the product of a chain of matrices, neighbours in pairs, all pairs at once.
+    """Return the product of a chain of matrices, by products of neighbours, all pairs at once.
 
     A chain of S matrices takes log2 S steps of batched products instead of S small ones.
 
@@ -113,15 +112,15 @@ class MatrixProductState(nn.Module):
 
         f_l = a^T M_1 ... M_m T_l M_(m+1) ... M_S b,   M_s = sum_d phi_sd A_sd
 
-    All M_s are near the identity at first, so that long chains neither vanish nor explode.
+    Initially all M_s are near the identity, so that long chains neither vanish nor explode.
 
     Args:
         sites: S, length of the chain.
         features: numbers per site.
         bond_dim: D, size of the matrices.
         outputs: number of functions.
-        copies: chains with weights of their own, side by side.
-        noise: size of the deviation of the whole chain from the identity at first.
+        copies: number of chains side by side, each with its own weights.
+        noise: initial deviation of the whole chain from the identity.
         identity: mean of the sum of a site's features: 1 for one channel's linear map.
 
     Raises:
@@ -194,7 +193,7 @@ def check_image(image: Tensor, channels: int, size: tuple[int, int], network: st
 
 
 def pair_of(image_size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
-    """Return rows and columns of a size given as one number or two.
+    """Return rows and columns of a size that is one number or two.
 
     Raises:
         ValueError: where it is neither, or not positive.
@@ -213,7 +212,7 @@ def check_map(kind: str) -> None:
     """Refuse an unknown local map.
 
     Raises:
-        ValueError: naming those there are.
+        ValueError: naming the known ones.
     """
     if kind not in get_args(LocalMap):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The network for geographic atrophy: one CNN over the slices of a volume, weighed by attention."""
+"""The network for geographic atrophy: one CNN over a volume's slices, weighted by attention."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def mixture_logit(slice_logits: Tensor, log_weights: Tensor) -> Tensor:
 
     .. math:: \log \sum_i w_i p_i - \log \sum_i w_i (1 - p_i)
 
-    taken in log-space: finite for every finite input, where p rounds to 0 or 1 too.
+    taken in log-space: finite for every finite input, even if p rounds to 0 or 1.
 
-    The function can be overridden in the manner of torch's own: inside a `TorchFunctionMode` it
-    is handed to the mode whole. Its attribute `saliency_surrogate` is what a saliency map
-    explains in its place, `sum_i w_i z_i` with the weights as constant gates.
+    The function can be overridden like torch's own: a `TorchFunctionMode` gets it as one call. A
+    saliency map explains its attribute `saliency_surrogate` instead, `sum_i w_i z_i` with the
+    weights as constant gates.
 
     Args:
         slice_logits: z, `(N, S)`.
@@ -56,7 +56,7 @@ def mixture_logit(slice_logits: Tensor, log_weights: Tensor) -> Tensor:
 def _gated_sum(slice_logits: Tensor, log_weights: Tensor) -> Tensor:
     """Return `sum_i w_i z_i`, `(N,)`.
 
-    The weights are not detached: to a map they are gates by the rule of products, but a loss on
+    The weights are not detached: for a map they are gates by the rule of products, but a loss on
     the map trains them.
     """
     return (log_weights.exp() * slice_logits).sum(-1)
@@ -71,14 +71,14 @@ def relative_positions(
     """Map the slices of a volume to position ids by relative place.
 
     The volume is cut into `num_positions` parts of equal width, and slice i (from 0) takes the
-    id of the part that its centre lies in: `1 + floor((i + 1/2) / num_slices * num_positions)`.
+    id of the part with its centre: `1 + floor((i + 1/2) / num_slices * num_positions)`.
     A volume of exactly `num_positions` slices gets 1, 2, 3, ...; a larger one repeats ids, a
     smaller one leaves some out.
 
     Args:
         num_slices: number of slices of the whole volume, not of a sample drawn from it.
         num_positions: number of ids.
-        device: where the result lies; default: the CPU.
+        device: device of the result; default: the CPU.
 
     Returns:
         LongTensor `(num_slices,)` of ids in `1 .. num_positions`, ascending.
@@ -101,13 +101,13 @@ def relative_positions(
     return torch.div(doubled, 2 * num_slices, rounding_mode="floor") + 1
 
 
-# With a bias of zero the scores of all slices of all volumes are negative for about every second
-# random start; their ReLU then has no gradient, and the attention would never learn.
+# With a bias of zero, in about every second random start the scores of all slices are negative;
+# their ReLU then has no gradient, and the attention would never learn.
 _FIRST_SCORE = 1.0
 
 
 class MultiViewOutput(NamedTuple):
-    """What a volume's logit is made of.
+    """The parts of a volume's logit.
 
     Attributes:
         logit: logit of the volume, `(N, 1)`.
@@ -134,14 +134,14 @@ class MultiViewClassifier(nn.Module):
     its logit. A saliency map explains `sum_i w_i z_i`, z_i = FC_1(f_i), with the weights as
     gates: see `mixture_logit`.
 
-    In training, all slices given pass through the CNN at once (batch norm sees them together). In
-    evaluation they go `chunk_size` at a time, and without gradients the memory is that of one
-    chunk beside the volume and the features. A program made by `torch.export` takes all at once.
+    In training, all slices pass through the CNN at once (batch norm sees them together). In
+    evaluation they pass `chunk_size` at a time; without gradients the memory is that of one chunk,
+    the volume and the features. A program made by `torch.export` takes all at once.
 
     Args:
         backbone: name for `create_backbone`, or a module that maps `(B, C, H, W)` to
             `(B, num_features)` and has the attribute `num_features`.
-        in_channels: channels of the volume; used where the backbone is given by name.
+        in_channels: channels of the volume; used if the backbone is given by name.
         weights: weights file for a backbone given by name.
         backbone_options: further arguments of `create_backbone`.
         num_positions: number of position ids.
@@ -150,8 +150,8 @@ class MultiViewClassifier(nn.Module):
         tau: temperature of the weights; small is sharp.
         delta: where delta starts; in the power form, large gives nearly equal weights.
         delta_schedule: how delta is attenuated: `"exponential"`, `"linear"`, `"constant"`.
-        delta_epochs: number of epochs over which it is.
-        delta_final: factor that it arrives at.
+        delta_epochs: number of epochs of that.
+        delta_final: its final factor.
         delta_floor: least `ReLU(a) + delta` in the power form.
         chunk_size: slices at a time in evaluation; 0: all at once.
 
@@ -220,7 +220,7 @@ class MultiViewClassifier(nn.Module):
         Args:
             image: volumes `(N, C, S, H, W)` of S slices each.
             positions: ids `(N, S)` of the slices' places, `1 .. num_positions`. None: the
-                slices are the whole volume in order, and take their ids by relative place.
+                slices are the whole volume in order, and get their ids by relative place.
 
         Returns:
             Logits `(N, 1)`.
@@ -269,7 +269,7 @@ class MultiViewClassifier(nn.Module):
         """Return the features `(B, F)` of slices `(B, C, H, W)`, in chunks in evaluation."""
         chunked = self.chunk_size > 0 and not self.training
         if not is_scripting():
-            # A captured graph would be bound to one number of chunks, so to one size of volumes.
+            # A captured graph would fix the number of chunks, and so the size of volumes.
             chunked = chunked and not torch.compiler.is_compiling()
         size = self.chunk_size if chunked else slices.shape[0]
         return torch.cat([self.backbone(chunk) for chunk in slices.split(size)])
@@ -283,15 +283,15 @@ class MultiViewClassifier(nn.Module):
         self.attention.attenuate(factor)
 
     def slice_classifier(self) -> SliceClassifier:
-        """Return the part that sees one slice, sharing this network's parameters."""
+        """Return the part for one slice; it shares this network's parameters."""
         return SliceClassifier(self.backbone, self.slice_head)
 
 
 class SliceClassifier(nn.Module):
     """Gives the logit z of single slices `(B, C, H, W)`, as `(B, 1)`.
 
-    In evaluation, the map of a volume is that of its slices, each times its weight: so it can be
-    computed slice by slice, where the whole volume's recorded forward would not fit the memory.
+    In evaluation, the map of a volume is that of its slices, each times its weight. So it can be
+    computed slice by slice if the recorded forward of the whole volume does not fit the memory.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Linear) -> None:
@@ -326,7 +326,7 @@ def _check_volume(image: Tensor) -> None:
 
 def _check_positions(positions: Tensor, batch: int, num_slices: int, num_positions: int) -> None:
     if is_tracing() or torch.compiler.is_compiling():
-        return  # a look at the values would break the graph
+        return  # reading the values would break the graph
     if positions.is_floating_point() or tuple(positions.shape) != (batch, num_slices):
         raise ValueError(
             f"positions is {positions.dtype} of shape {tuple(positions.shape)}, expected one "
@@ -349,8 +349,8 @@ def ga_parameter_groups(
     empty is left out, so that a frozen CNN gives one group.
 
     Args:
-        network: has its CNN as `backbone`, such as `MultiViewClassifier`; also wrapped for
-            parallel training.
+        network: one with its CNN as `backbone`, such as `MultiViewClassifier`; it may be wrapped
+            for parallel training.
         cnn_lr: learning rate of the CNN.
         rest_lr: learning rate of the embedding, the heads and delta.
         options: further settings of both groups, such as `weight_decay`.

@@ -1,4 +1,4 @@
-"""A classifier of small square images by one name: CNNs and a tensor network alike."""
+"""Classifiers of small square images by name: CNNs and a tensor network."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def patch_classifier(
     Args:
         architecture: `small_cnn`, `densenet121`, `inception_v3`, `efficientnet_lite0`,
             another name of `create_classifier`, or `lotenet`.
-        image_size: rows and columns; only `lotenet` is bound to it.
+        image_size: rows and columns; only `lotenet` is fixed to it.
         num_classes: number of logits; 1 for a single sigmoid logit.
         in_channels: channels of the image.
-        weights: file to start from, with a head of its own or none; None: random weights.
+        weights: file with initial weights, with or without a head; None: random weights.
         options: further arguments of the network.
-        value_range: range of the image, which `lotenet` takes as 0 to 1; others as it is.
+        value_range: range of the image; `lotenet` maps it to 0 to 1, others use it as it is.
 
     Raises:
         UsageError: where the name is unknown, an option or the weights do not fit.

@@ -1,4 +1,4 @@
-"""Loading a network's weights from a file, with a full account of what does not fit."""
+"""Loading a network's weights from a file; an error lists everything that does not fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 StateDict = dict[str, Tensor]
 
-# Where training programs put the network in a larger checkpoint.
+# The keys of the network in larger checkpoints of training programs.
 _NESTED_KEYS = ("state_dict", "model", "network", "model_state_dict")
 _PARALLEL_PREFIX = "module."
 _NAMES_SHOWN = 5
@@ -21,8 +21,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> StateDict:
     """Read a state dict of any floating point precision from a file.
 
     Only tensors and plain containers are read, never code. A checkpoint that holds the state dict
-    under "state_dict", "model", "network" or "model_state_dict" is unwrapped, and so are names
-    that all begin with "module.", which parallel training adds.
+    under "state_dict", "model", "network" or "model_state_dict" is unwrapped. If all names begin
+    with "module.", which parallel training adds, the prefix is removed.
 
     Args:
         path: file written by `torch.save`.
@@ -48,13 +48,13 @@ def load_weights(
     source: str | os.PathLike[str],
     ignore: Sequence[str] = (),
 ) -> None:
-    """Copy a state dict into a network; everything has to fit, but for what `ignore` names.
+    """Copy a state dict into a network; everything must fit, except what `ignore` names.
 
     Args:
         network: receives the weights, converted to its own precision.
         state: the state dict.
         source: the file it was read from, for the error.
-        ignore: beginnings of names that may be missing on either side.
+        ignore: prefixes of names that may be missing on either side.
 
     Raises:
         ValueError: where names are missing or unexpected or shapes differ; the error lists them.
@@ -62,7 +62,7 @@ def load_weights(
     prefixes = tuple(ignore)
     wanted = {k: v for k, v in network.state_dict().items() if not k.startswith(prefixes)}
     given = {k: v for k, v in state.items() if not k.startswith(prefixes)}
-    # Checkpoints older than these counters lack them; nothing but their start depends on them.
+    # Old checkpoints lack these counters; only their start depends on them.
     optional = {k for k in wanted if k.endswith("num_batches_tracked")}
     shapes = [
         f"{k} {tuple(given[k].shape)} for {tuple(v.shape)}"
@@ -88,7 +88,7 @@ def _load(file: Path) -> object:
         return torch.load(file, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
-    except Exception as error:  # arbitrary bytes fail in the reader in any way, KeyError included
+    except Exception as error:  # arbitrary bytes can raise anything in the reader, even a KeyError
         raise ValueError(
             f"{file} could not be read as weights ({type(error).__name__}): expected a state dict "
             "of tensors, written by torch.save(network.state_dict(), path)."
@@ -132,7 +132,7 @@ def _check_finite(state: StateDict, file: Path) -> None:
 
 
 def _listing(what: str, names: Sequence[str]) -> str:
-    """Return "what: a, b, ... (n in all)", or nothing where there are none."""
+    """Return "what: a, b, ... (n in all)", or an empty string for no names."""
     if not names:
         return ""
     more = ", ..." if len(names) > _NAMES_SHOWN else ""

@@ -87,7 +87,7 @@ class Neutral:
         """Return what `facts` described.
 
         Raises:
-            UsageError: where it is something else.
+            UsageError: if it is something else.
         """
         try:
             sigma, levels = float(facts["sigma"]), facts["levels"]

@@ -1,12 +1,12 @@
-"""Saliency: which pixels a logit comes from.
+"""Saliency: the pixels that a logit comes from.
 
-- `base`: the one call form of every method, and the recorded forward a trainer can share.
+- `base`: the common call form, and the recorded forward that a trainer can share.
 - `wbp`: Weight Back Propagation; `completeness`: pixels and constants add up to the logit.
 - `gradient` (with SmoothGrad and integrated gradients), `gradcam`, `occlusion`, `lrp`:
   methods to compare with; `symmetry`: any method averaged over flips and turns.
 - `names`: every method by its name; `target`: which score a map explains.
 - `adapters`: the call forms of Captum, Zennit, Quantus, MONAI and torch-cam.
-- `engine`: the recorded forward under the rules, and what leaves no trace.
+- `engine`: the recorded forward under the rules, which leaves no trace.
 """
 
 from ppi_med.saliency.base import Recording, SaliencyMethod

@@ -1,6 +1,6 @@
-"""The call forms of other packages: a map of ours where their code expects one of theirs.
+"""The call forms of other packages: our maps where their code expects their own.
 
-Nothing of theirs is imported. Each takes the network and a method, given itself or by its name (see
+These packages are not imported. Each adapter takes the network and a method or its name (see
 `ppi_med.saliency.by_name`), and leaves no trace in the network.
 """
 
@@ -25,7 +25,7 @@ Start = Tensor | Callable[[Tensor], Tensor]
 
 
 def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Captum's NoiseTunnel calls what stands behind the decorator of its own attributions."""
+    """Captum's NoiseTunnel calls the function inside the decorator of its own attributions."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -35,9 +35,9 @@ def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class CaptumAttribution:
-    """`attribute(inputs, target, additional_forward_args)` as Captum's attributions have it.
+    """`attribute(inputs, target, additional_forward_args)`, as in Captum's attributions.
 
-    It can stand where Captum takes an attribution, such as in `captum.attr.NoiseTunnel`.
+    It works wherever Captum takes an attribution, such as in `captum.attr.NoiseTunnel`.
 
     Args:
         forward_func: the network.
@@ -56,7 +56,7 @@ class CaptumAttribution:
         self.method = _method(method)
 
     def has_convergence_delta(self) -> bool:
-        """Return False: see `ppi_med.saliency.wbp_completeness` for what adds up."""
+        """Return False: see `ppi_med.saliency.wbp_completeness` instead."""
         return False
 
     @_wrapped
@@ -74,7 +74,8 @@ class CaptumAttribution:
             inputs: the images `(N, C, *spatial)`, or a tuple of this one tensor.
             target: a class; a list or tensor of one class per sample; a tuple of output indices
                 after the sample's, or a list of such; None if the output is one score per sample.
-            additional_forward_args: what the network takes after the images: a value or a tuple.
+            additional_forward_args: further inputs of the network after the images: a value or a
+                tuple.
             create_graph: record the map itself, so that a loss on it trains the network.
 
         Raises:
@@ -141,9 +142,9 @@ def quantus_explain_func(method: Method = "wbp") -> Callable[..., Any]:
 
 
 class ZennitAttributor:
-    """`output, relevance = attributor(input, attr_output)` as Zennit's attributors have it.
+    """`output, relevance = attributor(input, attr_output)`, as in Zennit's attributors.
 
-    The relevance starts from `attr_output`, for example one at a class: LRP hands on that value
+    The relevance starts from `attr_output`, for example a one at a class: LRP passes on that value
     and not the score, as Zennit does. No canonizer is needed.
 
     Args:
@@ -168,7 +169,7 @@ class ZennitAttributor:
         self.attr_output = attr_output
 
     def __enter__(self) -> ZennitAttributor:
-        """Return the attributor: nothing has to be registered."""
+        """Return the attributor: there is nothing to register."""
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -181,7 +182,7 @@ class ZennitAttributor:
 
         Args:
             input: `(N, C, *spatial)`.
-            attr_output: the start of this call, in place of the attributor's.
+            attr_output: the start for this call instead of the attributor's.
             create_graph: record the map itself, so that a loss on it trains the network.
         """
         start = self.attr_output if attr_output is None else attr_output
@@ -201,7 +202,7 @@ class ZennitAttributor:
 
 
 class MonaiVisualizer:
-    """`visualizer(x, class_idx)` as the classes of `monai.visualize` have it.
+    """`visualizer(x, class_idx)`, as in the classes of `monai.visualize`.
 
     Args:
         nn_module: the network.
@@ -225,14 +226,14 @@ class MonaiVisualizer:
         retain_graph: bool = False,
         **kwargs: Any,
     ) -> Tensor:
-        """Return the map, of the shape of `x`, in evaluation mode as MONAI's classes have it.
+        """Return the map, of the shape of `x`, in evaluation mode like MONAI's classes.
 
         Args:
             x: `(N, C, *spatial)`.
             class_idx: the class, or one per sample (default: the largest logit of each sample; of a
-                single logit class 1 where it is above 0). `index` is another name of it.
-            layer_idx: taken and not used: a method names its own layer.
-            retain_graph: taken and not used.
+                single logit class 1 if it is above 0). `index` is another name for it.
+            layer_idx: accepted and ignored: a method names its own layer.
+            retain_graph: accepted and ignored.
             kwargs: further arguments of the network.
         """
         class_idx = kwargs.pop("index", class_idx)
@@ -245,10 +246,10 @@ class MonaiVisualizer:
 
 
 class CAMExtractor:
-    """`with CAMExtractor(network) as extract:` as torch-cam's extractors are used.
+    """`with CAMExtractor(network) as extract:`, as with torch-cam's extractors.
 
-    Inside the block the network's forward is recorded; `extract(class, scores)` then reads the
-    map from it. On leaving, the network's forward is its own again.
+    Inside the block the network's forward is recorded; `extract(class, scores)` then reads the map
+    from it. After the block the network has its own forward again.
 
     Args:
         model: the network, a module.
@@ -286,7 +287,7 @@ class CAMExtractor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give the network its forward back."""
+        """Restore the network's own forward."""
         del self.model.forward
         if self._before is not None:
             self.model.forward = self._before
@@ -303,7 +304,7 @@ class CAMExtractor:
 
         Args:
             class_idx: a class, or one per sample (default: the largest logit of each sample).
-            scores: what the network returned; taken as torch-cam asks for it, and not used.
+            scores: the network's output; accepted for torch-cam's call form and ignored.
             create_graph: record the map itself, so that a loss on it trains the network.
 
         Raises:

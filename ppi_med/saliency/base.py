@@ -1,4 +1,4 @@
-"""The one call form of every saliency method, and the recorded forward that it works on."""
+"""The call form of every saliency method, and the recorded forward that it works on."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Network = Callable[..., Any]
 class Recording(ABC):
     """A forward pass that has been recorded, and from which maps can be read.
 
-    A trainer computes its loss from `output` and asks the same recording for the map, so that
-    the clean image passes through the network once.
+    A trainer computes its loss from `output` and reads the map from the same recording, so the
+    clean image passes through the network once.
 
     Attributes:
-        image: the leaf on which the map is taken, `(N, C, *spatial)`.
-        output: what the network returned.
+        image: the leaf that the map explains, `(N, C, *spatial)`.
+        output: the network's output.
 
     Examples:
         >>> from ppi_med.saliency import WBP
@@ -55,18 +55,18 @@ class Recording(ABC):
 
 
 class SaliencyMethod(ABC):
-    """A way to say which pixels a logit comes from.
+    """A method that says which pixels a logit comes from.
 
-    `method(network, image, target)` returns a map of the image's shape, batched, one target a
-    sample. It leaves no trace: parameters, `.grad`, buffers, modes, hooks and random state are
-    as before, also after an exception.
+    `method(network, image, target)` returns a map of the image's shape, batched, with one target
+    per sample. It leaves no trace: parameters, `.grad`, buffers, modes, hooks and random state are
+    unchanged, also after an exception.
     """
 
     @abstractmethod
     def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> Recording:
         """Run `network(image, *args, **kwargs)` once and keep what a map needs.
 
-        It is an ordinary forward of the network, with what that does to buffers and random state.
+        It is an ordinary forward of the network, with its effects on buffers and random state.
         """
 
     def __call__(
@@ -102,7 +102,7 @@ class SaliencyMethod(ABC):
 
 
 def leaf_image(image: Tensor) -> Tensor:
-    """Return a detached plain tensor with a gradient: subclasses such as MetaTensor are shed.
+    """Return a detached plain tensor with a gradient, without subclasses such as MetaTensor.
 
     Raises:
         ValueError: where `image` is not a floating point batch `(N, C, *spatial)`.
@@ -117,7 +117,7 @@ def leaf_image(image: Tensor) -> Tensor:
 
 
 def usable(value: Tensor) -> Tensor:
-    """Return `value`, or a copy of a tensor made in inference mode, which no graph may keep.
+    """Return `value`, or a copy if it was made in inference mode, since no graph may keep it.
 
     Call it outside of inference mode.
     """
@@ -125,14 +125,14 @@ def usable(value: Tensor) -> Tensor:
 
 
 WayBack = Callable[[Tensor], Tensor]
-"""Brings the map of a copy to the pixels of the image."""
+"""Maps a copy's map back to the pixels of the image."""
 
 
 class MeanOverCopies(SaliencyMethod):
-    """The mean of a method's maps over copies of the image, each brought back to its pixels.
+    """The mean of a method's maps over copies of the image, each mapped back to its pixels.
 
     Attributes:
-        method: gives the map of a copy, at its usual cost.
+        method: the method for each copy, at its usual cost.
     """
 
     method: SaliencyMethod
@@ -142,7 +142,7 @@ class MeanOverCopies(SaliencyMethod):
         """Yield changed copies of `image` `(N, C, *spatial)`, each with its map's way back."""
 
     def of_copy(self, saliency: Tensor) -> Tensor:
-        """Return what is averaged of a copy's map: the map."""
+        """Return the quantity to average: the map itself."""
         return saliency
 
     def record(self, network: Network, image: Tensor, *args: Any, **kwargs: Any) -> CopiesRecording:

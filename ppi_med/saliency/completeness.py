@@ -20,7 +20,7 @@ class Completeness:
         score: the sum of the target scores.
         relevance: the sum of the map.
         constants: the part of biases, shifts, f(0), position embeddings and class tokens.
-        saliency: the map that is accounted for, as `WBP` returns it.
+        saliency: the map, as `WBP` returns it.
     """
 
     score: float
@@ -38,14 +38,13 @@ class Completeness:
 def wbp_completeness(
     network: Network, image: Tensor, target: Target, **kwargs: object
 ) -> Completeness:
-    """Account for a network's logits by pixels and constants under WBP's rules.
+    """Split a network's logits into the parts of pixels and constants under WBP's rules.
 
-    The map and the parts are read in one pass, in which the network runs and relevance passes back
-    as they do for `WBP`. The constants are collected one by one during the
-    forward pass and asked for their weights; they are not the difference to the logit. Of a network
-    with a `saliency_surrogate` the surrogate is accounted for. Numbers written into a part of a
-    tensor (`masked_fill`, `x[i] = 2`, padding by a value) are not collected; the error then
-    shows them.
+    The map and the parts come from one pass, the same as in `WBP`. The constants are collected one
+    by one during the forward pass and their weights are read; they are not the difference to the
+    logit. For a network with a `saliency_surrogate` the parts are those of the surrogate. Numbers
+    written into a part of a tensor (`masked_fill`, `x[i] = 2`, padding by a value) are not
+    collected; the error then shows them.
 
     Args:
         network: a module, or any callable on `image`.

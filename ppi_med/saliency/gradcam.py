@@ -26,11 +26,11 @@ class ClassActivationMap(SaliencyMethod):
 
     Args:
         layer: name of a module of the network, such as `"features.3"`; None (default): the last
-            convolution that runs and leaves an extent in space. Where a module runs more than
-            once, its last run counts.
-        relu: leave out what speaks against the target (default True).
-        slice_axis: for a network that passes the slices of a volume one by one: the axis of
-            `(N, C, *spatial)` along which they lie (default None). Each slice has its own map.
+            convolution whose output has spatial dimensions. If a module runs more than once, its
+            last run counts.
+        relu: drop what speaks against the target (default True).
+        slice_axis: for a network that processes the slices of a volume one by one: the slices' axis
+            of `(N, C, *spatial)` (default None). Each slice has its own map.
     """
 
     def __init__(
@@ -139,14 +139,14 @@ class GradCAM(ClassActivationMap):
 
 
 class GradCAMPlusPlus(ClassActivationMap):
-    """Grad-CAM++: positions with a positive gradient count, each by its own share.
+    """Grad-CAM++: positions with a positive gradient count, each with its own weight.
 
     w_k = sum_ij a_k,ij ReLU(g_k,ij), a = g^2 / (2 g^2 + g^3 sum_ab A_k,ab), 0 where g = 0
     (equation 19 of Chattopadhyay et al.).
 
     Args:
         layer: see `ClassActivationMap`.
-        relu: leave out what speaks against the target (default True).
+        relu: drop what speaks against the target (default True).
         slice_axis: see `ClassActivationMap`.
         eps: added to the denominator of a (default 0; pytorch-grad-cam adds 1e-6, which matters
             where gradients are small).
@@ -171,7 +171,7 @@ class GradCAMPlusPlus(ClassActivationMap):
         self.eps = eps
 
     def weights(self, activation: Tensor, gradient: Tensor) -> Tensor:
-        """Return the summed, shared out positive gradient of each channel."""
+        """Return the weighted sum of the positive gradient of each channel."""
         axes = tuple(range(2, gradient.ndim))
         # g^2 is cancelled: it would underflow in single precision.
         if self.eps == 0:

@@ -55,7 +55,7 @@ class Gradient(SaliencyMethod):
 class GradientTimesInput(SaliencyMethod):
     """The derivative of the score times the image, s = x dy/dx.
 
-    Equals WBP on piecewise linear networks; see `ppi_med.saliency.WBP` for where not.
+    Equals WBP on piecewise linear networks; see `ppi_med.saliency.WBP` for the differences.
 
     Examples:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False))

@@ -1,4 +1,4 @@
-"""Every method by one name, which means the same wherever a method is chosen by a word."""
+"""Every method by name, with the same meaning everywhere."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def by_name(name: str, **options: Any) -> SaliencyMethod:
 
     Args:
         name: one of `METHODS`.
-        options: options of the method, or of the composite: `steps` (default 16 here), `samples`,
+        options: options of the method or of the composite: `steps` (default 16 here), `samples`,
             `window`, `slice_axis`; `low` and `high` of `lrp_epsilon_gamma_box`.
 
     Returns:
         The method.
 
     Raises:
-        UsageError: where there is no such method, or it has no such option.
+        UsageError: if there is no such method, or it has no such option.
 
     Examples:
         >>> by_name("gradient").kind, by_name("gradient_absolute").kind

@@ -15,7 +15,7 @@ from ppi_med.saliency.target import Target
 
 
 class Occlusion(SaliencyMethod):
-    """The fall of the score when a window is covered, averaged over the windows of a pixel.
+    """The fall of the score when a window is covered, averaged over the windows that hold a pixel.
 
     s_j = mean over windows w containing j of y(x) - y(x with w filled). All channels are covered
     together and get the same map. Needs no gradient; each window costs one forward pass of the
@@ -103,7 +103,7 @@ class OcclusionRecording(MethodRecording[Occlusion]):
                 inside[window] = 1
                 fall = fall + lost.view(-1, 1, *([1] * len(spatial))) * inside
                 times += inside
-            # Steps longer than the window leave gaps, which no window has tried.
+            # Steps longer than the window leave gaps that no window covers.
             found = fall / times.clamp(min=1)
             return found.expand(image.shape).to(image.dtype).contiguous()
 

@@ -19,19 +19,18 @@ class SymmetryMean(MeanOverCopies):
     """The mean of a method's maps over flipped and turned copies of the image, each turned back.
 
     s = 1/|G| sum_g g^-1 s_method(g x), over all g that the flips and turns generate: eight for
-    both flips and quarter turns of a plane. What a map owes to the raster of strides and pooling
-    differs from copy to copy and averages out; what it owes to the content stays. With WBP it is
-    the map of the mean score over the copies, such as that of `test_views` in `lidc_ppi`. Meant
-    for networks that were trained with these flips and turns. The map of a flipped image is the
-    flipped map.
+    both flips and quarter turns of a plane. The raster of strides and pooling differs from copy to
+    copy and averages out; the content stays. With WBP it is the map of the mean score over the
+    copies, such as that of `test_views` in `lidc_ppi`. It is meant for networks that were trained
+    with these flips and turns. The map of a flipped image is the flipped map.
 
     Args:
-        method: gives the map of a copy (default `WBP`).
+        method: method for each copy (default `WBP`).
         flips: spatial axes to flip, counted from the end (default both of the plane).
         turns: quarter turns in the plane of the last two axes (default True).
 
     Raises:
-        ValueError: for axes that are not negative, or where nothing is left to flip or turn.
+        ValueError: if an axis is not negative, or there is nothing to flip or turn.
 
     Examples:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
@@ -65,14 +64,14 @@ class SymmetryMean(MeanOverCopies):
 
     @property
     def size(self) -> int:
-        """Copies a map; each costs what the method costs."""
+        """Number of copies per map; each costs one map of the method."""
         return len(self.flips) * len(self.turns)
 
     def copies(self, image: Tensor) -> Iterator[tuple[Tensor, WayBack]]:
         """Yield the flipped and turned copies of `image` `(N, C, *spatial)`.
 
         Raises:
-            ValueError: where an axis to flip is no spatial one, or the plane to turn no square.
+            ValueError: if an axis to flip is not spatial, or the plane to turn is not square.
         """
         lowest = min((axis for flips in self.flips for axis in flips), default=-1)
         if lowest < 2 - image.ndim:

@@ -16,9 +16,9 @@ _LOGIT_KEYS = ("logits", "logit", "pred", "out")
 def primary_logits(output: Any) -> Tensor:
     """Return the tensor of logits in a network's output, `(N, K, 1, 1)` as `(N, K)`.
 
-    A tensor is its own answer; of a mapping the entry `logits`, `logit`, `pred` or `out`
-    is taken; of a named tuple its field `logits` (torchvision's Inception with its auxiliary
-    head); of any other tuple or list the first entry.
+    A tensor is returned itself; a mapping gives its entry `logits`, `logit`, `pred` or `out`; a
+    named tuple its field `logits` (torchvision's Inception with its auxiliary head); any other
+    tuple or list its first entry.
 
     Raises:
         TypeError: where no tensor is found.
@@ -41,7 +41,7 @@ def primary_logits(output: Any) -> Tensor:
 
 
 def _without_ones(logits: Tensor) -> Tensor:
-    """Drop spatial axes of length 1, which a head of convolutions leaves."""
+    """Drop spatial axes of length 1, as a convolutional head leaves them."""
     pooled = logits.ndim > 2 and logits.shape[2:].numel() == 1
     return logits.flatten(1) if pooled else logits
 

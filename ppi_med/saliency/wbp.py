@@ -14,15 +14,15 @@ from ppi_med.saliency.engine.norm_derivatives import norm_derivatives
 from ppi_med.saliency.engine.rules import FOREIGN_RULES, WBP_RULES
 from ppi_med.saliency.target import Target, target_scores
 
-# Weights of single pixels are small beside float16: they are passed back larger, as a loss is.
+# Weights of single pixels are too small for float16, so they are scaled up, like a loss.
 _FLOAT16_SCALE = 2.0**10
 
 
 class RuleRecording(Recording):
     """A forward recorded under relevance rules; maps are `image * W` with W passed back.
 
-    A `backward` of the output trains the network as that of an ordinary forward does, but stops
-    before `image`: its gradient is worth a transposed convolution, and only a map asks for it.
+    A `backward` of the output trains the network like that of an ordinary forward, but stops before
+    `image`: its gradient costs a transposed convolution, and only a map needs it.
     """
 
     def __init__(self, image: Tensor, output: Any, forward: RecordedForward) -> None:
@@ -48,7 +48,7 @@ class RuleRecording(Recording):
         return weights * self.image.detach()
 
     def scores(self, target: Target) -> Tensor:
-        """Return the scores `(N,)` of `target`; one that is a callable is under the rules."""
+        """Return the scores `(N,)` of `target`; a callable runs under the rules."""
         with torch.inference_mode(False), torch.enable_grad():
             if isinstance(target, Tensor):
                 return target_scores(self.output, usable(target))
@@ -101,8 +101,8 @@ class WBP(SaliencyMethod):
     .. math:: s = x \odot W_0, \quad W_{l-1} = \mathrm{rule}_l(W_l), \quad W_L = e_{target}
 
     Each layer passes the weights back by its rule: linear layers and convolutions by their
-    transpose, an activation f by :math:`h(x) = (f(x) - f(0)) / x`, max pooling to the place that
-    won, BatchNorm by :math:`\gamma / \sigma` with the statistics as constants. In LayerNorm,
+    transpose, an activation f by :math:`h(x) = (f(x) - f(0)) / x`, max pooling to the maximum's
+    place, BatchNorm by :math:`\gamma / \sigma` with the statistics as constants. In LayerNorm,
     GroupNorm and InstanceNorm :math:`1 / \sigma` is a constant and subtracting the mean is linear;
     a sigmoid gate or a softmax attention is a constant factor of what it multiplies.
 
@@ -110,7 +110,7 @@ class WBP(SaliencyMethod):
     mode this equals gradient x input; elsewhere it does not. The map and the part of all constants
     (biases, f(0), shifts) add up to the logit: see `wbp_completeness`.
 
-    Half precision: where the forward runs in float16, the weights are passed back 1024 times larger
+    Half precision: if the forward runs in float16, the weights are passed back 1024 times larger
     and divided at the end, unless they overflow.
 
     Examples:

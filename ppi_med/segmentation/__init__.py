@@ -1,9 +1,10 @@
-"""From the map of a classifier to a mask, and how good it is.
+"""From the map of a classifier to a mask, and the quality of the mask.
 
 - `masking`: map to mask by a rule, and along the image's edges.
 - `scores`: Dice, IoU, HD95 in mm.
-- `grid`: the square of an image that a network sees, and the way back.
-- `network`: of a bundle, and its saliency methods, for images of some dozen pixels per side.
+- `grid`: the square of an image that a network sees, and the mapping back.
+- `network`: the network of a bundle and its saliency methods, for images of some dozen pixels per
+  side.
 
 The study on LIDC's nodules is `ppi_med.experiments.weak_segmentation`.
 """

@@ -1,7 +1,8 @@
-"""The square of a patch that a network sees, and the way back from its grid to the patch's pixels.
+"""The square of a patch that a network sees, and the mapping back to the patch's pixels.
 
-A network takes images of one size in pixels that show a square of one size in mm. Masks are judged
-on the patch's own pixels, so the map is brought back to these; image and masks stay as they are.
+A network takes images of one size in pixels that show a square of one size in mm. Masks are
+compared on the patch's own pixels, so the map is mapped back to these; image and masks are
+unchanged.
 """
 
 from __future__ import annotations
@@ -77,10 +78,10 @@ class NetworkGrid:
         """Return the window of a patch.
 
         Args:
-            union: `(rows, columns)`, the lesion, which a shifted window has to hold.
+            union: `(rows, columns)`, the lesion; a shifted window must contain it.
             spacing_mm: between rows, between columns.
-            mode: "centred", or "shifted": the lesion anywhere in the window, the same place each
-                time for the same seed and name.
+            mode: "centred", or "shifted": the lesion is anywhere in the window, always at the same
+                place for the same seed and name.
             seed: seed of the shifts.
             name: name of the patch.
         """
@@ -95,7 +96,7 @@ class NetworkGrid:
     def image(self, patch: Tensor, spacing_mm: Spacing, window: Window) -> Tensor:
         """Return the network's image `(C, size, size)` of a patch `(C, rows, columns)`.
 
-        What is outside the patch is 0; pixels in between are interpolated linearly.
+        Values outside the patch are 0; in between, pixels are interpolated linearly.
         """
         steps = (torch.arange(self.size, dtype=torch.float64) + 0.5) * 2 / self.size - 1
         field = self._field(patch.shape[-2:], spacing_mm)
@@ -111,7 +112,7 @@ class NetworkGrid:
         """Return a map `(C, size, size)` on the window's pixels, `(C, side, side)`.
 
         Args:
-            values: on the network's grid; what the network did not see is 0.
+            values: map on the network's grid; the rest of the window becomes 0.
             shape: rows and columns of the patch.
             spacing_mm: spacing of the patch.
             window: from `window`.
@@ -123,7 +124,7 @@ class NetworkGrid:
             for first, middle, mm in zip(window.start, window.middle, spacing_mm, strict=True)
         ]
         found = _sampled(values, axes, "border")
-        # At an edge of a slice the window reaches further than what the network saw.
+        # At an edge of a slice the window is larger than what the network saw.
         rows, columns = (
             place.abs() <= 1 + 2 * mm / field for place, mm in zip(axes, spacing_mm, strict=True)
         )
@@ -142,7 +143,7 @@ def _sampled(values: Tensor, axes: list[Tensor], padding: str) -> Tensor:
 
 
 def normalised_ct(hu: Tensor) -> Tensor:
-    """Return HU as the bundle `lidc_ppi` gives them to its networks: 0 is lung.
+    """Return HU in the scale of the bundle `lidc_ppi`: 0 is lung.
 
     Examples:
         >>> normalised_ct(torch.tensor([-2000.0, -850.0, 0.0])).tolist()

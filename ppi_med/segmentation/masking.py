@@ -1,4 +1,4 @@
-"""From a map to a mask: sign, smoothing, threshold, component, and a random walk to the edges."""
+"""From a map to a mask: sign, smoothing, threshold, component, random walk to the edges."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class MaskRule:
     """How a map becomes a mask.
 
     Attributes:
-        sign: what counts of a signed map: what speaks for the class, the absolute value, or the
-            map as it is.
-        smoothing_mm: standard deviation of a Gaussian, in mm; in pixels where no spacing is given.
+        sign: the part of a signed map that counts: what speaks for the class, the absolute value,
+            or the map as it is.
+        smoothing_mm: standard deviation of a Gaussian, in mm; in pixels if no spacing is given.
         threshold: "otsu"; "std": above mean + `level` standard deviations; "quantile": above the
             quantile `level`.
         level: level of the threshold; unused by Otsu's.
         component: keep all connected components, the largest, the one nearest to the middle, or
             the one with the map's highest point. Corners connect.
-        fill_holes: close what the mask encloses.
+        fill_holes: fill the holes of the mask.
         refinement: "random_walker": move the border to edges of the image, see
             `random_walk`.
-        beta: beta of the random walker: the larger, the harder an edge is to cross.
+        beta: beta of the random walker: larger values make edges harder to cross.
 
     Raises:
         ValueError: where a value is outside its range.
@@ -97,7 +97,7 @@ def map_to_mask(
 
     Args:
         values: the map, of two or three axes.
-        rule: how.
+        rule: the rule.
         spacing_mm: spacing of the pixels; one number or one per axis.
         image: image of the map's shape, in about 0 to 1; only a refinement needs it.
 
@@ -105,7 +105,7 @@ def map_to_mask(
         bool, of the map's shape; empty where no pixel is above the threshold.
 
     Raises:
-        ValueError: for a map with values that are no numbers, or a refinement without image.
+        ValueError: for a map with values that are not numbers, or a refinement without image.
 
     Examples:
         >>> map_to_mask(np.pad(np.ones((2, 2)), 2), MaskRule()).sum().item()
@@ -123,14 +123,14 @@ def map_to_mask(
 def prepared_map(
     values: ArrayLike, rule: MaskRule, spacing_mm: float | tuple[float, ...] = 1.0
 ) -> Values:
-    """Return the map with its sign taken and smoothed.
+    """Return the smoothed map with the rule's sign.
 
     Raises:
-        ValueError: for a map with values that are no numbers.
+        ValueError: for a map with values that are not numbers.
     """
     found = np.asarray(values, dtype=np.float64)
     if not np.isfinite(found).all():
-        raise ValueError("the map has values that are no numbers: look at the network's output.")
+        raise ValueError("the map has values that are not numbers: look at the network's output.")
     if rule.sign == "positive":
         found = np.maximum(found, 0)
     elif rule.sign == "absolute":
@@ -144,14 +144,14 @@ def prepared_map(
 
 
 def thresholded(values: Values, rule: MaskRule) -> Mask:
-    """Return the pixels above the rule's threshold, holes closed; none of a constant map."""
+    """Return the pixels above the rule's threshold, holes filled; no pixel for a constant map."""
     low, high = values.min(), values.max()
     if low == high:
         return np.zeros(values.shape, bool)
     if rule.threshold == "otsu":
         from skimage.filters import threshold_otsu
 
-        # Every value is a bin of its own: no threshold hangs on a histogram's bins.
+        # Every value is its own bin, so no threshold depends on a histogram's bins.
         found, counts = np.unique(values, return_counts=True)
         otsu: Any = threshold_otsu
         level = otsu(hist=(counts, found))
@@ -186,7 +186,7 @@ def labelled(mask: Mask) -> NDArray[np.int32]:
 
 
 def component_label(labels: NDArray[np.int32], component: Component, values: Values) -> int:
-    """Return the number of the component that is kept; at least one must be there."""
+    """Return the number of the component to keep; there must be at least one."""
     if component == "largest":
         return int(np.bincount(labels.ravel())[1:].argmax()) + 1
     if component == "peak":
@@ -198,7 +198,7 @@ def component_label(labels: NDArray[np.int32], component: Component, values: Val
 
 
 def filled(mask: Mask) -> Mask:
-    """Return the mask with what it encloses: background that does not reach the border.
+    """Return the mask with its holes filled: background that does not reach the border.
 
     Examples:
         >>> ring = np.ones((3, 3), bool); ring[1, 1] = False
@@ -220,17 +220,17 @@ def random_walk(
     """Return the pixels from which a random walk reaches the object's seeds first (Grady 2006).
 
     Seeds of the object: the stronger half of the map inside the mask. Seeds of the background: all
-    that is more than `margin` pixels from the mask. The image decides what is between.
+    pixels more than `margin` from the mask. The image decides about the rest.
 
     Args:
         mask: mask of the map.
         values: the smoothed map.
         image: image of the same shape, in about 0 to 1.
-        beta: the larger, the harder an edge is to cross.
+        beta: larger values make edges harder to cross.
         margin: in pixels.
 
     Returns:
-        The mask; as given where it is empty, leaves no background, or the image has no edges.
+        The mask; unchanged if it is empty, leaves no background, or the image has no edges.
 
     Raises:
         ValueError: for shapes that differ.

@@ -1,4 +1,4 @@
-"""The network of a bundle of CT patches, what its images are like, and the maps to ask it for."""
+"""The network of a bundle of CT patches, the form of its images, and its maps."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ METHODS = (
 
 @dataclass(frozen=True)
 class BundleNetwork:
-    """A trained network with what its images are like.
+    """A trained network with the form of its images.
 
     Attributes:
         network: with its weights, in evaluation mode.
         grid: size in pixels and in mm.
         normalise: from HU to the network's values.
         dataset_dir: the bundle's own data.
-        trained: what the JSON file beside the weights says of their training.
+        trained: what the JSON file beside the weights says about their training.
     """
 
     network: nn.Module
@@ -45,7 +45,7 @@ def load_network(
     checkpoint: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> BundleNetwork:
-    """Return the network of a bundle whose `inference.json` is made like that of `lidc_ppi`.
+    """Return the network of a bundle whose `inference.json` is like that of `lidc_ppi`.
 
     Args:
         bundle: its folder.
@@ -54,8 +54,8 @@ def load_network(
 
     Raises:
         MissingFileError: if there is no such bundle or no weights.
-        UsageError: for a configuration without the keys, weights that do not fit, or images of
-            another size than theirs.
+        UsageError: for a configuration without the keys, weights that do not fit, or another size
+            of images than theirs.
     """
     from monai.bundle import ConfigParser
 
@@ -111,11 +111,11 @@ def saliency_methods(names: str = "all", size: int = 40) -> dict[str, Any]:
     """Return methods by name.
 
     Args:
-        names: names of `ppi_med.saliency.by_name`, commas between, or "all" of `METHODS`.
+        names: comma-separated names of `ppi_med.saliency.by_name`, or "all" of `METHODS`.
         size: rows and columns of the network's images, from which the occluding window follows.
 
     Raises:
-        UsageError: there is no such method.
+        UsageError: if there is no such method.
 
     Examples:
         >>> list(saliency_methods("wbp,gradcam"))

@@ -22,18 +22,18 @@ def score_case(
     *,
     distances: bool = True,
 ) -> dict[str, float]:
-    """Return how well a mask fits what the readers drew.
+    """Return how well a mask fits the readers' drawings.
 
     Args:
         mask: mask of two or three axes.
-        references: `union`, `majority`, `reader1` and so on, those that are not empty.
+        references: `union`, `majority`, `reader1` and so on, without empty ones.
         spacing_mm: one number per axis.
-        distances: measure HD95 too, which takes most of the time.
+        distances: also measure HD95, which takes most of the time.
 
     Returns:
-        `dice_union`, `iou_union`, `hd95_mm_union`, the same for `majority`, for `reader1` and so
-        on (those with an outline), and for `readers`, the mean of these. An empty mask has Dice and
-        IoU 0, and as HD95 the mask's diagonal.
+        `dice_union`, `iou_union`, `hd95_mm_union`, the same for `majority`, for `reader1` and so on
+        (those with an outline), and for `readers`, their mean. An empty mask has Dice and IoU 0,
+        and the mask's diagonal as HD95.
     """
     found = scores_against(mask, references, spacing_mm, distances=distances)
     for measure in MEASURES[: 3 if distances else 2]:
@@ -55,7 +55,7 @@ def scores_against(
         mask: mask of two or three axes.
         references: masks that are not empty, by name.
         spacing_mm: one number per axis.
-        distances: measure HD95 too.
+        distances: also measure HD95.
 
     Raises:
         ValueError: for a reference of another shape, or an empty one.
@@ -96,6 +96,6 @@ def scores_against(
 
 
 def quick_dice(mask: Mask, reference: NDArray[np.bool_]) -> float:
-    """Return Dice by counting, for the many masks of a choice; 0 for an empty mask."""
+    """Return Dice by counting, which is fast enough for many masks; 0 for an empty mask."""
     total = int(mask.sum()) + int(reference.sum())
     return 2 * int((mask & reference).sum()) / total if total else math.nan

@@ -192,7 +192,7 @@ def loss_of(output: Any, name: str) -> Tensor:
     """Return the loss of a step's output, a scalar.
 
     Raises:
-        UsageError: where it is something else.
+        UsageError: if it is something else.
     """
     loss = entry(output, CommonKeys.LOSS, name)
     if not isinstance(loss, Tensor) or loss.numel() != 1:

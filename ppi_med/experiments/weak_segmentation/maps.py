@@ -82,7 +82,7 @@ def reader_agreement(view: View, *, distances: bool = True) -> dict[str, float]:
 
     Args:
         view: view of the case.
-        distances: measure HD95 too.
+        distances: also measure HD95.
 
     Returns:
         `dice_mutual`, `iou_mutual`, `hd95_mm_mutual`: mean over the pairs of readers;

@@ -81,7 +81,7 @@ class Study:
         reference: "union" or "majority": what is chosen for.
         rules: to choose from; default `rule_grid`.
         betas: betas of the random walker, tried on the best rule; none: not tried.
-        distances: measure HD95 too, which takes most of the time.
+        distances: also measure HD95, which takes most of the time.
 
     Raises:
         ValueError: where one of the two parts has no case, or they share a patient.

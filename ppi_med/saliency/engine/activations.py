@@ -1,8 +1,8 @@
 """Activations f with their ratio h(x) = (f(x) - f(0)) / x in closed form (Table 1).
 
 ReLU, LeakyReLU and PReLU are not here: for them h is the derivative, and autograd is the rule.
-Where a ratio of the form 0/0 appears, a Taylor series serves near 0, so that the ratio and its
-derivative keep full precision (|x| < 0.05: truncation below 1e-13).
+If a ratio has the form 0/0, a Taylor series is used near 0, so that the ratio and its derivative
+keep full precision (|x| < 0.05: truncation below 1e-13).
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Activation:
         ratio = self.ratio(x)
         if torch.is_grad_enabled() or ratio.dtype != grad.dtype:
             return ((grad * ratio).to(x.dtype),)
-        # Nobody will ask for the ratio again, and memory that was just written is in the cache.
+        # The ratio is not needed again, and memory that was just written is in the cache.
         return (ratio.mul_(grad).to(x.dtype),)
 
 
 def _with_series(x: Tensor, series: Sequence[float], far: Callable[[Tensor], Tensor]) -> Tensor:
     """Return `far(x)`, and near 0 the polynomial with these coefficients, lowest first."""
     near = x.abs() < _NEAR
-    # `where` alone would let far's 0/0 into the derivative: keep its input away from 0 too.
+    # `where` alone would pass far's 0/0 into the derivative, so keep its input away from 0 too.
     safe, small = torch.where(near, torch.ones_like(x), x), torch.where(near, x, 0.0)
     polynomial = torch.full_like(x, series[-1])
     for coefficient in reversed(series[:-1]):

@@ -18,8 +18,8 @@ from ppi_med.saliency.engine.roles import role_of
 def scaled_dot_product_attention(call: Call) -> Any:
     """softmax(q k^T / sqrt(d)) v, with the attention as a gate on v.
 
-    The forward is torch's own, fused where it can be; the attention itself is formed only when a
-    map is computed. With dropout it is written out, because the rule needs the same mask.
+    The forward is torch's own, fused if possible; the attention itself is computed only for a map.
+    With dropout it is written out, because the rule needs the same mask.
     """
     names = ("query", "key", "value")
     query, key, value = (call.argument(i, name) for i, name in enumerate(names))
@@ -73,10 +73,10 @@ def _attention_rule(causal: bool, scale: float | None) -> Relevance:
 
 
 def multi_head_attention(call: Call) -> Any:
-    """`F.multi_head_attention_forward`: run its body operation by operation under the rules.
+    """Run the body of `F.multi_head_attention_forward` operation by operation under the rules.
 
-    Torch answers for this function as a whole. A copy of it that skips this one check lets the
-    operations inside reach the engine; the original is not touched.
+    Torch dispatches this function as a whole. A copy of it without that check lets the operations
+    inside reach the engine; the original is unchanged.
     """
     original: Any = call.function
     namespace = {**original.__globals__, "has_torch_function": lambda *_: False}

@@ -1,4 +1,4 @@
-"""One torch operation on its way through the recorded forward: what a rule is given."""
+"""One torch operation in the recorded forward: the input of a rule."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ppi_med.saliency.engine.unknown import Place, current_place, refuse
 
 
 class Forward(Protocol):
-    """What a call needs of the recorded forward that it belongs to.
+    """What a call needs from its recorded forward.
 
     Attributes:
         network: whose forward runs.
         switch: on while a map is computed.
-        constants: the constants collected so far; None: none are.
+        constants: the constants collected so far; None: they are not collected.
         for_training: see `RecordedForward`.
     """
 
@@ -30,13 +30,13 @@ class Forward(Protocol):
     for_training: bool
 
     def constant(self, value: Tensor) -> Tensor:
-        """Return a constant of the sum, as a leaf where constants are collected."""
+        """Return a constant of the sum, as a leaf if constants are collected."""
 
     def __enter__(self) -> Any:
-        """Record again, inside of an operation."""
+        """Record again, inside an operation."""
 
     def __exit__(self, kind: Any, error: Any, trace: Any, /) -> Any:
-        """Go on without."""
+        """Stop recording."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Call:
         name: its plain name (see `ppi_med.saliency.engine.operations.operation_name`).
         args: positional arguments.
         kwargs: keyword arguments.
-        forward: the recorded forward that it belongs to.
+        forward: its recorded forward.
         role: role of its result; a rule may change it.
         in_place: whether the first operand is changed: `relu_`, `x += y`, `inplace=True`.
     """
@@ -63,7 +63,7 @@ class Call:
 
     @property
     def collecting(self) -> bool:
-        """Whether constants are collected, so that they must be leaves of the graph."""
+        """Whether constants are collected, and so must be leaves of the graph."""
         return self.forward.constants is not None
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
@@ -97,16 +97,16 @@ class Call:
         *operands: Tensor | None,
         constant: Tensor | None = None,
     ) -> Tensor:
-        """Return `value` with its derivative, relevance passing to the operands by a rule.
+        """Return `value` with its derivative; a rule passes relevance to the operands.
 
-        The rule must hold neither the call nor its tensors: it lives as long as the graph.
+        The rule must not keep the call or its tensors: it lives as long as the graph.
 
         Args:
             value: what the operation returned.
             relevance: see `ppi_med.saliency.engine.primitives.Relevance`.
-            operands: what the rule is given; None are left out.
-            constant: what the operation has added to its result; asked for where constants are
-                collected. The value and the map stay the same.
+            operands: arguments of the rule; None are left out.
+            constant: what the operation has added to its result, used if constants are collected.
+                The value and the map stay the same.
         """
         present = tuple(operand for operand in operands if operand is not None)
         if constant is not None and self.collecting:
@@ -116,7 +116,7 @@ class Call:
         return detour(value, relevance, switch, present, in_place=self.in_place)
 
     def constant(self, value: Tensor) -> Tensor:
-        """Return `value`; where constants are collected, as a leaf that can be asked later."""
+        """Return `value`; if constants are collected, as a leaf whose weight can be read later."""
         return self.forward.constant(value)
 
     def place(self) -> Place:
@@ -143,12 +143,12 @@ def _and_to_constant(relevance: Relevance) -> Relevance:
     return passed
 
 
-# From a call to its result, with the way that relevance takes.
+# From a call to its result, with its path for relevance.
 Rule = Callable[[Call], Any]
 
 
 def with_constants(call: Call) -> Call:
-    """Return `call` with a leaf for each constant operand of a sum, where they are collected."""
+    """Return `call` with a leaf for each constant operand of a sum, if constants are collected."""
     if not call.collecting:
         return call
     args, kwargs = list(call.args), dict(call.kwargs)

@@ -1,10 +1,10 @@
-"""Convolutions whose relevance is differentiated at the price of convolutions.
+"""Convolutions whose relevance can be differentiated at the cost of convolutions.
 
-Autograd's second derivative of a convolution takes the gradient of the weight as a convolution with
-a kernel as large as the image, about three times as slow as the gradient that training takes. So a
-trained convolution passes relevance back by a function of its own, whose derivatives are the
-ordinary ones. The first one that is trained sees its input detached: a trainer's `backward` would
-pass its derivative on to the image, at full resolution, and nothing reads it.
+Autograd's second derivative of a convolution computes the gradient of the weight as a convolution
+with a kernel as large as the image, about three times as slow as the ordinary gradient. So a
+trained convolution passes relevance back by its own function, whose derivatives are the ordinary
+ones. The first trained convolution gets its input detached: otherwise a trainer's `backward` would
+pass a derivative on to the image, at full resolution, that nothing reads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ppi_med.saliency.engine.call import Call
 from ppi_med.saliency.engine.primitives import Relevance
 from ppi_med.saliency.engine.roles import Role, is_untouched, role_of
 
-# stride, padding, dilation, transposed, output padding, groups: as aten's operators take them.
+# stride, padding, dilation, transposed, output padding, groups, in the order of aten.
 _Settings = tuple[list[int], list[int], list[int], bool, list[int], int]
 
 
@@ -53,7 +53,7 @@ class _PassedBack(torch.autograd.Function):
 
 
 def convolution(call: Call) -> Tensor | None:
-    """Run a trained convolution of the signal; None: another rule serves."""
+    """Run a trained convolution of the signal; None: another rule applies."""
     x, weight = call.argument(0, "input"), call.argument(1, "weight")
     bias = call.argument(2, "bias")
     if call.collecting or role_of(x) is not Role.SIGNAL or not torch.is_grad_enabled():
@@ -105,7 +105,7 @@ def first_linear(call: Call) -> Tensor | None:
         return None
     trained = any(isinstance(p, Tensor) and p.requires_grad for p in (weight, bias))
     if not trained or role_of(weight) is not None or role_of(bias) is not None:
-        return None  # where nothing is trained there is no graph yet, and torch's own serves
+        return None  # if nothing is trained there is no graph yet, and torch's own function applies
     if not torch.is_grad_enabled():
         return None
     out: Tensor = call.with_first(x.detach()).run()
@@ -122,7 +122,7 @@ _IMAGES_AT_A_TIME = 4
 
 
 def suits(x: Tensor, weight: Tensor, groups: int) -> bool:
-    """Say whether `image_gradient` serves a convolution of `x`, `(N, C, H, W)`."""
+    """Say whether `image_gradient` applies to a convolution of `x`, `(N, C, H, W)`."""
     return (
         x.device.type == "cpu"
         and x.ndim == weight.ndim == 4

@@ -1,10 +1,9 @@
 """The recorded forward: an ordinary forward pass in which operations keep a rule for relevance.
 
-A `TorchFunctionMode` around the network's own forward lets each operation run as it is, and puts
-a detour (`ppi_med.saliency.engine.primitives`) behind those with a rule of their own:
-relevance takes it while a map is computed, derivatives never do. Everything else is autograd as it
-is. No hooks are placed, so functional calls, reused modules and in-place ReLU work, and nothing is
-left behind.
+A `TorchFunctionMode` around the network's own forward runs each operation as it is, and adds a
+detour (`ppi_med.saliency.engine.primitives`) after those with their own rule: relevance takes it
+while a map is computed, derivatives never do. The rest is plain autograd. There are no hooks, so
+functional calls, reused modules and in-place ReLU work, and no trace remains.
 """
 
 from __future__ import annotations
@@ -54,11 +53,11 @@ class RecordedForward(TorchFunctionMode):
         rules: operation name -> rule.
         network: the network, to name the module of an operation without a rule.
         foreign: qualified name of an `autograd.Function` -> relevance rule on its saved tensors;
-            such functions bypass torch's dispatch and are met where their result is used.
+            such functions bypass torch's dispatch and are found where their result is used.
         collect_constants: keep each constant that is added to the signal as a leaf
             (see `ppi_med.saliency.completeness`).
-        for_training: a `backward` will follow, through the output or through the map; without
-            one torch's own way back through a layer is the quicker.
+        for_training: a `backward` will follow, through the output or through the map; without it
+            torch's own backward through a layer is quicker.
 
     Examples:
         >>> from ppi_med.saliency.engine.rules import WBP_RULES
@@ -89,7 +88,7 @@ class RecordedForward(TorchFunctionMode):
         self._outside = Outside(network, self.switch, foreign or {})
         self.in_float16 = False
         self._surrogates = 0
-        # Autograd is the rule for these, and a subclass with a dispatch of its own sees them all.
+        # Autograd is the rule for these, and a subclass with its own dispatch gets all of them.
         every = type(self) is RecordedForward and not collect_constants
         self._plain = (STRUCTURAL | LINEAR) - rules.keys() if every else frozenset()
 
@@ -107,7 +106,7 @@ class RecordedForward(TorchFunctionMode):
             return output
 
     def constant(self, value: Tensor) -> Tensor:
-        """Return `value`, or where constants are collected a leaf of the same value."""
+        """Return `value`, or a leaf of the same value if constants are collected."""
         if self.constants is None:
             return value
         leaf = value.detach().clone().requires_grad_()
@@ -128,7 +127,7 @@ class RecordedForward(TorchFunctionMode):
         role, untouched = self._survey(args[:1] if name in FIRST_ONLY else (*args, kwargs))
         if role is Role.CONSTANT:
             if self._surrogates and name == "detach":
-                # It carries no relevance, so that only its derivative has to be kept.
+                # It carries no relevance, so only its derivative is kept.
                 return args[0] if args else kwargs["input"]
             output = func(*args, **kwargs)
             assign_role(output, role, replace=False)
@@ -150,7 +149,7 @@ class RecordedForward(TorchFunctionMode):
         return output
 
     def _survey(self, operands: tuple[Any, ...]) -> tuple[Role, bool]:
-        """Return the strongest role among the tensors, and whether nothing trained is there."""
+        """Return the strongest role among the tensors, and whether nothing in them is trained."""
         role, untouched = Role.CONSTANT, True
         for tensor in tensors_in(operands):
             if tensor.grad_fn is None:
@@ -179,7 +178,7 @@ class RecordedForward(TorchFunctionMode):
         return call.refuse(call.run())
 
     def _with_surrogate(self, call: Call, explained: Callable[..., Tensor]) -> Tensor:
-        """Let relevance explain `explained(...)` in place of the function.
+        """Let relevance explain `explained(...)` instead of the function.
 
         Inside it `detach` means "a constant of the map": its derivative is kept.
         """
@@ -195,7 +194,7 @@ class RecordedForward(TorchFunctionMode):
         return self._explained_by(call, value, linear)
 
     def _explained_by(self, call: Call, value: Tensor, linear: Tensor) -> Tensor:
-        """Return `value` with its derivative, relevance passing to `linear`."""
+        """Return `value` with its derivative; relevance passes to `linear`."""
         return call.detour(value, _pass, linear)
 
 

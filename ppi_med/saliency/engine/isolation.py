@@ -1,4 +1,4 @@
-"""The modules of a network, seen as they are written and left as they were found."""
+"""Running a network's modules as they are written, and restoring them afterwards."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def module_of(network: Callable[..., Any]) -> nn.Module | None:
 
 
 def modules_by_name(network: Callable[..., Any]) -> dict[str, nn.Module]:
-    """Return the network's modules by name; none of a function.
+    """Return the network's modules by name; empty for a function.
 
-    What `torch.compile` and wrappers for several devices add to a name may be left out.
+    Prefixes that `torch.compile` and wrappers for several devices add to a name may be left out.
 
     >>> sorted(modules_by_name(nn.DataParallel(nn.Sequential(nn.ReLU()))))
     ['', '0', 'module', 'module.0']
@@ -48,7 +48,7 @@ def modules_by_name(network: Callable[..., Any]) -> dict[str, nn.Module]:
 
 
 def as_written() -> AbstractContextManager[Any]:
-    """Let compiled parts of a network run as they are written, where operations can be seen."""
+    """Run compiled parts of a network as they are written, so that operations are visible."""
     if "torch._dynamo" not in sys.modules:
         return nullcontext()
     stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
@@ -59,9 +59,9 @@ def as_written() -> AbstractContextManager[Any]:
 def isolated(network: Callable[..., Any], device: torch.device) -> Iterator[None]:
     """Restore buffers, training modes and random state of `network` on leaving, also on error.
 
-    A forward in training mode moves BatchNorm's running statistics and draws dropout masks; a map
-    computed for a picture must not. A function that only calls a module inside hides it: give the
-    module, or a bound method.
+    A forward in training mode changes BatchNorm's running statistics and draws dropout masks; a map
+    must not do so. A function that only calls a module hides it: give the module, or a bound
+    method.
     """
     module = module_of(network)
     modules = [] if module is None else list(module.modules())
@@ -88,8 +88,8 @@ def _put_back(owner: nn.Module, buffers: dict[str, Tensor | None]) -> None:
 def _set_aside(modules: Sequence[nn.Module]) -> None:
     """Let the modules work on copies of their buffers.
 
-    The originals are set aside rather than written back: a graph recorded before may still need
-    them at their version.
+    The originals are kept and not written back: an earlier graph may still need them at their
+    version.
     """
     copies: dict[int, Tensor] = {}
     with torch.inference_mode(False):

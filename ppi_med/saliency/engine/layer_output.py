@@ -34,7 +34,7 @@ class LayerOutput:
         return self._output
 
     def save_from(self, changed: Any) -> None:
-        """Keep a copy where `changed`, which is about to change, is the output or a part."""
+        """Keep a copy if `changed`, which is about to change, is the output or a part of it."""
         if not self._is_live or not isinstance(changed, Tensor):
             return
         if changed is self._output or (changed._is_view() and changed._base is self._output):
@@ -58,7 +58,7 @@ class Watch(TorchFunctionMode):
         self._last: int | None = None
 
     def keep(self, key: int, output: Tensor) -> None:
-        """Keep an output of the layer that `key` stands for."""
+        """Keep an output of the layer with this `key`."""
         if not self.every_run:
             self._kept.clear()
         self._kept.setdefault(key, []).append(LayerOutput(output))
@@ -68,7 +68,7 @@ class Watch(TorchFunctionMode):
         """Return what was kept.
 
         Raises:
-            ValueError: where nothing was.
+            ValueError: if nothing was kept.
         """
         if self._last is not None:
             return self._kept[self._last]
@@ -104,8 +104,8 @@ class Watch(TorchFunctionMode):
 def watching(network: Network, layer: str | None, *, every_run: bool = False) -> Iterator[Watch]:
     """Keep the output of a layer of `network` while it runs inside the context.
 
-    The last convolution is found in the running operations. A layer by name is asked by a forward
-    hook, which is removed on leaving, also on error.
+    The last convolution is found among the running operations. A named layer gets a forward hook,
+    which is removed after the block, also on error.
 
     Raises:
         ValueError: where the network has no such layer.
@@ -128,7 +128,7 @@ def watching(network: Network, layer: str | None, *, every_run: bool = False) ->
 
     handle = _named(network, layer).register_forward_hook(hook)
     try:
-        # A hook that is placed after compilation is not called.
+        # A hook added after compilation is not called.
         with as_written(), watch:
             yield watch
     finally:

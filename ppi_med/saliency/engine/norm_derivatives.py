@@ -1,11 +1,10 @@
 """Batch and instance normalisation with their derivatives written out.
 
-On a CPU, torch 2.13 and 2.14 read the gradient of `native_batch_norm` in a wrong order where N is
-1 and input and gradient are in different orders in memory, such as behind
-`flatten(2).transpose(1, 2)`: it is wrong by as much as its own size, and no error says so.
-Instance normalisation calls the same kernel with N = 1, whatever the batch. Under
-`norm_derivatives` the values are torch's own, bit for bit; what passes back is computed here,
-from operations that no order in memory misleads.
+On a CPU, torch 2.13 and 2.14 read the gradient of `native_batch_norm` in a wrong order if N is 1
+and input and gradient have different memory orders, such as after `flatten(2).transpose(1, 2)`: the
+error is as large as the gradient, and no message says so. Instance normalisation calls the same
+kernel with N = 1, whatever the batch. Under `norm_derivatives` the values are torch's own, bit for
+bit; the backward pass is computed here, from operations that do not depend on the memory order.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ _SAME_NAME = {"training": "batch", "use_input_stats": "batch"}
 class norm_derivatives(TorchFunctionMode):  # noqa: N801
     """Context in which batch and instance normalisation have right derivatives, also for N = 1.
 
-    The methods of this package enter it by themselves. A training loop of your own enters it for
-    its forward passes; the backward pass may follow outside.
+    The methods of this package enter it themselves. In your own training loop, enter it for the
+    forward passes; the backward pass may follow outside.
 
     Examples:
         >>> norm = torch.nn.BatchNorm2d(3).eval()
@@ -73,7 +72,7 @@ def scripted_norm_derivatives(network: Callable[..., Any]) -> AbstractContextMan
     """Return a context for `torch.autograd.grad` of a network that may hold TorchScript.
 
     No mode sees the forward of TorchScript. Here torch's own backward gets both operands in one
-    order; every operation of the backward pays for that, so only such networks do.
+    order. This slows every operation of the backward, so it is used for such networks only.
     """
     module = module_of(network)
     scripted = module is not None and any(
@@ -99,7 +98,7 @@ class _InOneOrder(TorchDispatchMode):
 def arguments(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of a normalisation, whose spellings differ in their order, by name.
+    """Return the arguments of a normalisation by name; its functions have different orders.
 
     `batch` says whether the statistics are those of the input.
     """
@@ -115,7 +114,7 @@ def arguments(
 def _normalised(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given, instance = arguments(function, args, kwargs), function in _INSTANCE
     x, eps = given["input"], given["eps"]
-    # Of two images and more torch's own kernel is right, and quicker.
+    # For two or more images torch's own kernel is right, and quicker.
     right = given["batch"] and not instance and x.shape[0] > 1
     if right or torch._C._are_functorch_transforms_active():
         return function(*args, **kwargs)
@@ -140,7 +139,7 @@ def _normalised(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
 
 
 class _Normalised(torch.autograd.Function):
-    """(x - mean) / sigma * weight + bias; the statistics are given, or those of x over `axes`."""
+    """(x - mean) / sigma * weight + bias, with given statistics, or those of x over `axes`."""
 
     @staticmethod
     def forward(
@@ -188,7 +187,7 @@ class _Normalised(torch.autograd.Function):
 
 
 def _asked_for(ctx: Any, operand: int) -> bool:
-    """Say whether this backward pass wants the gradient of a tensor: a map wants the input's."""
+    """Say whether this backward pass needs the gradient of a tensor; a map needs the input's."""
     node = ctx.next_functions[operand][0]
     try:
         return node is not None and bool(torch._C._will_engine_execute_node(node))
@@ -197,5 +196,5 @@ def _asked_for(ctx: Any, operand: int) -> bool:
 
 
 def wide(x: Tensor) -> Tensor:
-    """Return half precision as single precision, in which torch's kernels take statistics."""
+    """Return half precision as single precision, which torch's kernels use for statistics."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,4 +1,4 @@
-"""Normalisation: which statistics are constants of the map, and which are part of it.
+"""Normalisation: which statistics are constants of a map, and which are part of it.
 
 BatchNorm in training: the batch's mean and sigma are constants, relevance passes as gamma/sigma.
 Layer-, Group-, InstanceNorm: 1/sigma is a rescaling (constant), subtracting the mean is linear.
@@ -59,7 +59,7 @@ def _affine_rule(fixed: Tensor | None, node: Node | None, eps: float) -> Relevan
 
 
 def _batch_statistics(node: Node | None, x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Return mean and 1/sigma of each channel: those that the forward has kept, if it has."""
+    """Return mean and 1/sigma of each channel, from the forward if it has kept them."""
     mean, inverse = getattr(node, "_saved_result1", None), getattr(node, "_saved_result2", None)
     if isinstance(mean, Tensor) and isinstance(inverse, Tensor) and mean.numel() == x.shape[1]:
         return mean.detach(), inverse.detach()
@@ -107,7 +107,7 @@ def instance_norm(call: Call) -> Tensor:
 
 
 def normalize(call: Call) -> Tensor:
-    """`F.normalize`: x / max(||x||_p, eps), the norm being a rescaling."""
+    """`F.normalize`: x / max(||x||_p, eps); the norm is a rescaling."""
     p, dim = call.argument(1, "p", 2.0), call.argument(2, "dim", 1)
     eps = call.argument(3, "eps", 1e-12)
 

@@ -1,4 +1,4 @@
-"""Names of torch operations, and which of them are linear in the signal as they stand."""
+"""Names of torch operations, and which of them are linear in the signal."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Questions about a tensor, whose answers are no tensors.
+# Queries of a tensor whose results are not tensors.
 PASSIVE = words(
     """
     get:shape get:dtype get:device get:ndim get:layout get:requires_grad get:is_leaf get:is_cuda
@@ -87,9 +87,9 @@ LINEAR = words(
     fft_fftshift fft_ifftshift
     """
 )
-# Where every operand that depends on the image is a gate, the result still is one.
+# If every operand that depends on the image is a gate, the result is a gate too.
 GATE_KEEPING = STRUCTURAL | {"add", "sub", "rsub", "mul", "div", "mean", "sum", "masked_fill"}
-# The other operands of these give no values.
+# Only the first operand of these gives values.
 FIRST_ONLY = frozenset({"expand_as", "view_as", "reshape_as", "type_as", "to", "type"})
 # Operands of these that do not depend on the image are constants added to the signal.
 ADDITIVE = words("add sub rsub cat hstack vstack stack where maximum minimum")
@@ -107,7 +107,7 @@ _IN_PLACE_OPERATORS = words("__iadd__ __isub__ __imul__ __itruediv__ __idiv__ __
 
 @lru_cache(maxsize=4096)
 def operation_name(function: Callable[..., Any]) -> str:
-    """Return one name for all spellings: `torch.add`, `Tensor.__iadd__`, `x.add_` -> add.
+    """Return one name for all forms: `torch.add`, `Tensor.__iadd__`, `x.add_` -> add.
 
     Attribute access becomes `get:NAME`; in-place methods keep only their plain name (see
     `changes_first_operand`).

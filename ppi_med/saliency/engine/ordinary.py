@@ -1,4 +1,4 @@
-"""An ordinary recorded forward, for methods that need no rules but derivatives or other passes."""
+"""An ordinary recorded forward, for methods that need derivatives or further passes, not rules."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ppi_med.saliency.target import Target, target_scores
 
 
 class OrdinaryRecording(Recording):
-    """A forward pass as it is, together with what is needed to pass other images.
+    """A forward pass, together with what further passes need.
 
     Args:
         network: the network.
-        image: see `Recording`; any floating point batch, of which a leaf is made.
+        image: see `Recording`; any floating point batch; it becomes a leaf.
         args: further arguments of the network.
         kwargs: further keyword arguments of the network.
     """
@@ -38,15 +38,15 @@ class OrdinaryRecording(Recording):
         super().__init__(leaf, self.pass_image(leaf))
 
     def pass_image(self, image: Tensor) -> Any:
-        """Return what the network says of `image`, with a graph."""
-        # The fused kernels of attention have no second derivative, which a loss on a map needs.
+        """Return the network's output for `image`, with a graph."""
+        # Fused attention kernels have no second derivative, which a loss on a map needs.
         kernel = sdpa_kernel(SDPBackend.MATH)
         with torch.inference_mode(False), torch.enable_grad(), kernel, norm_derivatives():
             # A copy, because a network may change its input in place and a leaf may not be.
             return self.network(image.clone(), *self.args, **self.kwargs)
 
     def other_scores(self, image: Tensor, target: Target, *, graph: bool = True) -> Tensor:
-        """Return the scores `(N,)` of another image, leaving no trace in the network.
+        """Return the scores `(N,)` of another image, without a trace in the network.
 
         Args:
             image: image of the recorded image's shape.
@@ -76,7 +76,7 @@ class OrdinaryRecording(Recording):
         create_graph: bool = False,
         retain_graph: bool = False,
     ) -> tuple[Tensor | None, ...]:
-        """Return the derivatives of the summed scores; None where there is none."""
+        """Return the derivatives of the summed scores; None if there is no derivative."""
         if not scores.requires_grad:
             return (None,) * len(inputs)
         own = scripted_norm_derivatives(self.network)
@@ -105,7 +105,7 @@ def scores_of(output: Any, target: Target, images: int) -> Tensor:
     return scores
 
 
-# From a gradient and the image it was taken at to a map.
+# From a gradient and its image to a map.
 Reading = Callable[[Tensor, Tensor], Tensor]
 Method = TypeVar("Method")
 

@@ -1,7 +1,7 @@
 """Autograd functions with two behaviours: the rule while a map is computed, else the derivative.
 
-Each is given the engine's `Switch`. It is an object and not a thread-local: on CUDA the
-backward pass runs in threads of its own.
+Each gets the engine's `Switch`. It is an object and not a thread-local: on CUDA the backward pass
+runs in other threads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# From the relevance of a result and the operands kept for it to the relevance of each operand.
+# From a result's relevance and its kept operands to the relevance of each operand.
 Relevance = Callable[..., tuple[Tensor | None, ...]]
 
 
@@ -49,7 +49,7 @@ class _Gate(torch.autograd.Function):
 
 
 class _Entrance(torch.autograd.Function):
-    """A copy of the image; only a map asks for its weights."""
+    """A copy of the image; only a map reads its weights."""
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, switch: Switch) -> Tensor:
@@ -63,10 +63,10 @@ class _Entrance(torch.autograd.Function):
 
 
 class _Detour(torch.autograd.Function):
-    """Stands behind a result: derivatives go on to the operation that made it, relevance does not.
+    """Follows a result: derivatives pass to the operation that made it, relevance does not.
 
-    The value is not copied. It is declared changed in place, so that whoever holds it, and a tensor
-    that it is a view of, has the detour in its graph.
+    The value is not copied. It is declared changed in place, so that the detour is in the graph of
+    all its users, and of a tensor that it is a view of.
     """
 
     @staticmethod
@@ -86,13 +86,13 @@ class _Detour(torch.autograd.Function):
             return (grad, None, None, *nothing)
         if not ctx.part:
             return (None, None, None, *ctx.relevance(grad, *ctx.saved_tensors))
-        # Zeros for this part: None would say that no part of the whole tensor gets anything.
+        # Zeros for this part: None would mean that the whole tensor gets no relevance.
         passed = ctx.relevance(grad, *ctx.saved_tensors) if bool(grad.any()) else nothing
         return (torch.zeros_like(grad), None, None, *passed)
 
 
 class _ViewDetour(_Detour):
-    """The same for a result that is a view of its operand, which must not change with it."""
+    """The same for a result that is a view of its operand; the operand must not change."""
 
     @staticmethod
     def forward(
@@ -147,9 +147,9 @@ def detour(
 
     Args:
         value: the result of an operation; it is returned itself, unless it is a view.
-        relevance: `relevance(grad, *operands)`, one entry an operand.
+        relevance: `relevance(grad, *operands)`, one entry per operand.
         switch: the engine's.
-        operands: what the rule needs and what relevance passes to.
+        operands: tensors that the rule needs, and that get relevance.
         in_place: the operation changed its operand, and `value` is that operand.
     """
     if not value.requires_grad:

@@ -1,7 +1,7 @@
 """Products of two tensors that both depend on the image: one is the gate, the other the signal.
 
-A sigmoid gate, a softmax attention or a rescaling is the h of what it multiplies: constant to the
-rule. Where neither factor is a gate there is no rule, unless both are the same tensor.
+A sigmoid gate, a softmax attention or a rescaling is the h of what it multiplies: a constant for
+the rule. If neither factor is a gate there is no rule, unless both are the same tensor.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ppi_med.saliency.engine.convolution import convolution, first_linear
 from ppi_med.saliency.engine.primitives import Relevance
 from ppi_med.saliency.engine.roles import Role, assign_role, map_tensors, role_of, tensors_in
 
-# Which operands are multiplied with each other, by position and name.
+# The operands that are multiplied with each other, by position and name.
 _Operands = tuple[tuple[int, str], ...]
 _WEIGHTED: _Operands = ((0, "input"), (1, "weight"))
 _FACTORS: _Operands = ((1, "mat1"), (2, "mat2"))
@@ -40,7 +40,7 @@ OPERANDS: dict[str, _Operands] = {
         )
     },
 }
-# Where the layer is trained, relevance has a way of its own.
+# In a trained layer relevance has its own path.
 _TRAINED = {"linear": first_linear, **{n: convolution for n in OPERANDS if n.startswith("conv")}}
 
 
@@ -70,7 +70,7 @@ def product(call: Call) -> Any:
 
 
 def product_of_some(call: Call) -> Any:
-    """Products of some operands, to which others are added: `linear`, `conv2d`, `addmm`."""
+    """Products of some operands with others added: `linear`, `conv2d`, `addmm`."""
     own = _TRAINED.get(call.name) if call.forward.for_training else None
     if own is not None and (out := own(call)) is not None:
         return out
@@ -87,7 +87,7 @@ def product_of_some(call: Call) -> Any:
 
 
 def divide(call: Call) -> Any:
-    """X / y: the divisor is a rescaling, as 1/sigma in a normalisation is."""
+    """X / y: the divisor is a rescaling, like 1/sigma in a normalisation."""
     divisor = call.argument(1, "other")
     if call.kwargs.get("rounding_mode") is not None:
         return call.refuse(call.run())
@@ -96,7 +96,7 @@ def divide(call: Call) -> Any:
     out = _with_gates(call, ((1, "other"),)).run()
     if role_of(call.argument(0, "input")) is not None:
         return out
-    # With a constant above the fraction bar nothing is left that could carry relevance.
+    # With a constant numerator nothing carries relevance.
     call.role = Role.GATE
     return call.refuse(out)
 
@@ -112,7 +112,7 @@ def lerp(call: Call) -> Any:
 
 
 def grid_sample(call: Call) -> Any:
-    """Sampling is linear in the image; where it is sampled is a gate."""
+    """Sampling is linear in the image; the sampling positions are a gate."""
     out = _with_gates(call, ((1, "grid"),)).run()
     return out if role_of(call.argument(0, "input")) is not None else call.refuse(out)
 
@@ -133,7 +133,7 @@ def _glu_rule(dim: int) -> Relevance:
 
 
 def rescaling(call: Call) -> Any:
-    """1/x, sqrt(x), exp(x) ...: a rescaling of what it multiplies, with no relevance of its own."""
+    """1/x, sqrt(x), exp(x) ...: a rescaling of what it multiplies, without its own relevance."""
     call.role = Role.GATE
     return call.refuse(call.run())
 
@@ -156,7 +156,7 @@ def broadcast(call: Call) -> Any:
 
 
 def _signal_among(factors: list[Tensor]) -> Tensor | None:
-    """Return the one factor that carries relevance; of gates alone the first."""
+    """Return the one factor that carries relevance; among gates only, the first."""
     signals = [factor for factor in factors if role_of(factor) is Role.SIGNAL]
     if any(signal is not signals[0] for signal in signals):
         return None

@@ -1,4 +1,4 @@
-"""What a tensor is to a map: part of the signal, a gate on it, or a constant.
+"""The role of a tensor in a map: part of the signal, a gate on it, or a constant.
 
 The role is an attribute of the intermediate tensor, so it lives and dies with it. Leaves (images,
 parameters, buffers) never get one.
@@ -23,17 +23,17 @@ class Role(IntEnum):
     SIGNAL = 1
     """Depends on the image and carries relevance."""
     GATE = 2
-    """Depends on the image, but is a factor in [0, 1] or a rescaling where it multiplies."""
+    """Depends on the image, but acts as a factor in [0, 1] or a rescaling in products."""
 
 
 def role_of(value: object) -> Role | None:
-    """Return `SIGNAL` or `GATE`, or None where `value` does not depend on the image."""
+    """Return `SIGNAL` or `GATE`, or None if `value` does not depend on the image."""
     entry = getattr(value, _ATTRIBUTE, None)
     return None if entry is None else (entry[0] or None)
 
 
 def is_classified(tensor: Tensor) -> bool:
-    """Say whether the tensor is a leaf, or has a role and its graph is still that of the role."""
+    """Say whether the tensor is a leaf, or has a role and has not changed since."""
     node = tensor.grad_fn
     if node is None:
         return True
@@ -42,7 +42,7 @@ def is_classified(tensor: Tensor) -> bool:
 
 
 def is_untouched(tensor: Tensor) -> bool:
-    """Say whether nothing that is trained has a part in the tensor, only the image."""
+    """Say whether the tensor depends on the image only, and on nothing that is trained."""
     entry = getattr(tensor, _ATTRIBUTE, None)
     return entry is not None and entry[2]
 
@@ -53,7 +53,7 @@ def assign_role(value: Any, role: Role, *, replace: bool = True, untouched: bool
     Args:
         value: a tensor, or tensors in tuples, lists and dictionaries.
         role: the role.
-        replace: also where there is one already.
+        replace: replace existing roles too.
         untouched: see `is_untouched`.
     """
     for tensor in tensors_in((value,)):

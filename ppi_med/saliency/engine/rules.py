@@ -1,7 +1,7 @@
 """The rules of Weight Back Propagation (Table 1), one function per family of operations.
 
-`WBP_RULES` maps the name of a torch operation to its rule; what is linear in the signal needs
-none. `ppi_med.saliency.engine.products`, `ppi_med.saliency.engine.normalisation` and
+`WBP_RULES` maps the name of a torch operation to its rule; linear operations need no rule.
+`ppi_med.saliency.engine.products`, `ppi_med.saliency.engine.normalisation` and
 `ppi_med.saliency.engine.attention` hold the longer ones.
 """
 
@@ -46,7 +46,7 @@ def elementwise(formula: Callable[[Call], Activation], *, gating: bool = False) 
 
     Args:
         formula: from the call's parameters to the activation.
-        gating: the result is a gate where it multiplies a signal (sigmoid, hardsigmoid).
+        gating: the result is a gate when it multiplies a signal (sigmoid, hardsigmoid).
     """
 
     def rule(call: Call) -> Tensor:
@@ -148,7 +148,7 @@ WBP_RULES: Mapping[str, Rule] = {
     "lerp": lerp,
     "glu": gated_linear_unit,
     "grid_sample": grid_sample,
-    # rescalings and gates that are no activations
+    # rescalings, and gates that are not activations
     "div": divide,
     **dict.fromkeys(
         ("reciprocal", "rsqrt", "sqrt", "exp", "erf", "softmax", "softmin", "gumbel_softmax"),
@@ -169,7 +169,7 @@ WBP_RULES: Mapping[str, Rule] = {
     "multi_head_attention_forward": multi_head_attention,
 }
 
-# autograd functions that libraries define for themselves, by the tensors that they save.
+# autograd functions of other libraries, by the tensors that they save.
 FOREIGN_RULES: Mapping[str, Relevance] = {
     "monai.networks.blocks.activation.SwishImplementation": act.SILU.relevance,
 }

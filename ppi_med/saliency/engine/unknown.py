@@ -1,4 +1,4 @@
-"""Operations and tensors that have no rule: where they are met, and what is said of them."""
+"""Operations and tensors without a rule: where they occur, and the error about them."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Place:
 
 
 def current_place(network: Callable[..., Any]) -> Place:
-    """Return the running module, read from the call stack: the innermost `self` that is one.
+    """Return the running module from the call stack: the innermost `self` that is a module.
 
-    The engine places no hooks, so it looks only where a name may be needed.
+    The engine has no hooks, so it searches only if a name may be needed.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -57,7 +57,7 @@ def refuse(
     return detour(value, _refusing(operation, place), switch, (), in_place=in_place)
 
 
-# What is said of operations for which there is something else to do.
+# Messages for operations with another remedy.
 _INSTEAD = {
     "torch.nn.modules._functions.SyncBatchNorm": (
         "no relevance rule for synchronised batch normalisation in training: its statistics are "
@@ -79,15 +79,15 @@ def _refusing(operation: str, place: Place) -> Relevance:
     return raise_error
 
 
-# Functions that only watch: they pass their operands on, and relevance with them.
+# Functions that only observe: they pass on their operands, and the relevance.
 _WATCHING = frozenset({"torch.nn.parallel.distributed._DDPSink"})
 
 
 class Outside:
-    """Gives a role, and where it is needed a rule, to tensors of unknown origin.
+    """Gives a role, and if needed a rule, to tensors of unknown origin.
 
     Args:
-        network: to name the module where such a tensor is met.
+        network: the network, to name the module in which such a tensor occurs.
         switch: the engine's.
         foreign: qualified name of an `autograd.Function` -> relevance rule on its saved tensors.
     """
@@ -101,10 +101,10 @@ class Outside:
         self.entrance: Node | None = None
 
     def classify(self, tensor: Tensor) -> None:
-        """Give `tensor` its role; the tensor itself takes the detour, as in-place results do."""
+        """Give `tensor` its role; the tensor itself gets the detour, like in-place results."""
         base = tensor._base if tensor._is_view() else None
         if base is not None and is_classified(base) and role_of(base) is not None:
-            # A view of what has changed in place since.
+            # A view of a tensor that has changed in place since.
             assign_role(tensor, Role.SIGNAL)
             return
         if not self._depends_on_image(tensor.grad_fn):
@@ -131,7 +131,7 @@ class Outside:
                 return True
             if current is not None and current not in seen:
                 seen.add(current)
-                # Depth first along first operands: the image is usually at the end of that path.
+                # Depth first along the first operands: that path usually ends at the image.
                 found.extend(following for following, _ in reversed(current.next_functions))
         return False
 

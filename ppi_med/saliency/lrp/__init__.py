@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation: the method, its rules, and which layer has which."""
+"""Layer-wise relevance propagation: the method, its rules, and their choice by layer."""
 
 from ppi_med.saliency.lrp.composite import (
     LRP,

@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation (Bach et al., 2015), and which layer has which rule."""
+"""Layer-wise relevance propagation (Bach et al., 2015), and the choice of rules by layer."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from ppi_med.saliency.wbp import RuleRecording
 
 @dataclass(frozen=True)
 class Composite:
-    """Rules for layers; the first of these that fits decides: name, first layer, kind, default.
+    """Rules for layers; the first match decides: name, first layer, kind, default.
 
     Args:
-        rule: rule of every layer that has no other.
+        rule: rule of every layer without another.
         first: rule of the layer that runs first.
         kinds: `"linear"` or `"convolution"` (also transposed) -> rule.
-        names: pattern of a module's name, such as `"features.*"` -> rule; the first that fits.
+        names: pattern of a module's name, such as `"features.*"` -> rule; the first match.
 
     Raises:
         ValueError: where a kind is not known.
@@ -60,7 +60,7 @@ class Composite:
                 rule = named.get(id(call.place().owner))
                 if rule is not None:
                     return rule
-            # The same weight again is the same layer, on another chunk of a batch.
+            # A repeated weight is the same layer, on another chunk of a batch.
             if self.first is not None and weight is first[0]:
                 return self.first
             return self.kinds.get(kind, self.rule)
@@ -126,11 +126,11 @@ class LRPRecording(RuleRecording):
         create_graph: bool = False,
         retain_graph: bool = True,
     ) -> Tensor:
-        """Return the relevance of every pixel, from a start of one's own.
+        """Return the relevance of every pixel, from a given start.
 
         Args:
             output: a tensor of the recorded output.
-            start: relevance of each of its values, of its shape.
+            start: relevance of each output value, of the output's shape.
             create_graph: record the map itself.
             retain_graph: keep the recording for a later `backward`.
         """
@@ -150,21 +150,21 @@ class LRPRecording(RuleRecording):
 
 
 class LRP(SaliencyMethod):
-    """Layer-wise relevance propagation: the score is handed back, layer by layer, to the pixels.
+    """Layer-wise relevance propagation: the score is passed back, layer by layer, to the pixels.
 
     Linear and convolution layers share relevance by a rule, see
-    `ppi_med.saliency.lrp.rules`; a BatchNorm directly behind one is merged into it. Through
-    activations and gates relevance passes unchanged, max pooling gives it to the position that
-    won, sums and average pooling share it by contribution. With `Zero` everywhere the map
-    is that of WBP, up to activations with f(0) != 0.
+    `ppi_med.saliency.lrp.rules`; a BatchNorm directly after one is merged into it. Through
+    activations and gates relevance passes unchanged, max pooling gives it to the maximum's
+    position, sums and average pooling share it by contribution. With `Zero` everywhere the map is
+    that of WBP, up to activations with f(0) != 0.
 
     Args:
-        rule: rule of every layer that has no other (default `Epsilon(1e-6)`), or a whole
-            `Composite`, which leaves no room for the next three.
+        rule: rule of every layer without another (default `Epsilon(1e-6)`), or a whole `Composite`,
+            which excludes the next three.
         first: rule of the layer that runs first.
         kinds: `"linear"` or `"convolution"` -> rule.
-        names: pattern of a module's name -> rule; goes before first and kinds. What wrappers for
-            several devices and `torch.compile` add to a name may be left out.
+        names: pattern of a module's name -> rule; it has priority over first and kinds. Prefixes
+            that wrappers for several devices and `torch.compile` add may be left out.
         share_epsilon: epsilon of sums, poolings and the like (default 1e-9).
 
     Raises:

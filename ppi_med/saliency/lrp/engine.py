@@ -28,7 +28,7 @@ from ppi_med.saliency.lrp.layers import (
 )
 from ppi_med.saliency.lrp.rules import Choice, LayerState, LRPRule, quotient
 
-# Values are moved, selected or repeated: autograd's derivative is the rule for R too.
+# These move, select or repeat values: autograd's derivative is the rule for R too.
 COPYING = (
     STRUCTURAL
     - words(
@@ -58,7 +58,7 @@ ACTIVATIONS = words(
     sigmoid hardsigmoid abs absolute neg negative positive
     """
 )
-# Activations whose result is a gate where it multiplies a signal.
+# Activations whose result is a gate when it multiplies a signal.
 GATING = frozenset({"sigmoid", "hardsigmoid"})
 # A factor that is a gate or a constant: R passes unchanged to what it multiplies.
 SCALINGS = frozenset({"mul", "div"})
@@ -76,7 +76,7 @@ class _Alias(torch.autograd.Function):
 
 
 class _Rerouted(torch.autograd.Function):
-    """Behind a result: derivatives go to what made it, relevance to another tensor."""
+    """Follows a result: derivatives pass to what made it, relevance to another tensor."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, source: Tensor, switch: Switch) -> Tensor:
@@ -91,12 +91,12 @@ class _Rerouted(torch.autograd.Function):
         if grad is None or not ctx.switch.on:
             return grad, None, None
         passed = grad.sum_to_size(ctx.shape).to(ctx.dtype)
-        # Zeros for this part: None would say that no part of the whole tensor gets anything.
+        # Zeros for this part: None would mean that the whole tensor gets no relevance.
         return (torch.zeros_like(grad) if ctx.part else None), passed, None
 
 
 class _Translated(torch.autograd.Function):
-    """An alias through which relevance passes in another unit."""
+    """An alias that converts relevance to another unit."""
 
     @staticmethod
     def forward(
@@ -144,11 +144,11 @@ def rerouted(value: Tensor, source: Tensor, switch: Switch, *, in_place: bool) -
 
 
 def translated(value: Tensor, unit: Callable[..., Tensor], switch: Switch, kept: Tensor) -> Tensor:
-    """Return an alias of `value`; what passes back while a map is computed is `unit(r, kept)`.
+    """Return an alias of `value` that passes back `unit(r, kept)` while a map is computed.
 
     Args:
         value: any tensor of the graph.
-        unit: from what arrives, and `kept`, to what is passed on.
+        unit: function of the incoming relevance and `kept`; its result is passed on.
         switch: the engine's.
         kept: a tensor that nothing changes in place.
     """
@@ -161,7 +161,7 @@ _ATTRIBUTE = "_lrp_layer"
 
 @dataclass(frozen=True)
 class _Origin:
-    """Which layer a tensor came from, for a BatchNorm that follows."""
+    """The layer that a tensor came from, for a following BatchNorm."""
 
     map: LinearMap
     rule: LRPRule
@@ -177,7 +177,7 @@ class RelevanceForward(RecordedForward):
     Args:
         choice: which rule a layer has.
         network: the network.
-        share_epsilon: epsilon of what is shared by contribution and is no layer.
+        share_epsilon: epsilon for what is shared by contribution and is not a layer.
     """
 
     def __init__(self, choice: Choice, network: Network, share_epsilon: float) -> None:
@@ -228,7 +228,7 @@ class RelevanceForward(RecordedForward):
         return out
 
     def _merged(self, call: Call, origin: _Origin) -> Tensor:
-        """A BatchNorm directly behind a layer: one layer of scaled weights."""
+        """A BatchNorm directly after a layer: one layer of scaled weights."""
         out: Tensor = call.run()
         given = arguments(call.function, call.args, call.kwargs)
         statistics = {"inputs": given["input"]}
@@ -248,9 +248,9 @@ class RelevanceForward(RecordedForward):
         return _detour(call, out, relevance, operands)
 
     def _shared(self, call: Call) -> Any:
-        """Let R be shared by contribution, as WBP's rule of the operation weighs it."""
+        """Share R by contribution, weighted as in WBP's rule of the operation."""
         if call.name == "multi_head_attention_forward":
-            return super()._dispatch(call)  # its body comes here operation by operation
+            return super()._dispatch(call)  # its body arrives here operation by operation
         changed = call.argument(0, "input") if call.in_place else None
         entered: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -278,14 +278,14 @@ class RelevanceForward(RecordedForward):
         return changed
 
     def _weights_from_here(self, value: Tensor, changes: bool) -> Tensor:
-        """Return an alias of `value`: weights that come back to it become R = c x."""
+        """Return an alias of `value` that turns returning weights into R = c x."""
         kept = value.clone()
         alias = translated(value.clone() if changes else value, _times, self.switch, kept)
         assign_role(alias, Role.SIGNAL)
         return alias
 
     def _relevance_from_here(self, value: Tensor) -> Tensor:
-        """Return `value`; R that comes back to it becomes weights c = R / z."""
+        """Return `value`; returning R becomes weights c = R / z."""
         if not value.requires_grad:
             return value
         role = role_of(value)
@@ -314,7 +314,7 @@ def _fixed(call: Call) -> bool:
 
 
 def _origin_of(call: Call) -> _Origin | None:
-    """Return the layer that made a BatchNorm's input, unless the input was changed since."""
+    """Return the layer that made a BatchNorm's input, unless the input has changed since."""
     given = arguments(call.function, call.args, call.kwargs)
     x = given["input"]
     origin: _Origin | None = getattr(x, _ATTRIBUTE, None)

@@ -1,4 +1,4 @@
-"""The linear layers that LRP's rules are for, alone and with a BatchNorm directly behind."""
+"""The linear layers of LRP's rules, alone and with a BatchNorm directly after."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Dense(LinearMap):
 class Convolution(LinearMap):
     """A convolution, or a transposed one, in one to three dimensions.
 
-    `further` is padding as `F.pad` takes it, where the two sides differ.
+    `further` is padding in the form of `F.pad`, if the two sides differ.
     """
 
     stride: list[int]
@@ -110,7 +110,7 @@ class Convolution(LinearMap):
         spatial = [1] * (weight.ndim - 2)
         if not self.transposed:
             return weight * scale.view(-1, 1, *spatial)
-        # Of a transposed convolution the weight is (in, out / groups, ...).
+        # The weight of a transposed convolution is (in, out / groups, ...).
         grouped = weight.unflatten(0, (self.groups, -1))
         scaled: Tensor = grouped * scale.view(self.groups, 1, -1, *spatial)
         return scaled.flatten(0, 1)

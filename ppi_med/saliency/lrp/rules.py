@@ -19,7 +19,7 @@ from ppi_med.saliency.lrp.layers import LinearMap
 
 @dataclass(frozen=True)
 class LayerState:
-    """A linear layer as a rule sees it: its map, and the tensors of one forward pass."""
+    """A linear layer for a rule: its map, and the tensors of one forward pass."""
 
     map: LinearMap
     x: Tensor
@@ -53,7 +53,7 @@ class LayerState:
         return out + self.forward(self.x.clamp(max=0), below) if self._signed() else out
 
     def _signed(self) -> bool:
-        # Behind a ReLU, which is nearly always, half of the work is nothing.
+        # After a ReLU, the usual case, half of the work can be skipped.
         return bool((self.x < 0).any())
 
 
@@ -72,8 +72,8 @@ Choice = Callable[[Call, str, Tensor], LRPRule]
 def quotient(r: Tensor, z: Tensor, stabiliser: float) -> Tensor:
     """Return r / (z + stabiliser sign(z)), sign(0) = 1; 0/0 is 0.
 
-    Of half precision in single precision: in float16 a stabiliser below 3e-8 would be 0, and what
-    is large for it would be infinite.
+    Half precision is computed in single precision: in float16 a stabiliser below 3e-8 would be 0,
+    and large values would be infinite.
     """
     dtype = torch.promote_types(r.dtype, z.dtype)
     if dtype in (torch.float16, torch.bfloat16):
@@ -134,11 +134,11 @@ class Zero(LRPRule):
 class Gamma(LRPRule):
     """R_j = sum_k (x_j w_jk + gamma (x_j w_jk)+) / (z_k + gamma (sum_j (x_j w_jk)+ + b_k+)) R_k.
 
-    That is for z_k > 0; where z_k < 0 the negative parts take the positive ones' place (Andeol et
-    al., 2021). With inputs of 0 or more it is the rule of Montavon et al. (2019), w + gamma w+.
+    This holds for z_k > 0; for z_k < 0 the negative parts replace the positive ones (Andeol et al.,
+    2021). With inputs of 0 or more it is the rule of Montavon et al. (2019), w + gamma w+.
 
     Args:
-        gamma: how much what agrees with the output counts more (default 0.25).
+        gamma: extra weight of contributions that agree with the output (default 0.25).
         stabiliser: see `quotient` (default 1e-9).
         bias: leave the bias in the denominator (default True).
     """
@@ -177,8 +177,8 @@ class AlphaBeta(LRPRule):
     """R_j = sum_k (alpha (x_j w_jk)+ / z_k+  -  beta (x_j w_jk)- / z_k-) R_k, alpha - beta = 1.
 
     z+ and z- are the sums of the positive and of the negative contributions, each with its part of
-    the bias. `AlphaBeta(1, 0)` is the z+ rule. Where an output has no negative contribution the
-    part of beta has nowhere to go, and relevance is not conserved.
+    the bias. `AlphaBeta(1, 0)` is the z+ rule. If an output has no negative contribution, the part
+    of beta is lost, and relevance is not conserved.
 
     Args:
         alpha: weight of what speaks for an output (default 2).
@@ -243,7 +243,7 @@ class WSquare(LRPRule):
 
 @dataclass(frozen=True)
 class Flat(LRPRule):
-    """R_j = sum_k 1 / n_k R_k: every one of the n_k inputs of an output gets the same.
+    """R_j = sum_k 1 / n_k R_k: each of the n_k inputs of an output gets the same.
 
     Args:
         stabiliser: see `quotient` (default 1e-9).
