@@ -26,8 +26,9 @@ class MaskTune(Baseline):
     differ in the training alone.
 
     Args:
-        epochs: of fine-tuning; part of the trainer's epochs, so that all methods have as many.
-        k: of the threshold.
+        epochs: epochs of fine-tuning; part of the trainer's epochs, so that all methods have as
+            many.
+        k: k of the threshold.
         saliency: name of the method of the map.
 
     Examples:

@@ -26,8 +26,8 @@ class SaliencyGuided(Baseline):
 
     Args:
         weight: lambda.
-        share: of the values of an image.
-        seed: of the draws.
+        share: share of the values of an image.
+        seed: seed of the draws.
 
     Examples:
         >>> SaliencyGuided(share=0.3).share

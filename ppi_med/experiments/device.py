@@ -46,15 +46,15 @@ class _Benchmark:
     """A set: its files, its lists and tests, and how its table names them.
 
     Attributes:
-        archive: of the images.
-        table: of the rows.
+        archive: archive of the images.
+        table: table of the rows.
         label: column of the table.
         classes: names of labels 0 and 1.
         image: path in the archive, to be formatted with the row.
         lists: training -> name of its list of rows.
-        sites: of the test -> name of its list of rows.
+        sites: sites of the test -> name of its list of rows.
         tests: name -> the sites that it consists of.
-        overrides: of the bundle.
+        overrides: overrides of the bundle.
     """
 
     archive: str

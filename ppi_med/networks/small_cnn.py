@@ -143,7 +143,7 @@ class SmallVGG(nn.Module):
         num_classes: number of logits.
         in_channels: channels of the image.
         width: factor of all numbers of channels (default 1: VGG11's own).
-        batch_norm: BatchNorm behind each convolution (default True).
+        batch_norm: BatchNorm after each convolution (default True).
         dropout: probability before the last layer.
 
     Raises:

@@ -46,7 +46,7 @@ def prepare_folder(
 
     Args:
         output: the folder; made if it is not there.
-        content: of `phantom.json`.
+        content: content of `phantom.json`.
         made: files and folders in it that are removed with another phantom.
         overwrite: replace another phantom.
 

@@ -88,12 +88,12 @@ class SmoothGrad(MeanOverCopies):
     """The mean of a method's maps over noisy copies of the image.
 
     s = 1/n sum_i s_method(x + e_i), e_i normal with standard deviation `noise` times the range
-    of each image. The noise comes from a generator of its own and is the same for all images of a
-    batch and for every map, so that a map depends on its image and the seed alone.
+    of each image. The noise has its own generator and is the same for all images of a batch and for
+    every map, so a map depends on its image and the seed only.
 
     Args:
         method: the method (default `Gradient`).
-        samples: noisy copies; each costs what the method costs (default 16).
+        samples: noisy copies; each costs one map of the method (default 16).
         noise: standard deviation in units of max - min of each image (default 0.15).
         square: average the squares of the maps instead.
         seed: seed of the noise (default 0).
@@ -155,16 +155,16 @@ _RULES = ("gauss", "midpoint")
 
 
 class IntegratedGradients(SaliencyMethod):
-    """The gradient averaged over the straight path from a baseline, times the way.
+    """The gradient averaged over the straight path from a baseline, times the difference.
 
     s = (x - x') int_0^1 dy/dx (x' + a (x - x')) da. The map adds up to y(x) - y(x') as the
     number of steps grows. It costs one forward and one backward pass per step, each of the whole
-    batch; with `create_graph` the graphs of all steps are held at once.
+    batch; with `create_graph` it keeps the graphs of all steps at once.
 
     Args:
         steps: points on the path (default 32).
-        baseline: x', where nothing is there: a number (default 0) or a tensor that broadcasts to
-            the image.
+        baseline: x', the empty image: a number (default 0) or a tensor that broadcasts to the
+            image.
         rule: `"gauss"` (default, Gauss-Legendre) or `"midpoint"`.
 
     Raises:
@@ -211,7 +211,7 @@ class PathRecording(MethodRecording[IntegratedGradients]):
         self, target: Target, *, create_graph: bool = False, retain_graph: bool = True
     ) -> Tensor:
         """Return the map of `target`."""
-        self.scores(target)  # a target that does not fit is refused before the path
+        self.scores(target)  # a wrong target is refused before the path
         image = self.image.detach()
         with torch.inference_mode(False):
             start = torch.as_tensor(self.method.baseline, dtype=image.dtype, device=image.device)
