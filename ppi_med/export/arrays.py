@@ -1,4 +1,4 @@
-"""Maps and masks as arrays: what one has to be, how a file is read, how NIfTI is written."""
+"""Maps and masks as arrays: checking, reading files, writing NIfTI."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def as_mask(values: NDArray[Any], source: Source) -> NDArray[np.bool_]:
         source: the series.
 
     Raises:
-        ValueError: for another shape, or other values: a threshold is the user's to choose.
+        ValueError: for another shape or other values: the user must choose the threshold.
     """
     source.check(values.shape, "mask")
     if values.dtype == bool:
@@ -64,7 +64,7 @@ def as_map(values: NDArray[Any], source: Source) -> NDArray[np.float32]:
         found = values.astype(np.float32, order="C")
     if not np.isfinite(found).all():
         raise ValueError(
-            f"the map has {int((~np.isfinite(found)).sum())} values that are no numbers of 32 bits "
+            f"the map has {int((~np.isfinite(found)).sum())} values that are not 32-bit numbers "
             "(NaN, infinite or too large): a viewer could not show it."
         )
     return found
@@ -73,11 +73,11 @@ def as_map(values: NDArray[Any], source: Source) -> NDArray[np.float32]:
 def read_map(path: str | Path, source: Source) -> NDArray[np.float32]:
     """Read a map of a series, see `as_map`, from a `.npy` or a `.npz` of one array.
 
-    Type and shape are looked at before any value is read.
+    Type and shape are checked before any value is read.
 
     Raises:
         MissingFileError: if there is no such file.
-        UsageError: naming the file, for what is no map of the series.
+        UsageError: naming the file, if it is not a map of the series.
     """
     return _read(path, source, "map", as_map)
 
@@ -113,7 +113,7 @@ def _from_archive(file: BinaryIO, source: Source, what: str) -> NDArray[Any]:
 
 def _from_stream(stream: Any, source: Source, what: str) -> NDArray[Any]:
     shape, fortran, dtype = _header(stream, what)
-    # Before any memory is taken: a header may claim more than there is.
+    # Before memory is allocated: a header may claim more than there is.
     source.check(shape, what)
     _check_kind(dtype, what, "expected bool or numbers")
     size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
@@ -121,7 +121,7 @@ def _from_stream(stream: Any, source: Source, what: str) -> NDArray[Any]:
     if len(content) != size:
         raise ValueError(f"the file ends after {len(content)} of {size} bytes of the {what}.")
     if stream.read(1):
-        raise ValueError(f"there is more in the file than the {what} that its header tells of.")
+        raise ValueError(f"there is more in the file than the {what} of its header.")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 
 
@@ -133,7 +133,7 @@ def _header(stream: BinaryIO, what: str) -> tuple[tuple[int, ...], bool, np.dtyp
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(stream)
     except (ValueError, TypeError, SyntaxError) as error:
-        raise ValueError(f"no .npy or .npz of numpy, expected one with the {what}.") from error
+        raise ValueError(f"not a .npy or .npz of numpy, expected one with the {what}.") from error
     return tuple(shape), bool(fortran), dtype
 
 
@@ -156,9 +156,9 @@ def _one_line(error: Exception, what: str) -> str:
 
 
 def write_nifti(path: str | Path, values: NDArray[Any], source: Source) -> Path:
-    """Write an array of a series so that it lies on it in every viewer.
+    """Write an array of a series so that it fits the series in every viewer.
 
-    Axes are column, row, slice; the affine is the series', with DICOM's left and back turned into
+    Axes are column, row, slice; the affine is the series', with DICOM's left and back converted to
     NIfTI's right and front.
 
     Args:

@@ -1,4 +1,4 @@
-"""Slices with their map and mask drawn in, as DICOM secondary captures: any viewer shows them."""
+"""Slices with their map and mask drawn in, as DICOM secondary captures for any viewer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ppi_med.export.source import Source
 # The grey scale, in HU: air to bone.
 _WINDOW = (-1000.0, 400.0)
 _RED, _BLUE, _YELLOW = (np.array(c, np.float32) for c in ((255, 0, 0), (0, 90, 255), (255, 220, 0)))
-# How much of a pixel's colour the strongest value of a map takes.
+# Share of a pixel's colour that the strongest value of a map takes.
 _OPACITY = 0.6
 
 
@@ -28,7 +28,7 @@ def captures(
     method: str,
     series_number: int = 9003,
 ) -> Iterator[tuple[int, Any]]:
-    """Yield slices whose map or mask holds something, as colour pictures.
+    """Yield slices whose map or mask is not empty, as colour pictures.
 
     Red supports the answer, blue speaks against it, the yellow line is the mask's edge. Each
     picture has the position of its slice, so that viewers scroll and link it like the series.
@@ -132,6 +132,6 @@ def _capture(picture: NDArray[np.uint8], source: Source, index: int, method: str
     made.PixelData = pixels + b"\0" * (len(pixels) % 2)
     identify(made, source)
     if not source.body_part:
-        # A general series says which part of the body it is, or leaves the side open.
+        # A general series says which part of the body it shows, or leaves the side open.
         made.Laterality = ""
     return made

@@ -23,9 +23,9 @@ SEG, MAP, NIFTI_SEG, NIFTI_MAP = "mask.seg.dcm", "map.pm.dcm", "mask.nii.gz", "m
 OVERLAY = "overlay"
 
 _EPILOG = """\
-The series is read strictly: gaps, tilt, shared positions refuse it. What comes out has its geometry
-and refers to its slices; the DICOM files name its patient, as a viewer needs it. Nothing is written
-before all is checked.
+The series is read strictly: one with gaps, tilt or shared positions is refused. The output has its
+geometry and refers to its slices; the DICOM files name its patient, as a viewer needs it. Nothing
+is written before all is checked.
 
 Either a trained network looks at points (a CSV with row, column and slice or z_mm):
   ppi-med export-dicom --series /data/ct/patient --points nodules.csv \\
@@ -34,7 +34,7 @@ or arrays of the series' shape (slices along the normal, rows, columns) are expo
   ppi-med export-dicom --series /data/ct/patient --map map.npy --mask mask.npy \\
       --output out
 
-exit code: 0 all is written, 2 something has to be put right, in one line; nothing is written then.
+exit code: 0 all is written; 2 one line says what to correct, and nothing is written.
 """
 
 
@@ -43,10 +43,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "export_dicom.py") -> in
 
     Args:
         argv: arguments; default those of the process.
-        prog: how the command is called, for its messages.
+        prog: name of the command, for its messages.
 
     Returns:
-        The exit code: 0, or 2 where something that the user can put right is wrong.
+        The exit code: 0, or 2 for an error that the user can correct.
     """
     parser = _parser(prog)
     options = parser.parse_args(argv)
@@ -67,9 +67,9 @@ def write_all(
     *,
     method: str = "Weight Back Propagation",
 ) -> list[Path]:
-    """Write what is given of map and mask: as DICOM, as NIfTI, and drawn into the slices.
+    """Write the given map and mask: as DICOM, as NIfTI, and drawn into the slices.
 
-    All is made before anything is written, and either all files are new or all are as they were.
+    Everything is made before anything is written; either all files are new or all are unchanged.
     Pictures of an earlier export in the folder are removed.
 
     Args:
@@ -83,7 +83,7 @@ def write_all(
         The files.
 
     Raises:
-        ValueError: for arrays that are not what they are given as; nothing is written then.
+        ValueError: for a wrong map or mask; nothing is written then.
     """
     from ppi_med.export.arrays import as_map, as_mask, nifti_image
     from ppi_med.export.capture import captures
@@ -109,7 +109,7 @@ def write_all(
 
 
 def _write_together(made: dict[Path, Any]) -> None:
-    """Write data sets and NIfTI images, and put them in their places when all are written."""
+    """Write data sets and NIfTI images, and move them to their places when all are written."""
     with ExitStack() as places:
         for path, thing in made.items():
             temporary = places.enter_context(atomic_path(path))
@@ -133,7 +133,7 @@ def _export(options: argparse.Namespace) -> list[Path]:
 
 
 def check_output(folder: Path) -> None:
-    """Refuse a folder that cannot be written to, before a long work begins.
+    """Refuse a folder that cannot be written to, before long work begins.
 
     Raises:
         UsageError: naming the folder.
@@ -148,7 +148,7 @@ def check_output(folder: Path) -> None:
 def _asked(
     options: argparse.Namespace, source: Source
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Have the network look at the points."""
+    """Run the network at the points."""
     from ppi_med.bundle_tools.installed import default_bundle
     from ppi_med.export.series import explain_series, read_points
     from ppi_med.segmentation.network import METHODS, load_network, saliency_methods
@@ -177,7 +177,7 @@ def _asked(
 
 
 def _rule(path: Path | None, method: str) -> Any:
-    """Return the rule that a study chose for a method on centred crops; without a study Otsu's."""
+    """Return a study's rule for a method on centred crops; without a study Otsu's."""
     from ppi_med.segmentation.masking import MaskRule
 
     if path is None:
@@ -188,7 +188,7 @@ def _rule(path: Path | None, method: str) -> Any:
             if rule["method"] == method and rule["crops"] == "centred" and rule["options"]:
                 return MaskRule(**rule["options"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{path} is no rules.json of a weak segmentation ({error}).") from error
+        raise UsageError(f"{path} is not a rules.json of a weak segmentation ({error}).") from error
     raise UsageError(f"{path} has no rule for {method} on centred crops: run weak-segmentation.")
 
 
@@ -212,7 +212,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     network = parser.add_argument_group("a network")
     network.add_argument("--points", type=Path, help="CSV: row, column, and slice or z_mm")
     network.add_argument(
-        "--bundle", type=Path, help="default bundles/lidc_ppi, or the bundle that comes along"
+        "--bundle", type=Path, help="default bundles/lidc_ppi, or the package's own"
     )
     network.add_argument("--checkpoint", type=Path, help="default the bundle's models/model.pt")
     network.add_argument("--rules", type=Path, help="rules.json of a weak segmentation")

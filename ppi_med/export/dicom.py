@@ -1,8 +1,8 @@
 """DICOM SEG and parametric map of a series, by highdicom (extra `dicom`).
 
-highdicom is given slices made for it, which hold the series' geometry and nothing else. Who and
-what the series is, and the references to its files, are then filled in as the series states them,
-undecoded: no value of a patient's header can make an export fail.
+highdicom gets slices that hold only the series' geometry. Patient, study and the references to its
+files are then filled in as the series states them, undecoded: no value of a patient's header can
+make an export fail.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ppi_med.io import atomic_path
 MAKER = "ppi_med"
 # Lung nodule, in SNOMED CT; the dictionary of pydicom does not have it.
 _LUNG_NODULE = ("427359005", "SCT", "Lung nodule")
-# Of a window: dciodvfy, and viewers that read it as a whole number of 32 bits, take no wider one.
+# Widest window: dciodvfy, and viewers that read it as a whole number of 32 bits, take no more.
 _WIDEST = 2.0e9
 # BodyPartExamined to pydicom's names of SNOMED CT's concepts.
 _REGIONS = {
@@ -65,14 +65,14 @@ def write_segmentation(
 
     Every slice has its frame, empty or not, ascending along the normal, so that the geometry is
     that of the series. Patient and study are those of the series, as a viewer needs them: the file
-    is as identified as the series is.
+    identifies the patient as much as the series does.
 
     Args:
         path: path of the file.
         mask: `(slices, rows, columns)`, bool, or numbers that are only 0 and 1.
         source: the series.
         label: label of the segment, ASCII, at most 64 characters.
-        algorithm: by which it was made, ASCII.
+        algorithm: name of the algorithm, ASCII.
         series_number: number of the new series.
 
     Returns:
@@ -98,8 +98,8 @@ def write_parametric_map(
 ) -> Path:
     """Write a map as a DICOM parametric map of 32-bit floats that refers to the series' slices.
 
-    The frames go from one slice before the first whose map is not 0 to one behind the last,
-    ascending along the normal: slices without a value take no place.
+    The frames go from one slice before the first whose map is not 0 to one after the last,
+    ascending along the normal; other empty slices are left out.
 
     Args:
         path: path of the file.
@@ -181,7 +181,7 @@ def parametric_map(
         slope=1.0,
         intercept=0.0,
     )
-    # Exactly linear: the other functions subtract 1 from the width, which maps have not.
+    # Exactly linear: the other functions subtract 1 from the width, which does not apply to maps.
     window = hd.VOILUTTransformation(
         window_center=0.0,
         window_width=min(2 * strongest, _WIDEST),
@@ -208,10 +208,10 @@ def parametric_map(
 
 
 def _with_content(values: NDArray[Any]) -> slice:
-    """Return the slices from the first that holds something to the last, and one more each side.
+    """Return the slices from the first to the last that is not empty, and one more on each side.
 
-    With an empty slice on either side every reader finds the step between slices, and a viewer
-    shows where the map ends.
+    With an empty slice on each side every reader finds the step between slices, and a viewer shows
+    where the map ends.
     """
     found = np.flatnonzero(values.any(axis=(1, 2)))
     first, last = (int(found[0]), int(found[-1])) if len(found) else (0, 0)
@@ -219,14 +219,16 @@ def _with_content(values: NDArray[Any]) -> slice:
 
 
 def _short(text: str, what: str) -> str:
-    """Refuse what the series' character set may not have; DICOM's labels hold 64 characters."""
+    """Refuse text that the series' character set may lack; DICOM's labels hold 64 characters."""
     if not text.isascii():
-        raise ValueError(f"the {what} is {text!r}, expected ASCII: a series may know no other.")
+        raise ValueError(
+            f"the {what} is {text!r}, expected ASCII: the series may allow nothing else."
+        )
     return text[:64]
 
 
 def _templates(hd: Any, source: Source, slices: Sequence[SliceReference]) -> list[Any]:
-    """Return slices as highdicom needs them: the geometry, and no word of the patient."""
+    """Return slices as highdicom needs them: the geometry, and nothing about the patient."""
     from pydicom.dataset import Dataset
     from pydicom.uid import CTImageStorage
 
@@ -264,15 +266,15 @@ def decimals(values: Sequence[float] | None) -> list[str]:
 def _finished(
     made: Any, templates: Sequence[Any], source: Source, slices: Sequence[SliceReference]
 ) -> Any:
-    """Order the frames, let them refer to the series' slices, and say whose it is."""
+    """Order the frames, add references to the series' slices, and the patient."""
     places = {item.SOPInstanceUID: place for place, item in enumerate(templates)}
     frames: list[Any] = [None] * len(slices)
     for frame in made.PerFrameFunctionalGroupsSequence:
         image = frame.DerivationImageSequence[0].SourceImageSequence[0]
         place = places[image.ReferencedSOPInstanceUID]
         _refer(image, slices[place])
-        # Ascending: highdicom sorts from the last slice to the first, and other readers of maps
-        # take the frames' order for that of the volume.
+        # Ascending: highdicom sorts from the last slice to the first, and other readers of maps use
+        # the frames' order as the volume's.
         content = frame.FrameContentSequence[0]
         content.DimensionIndexValues = [*_listed(content.DimensionIndexValues)[:-1], place + 1]
         frames[place] = frame
@@ -280,7 +282,7 @@ def _finished(
     made.ReferencedSeriesSequence[0].ReferencedInstanceSequence = instances(slices)
     if "SourceImageSequence" in made:
         made.SourceImageSequence = instances(slices)
-    # Without a name of its creator, but not without the element: DICOM's type 2.
+    # Without a creator's name, but with the element: DICOM's type 2.
     made.ContentCreatorName = ""
     with disabled_validation():
         made.ReferencedSeriesSequence[0].SeriesInstanceUID = source.series
@@ -326,7 +328,7 @@ def identify(made: Any, source: Source) -> None:
 
 @contextmanager
 def disabled_validation() -> Iterator[None]:
-    """Take UIDs as the series has them: other objects refer to it by no others."""
+    """Keep the UIDs of the series: other objects refer to it by these."""
     from pydicom.config import disable_value_validation
 
     with disable_value_validation():
@@ -334,7 +336,7 @@ def disabled_validation() -> Iterator[None]:
 
 
 def _anatomy(codes: Any, source: Source) -> Any:
-    """Return the region of the body, which readers of maps insist on."""
+    """Return the region of the body, which readers of maps require."""
     from pydicom.dataset import Dataset
 
     part = "".join(c for c in source.body_part.upper() if c.isalpha())
@@ -342,7 +344,7 @@ def _anatomy(codes: Any, source: Source) -> Any:
     region, item = Dataset(), Dataset()
     region.CodeValue, region.CodeMeaning = code.value, code.meaning
     region.CodingSchemeDesignator = code.scheme_designator
-    # U: unpaired, the whole of it.
+    # U: unpaired, the whole region.
     item.FrameLaterality, item.AnatomicRegionSequence = "U", [region]
     return item
 

@@ -30,7 +30,7 @@ from ppi_med.segmentation.masking import MaskRule, map_to_mask
 
 @dataclass(frozen=True)
 class Point:
-    """Where to look: a pixel of a slice.
+    """A point to look at: a pixel of a slice.
 
     Attributes:
         slice: index along the series' normal, from 0.
@@ -45,12 +45,12 @@ class Point:
 
 @dataclass(frozen=True)
 class SeriesAnswer:
-    """What a network says of points of a series.
+    """A network's answer about points of a series.
 
     Attributes:
-        map: float32 `(slices, rows, columns)`, 0 where nobody looked.
+        map: float32 `(slices, rows, columns)`, 0 outside the windows.
         mask: bool of the same shape.
-        logits: one a point.
+        logits: one per point.
     """
 
     map: NDArray[np.float32]
@@ -77,11 +77,11 @@ def explain_series(
         network: images `(N, 1, size, size)` to logits.
         method: saliency by `method(network, image, target)`.
         source: the series.
-        points: where to look.
+        points: the points to look at.
         grid: grid of the network's images; needs `field_mm`.
         rule: from map to mask, chosen on validation cases.
         normalise: from HU to the network's values.
-        positive: class that is explained.
+        positive: the class to explain.
 
     Raises:
         UsageError: for a point outside the series, no points, or a grid without a field in mm.
@@ -115,13 +115,13 @@ def read_points(path: str | Path, source: Source) -> list[Point]:
     """Read points from a CSV with the columns `row`, `column` and `slice` or `z_mm`.
 
     Args:
-        path: path of the table, UTF-8, commas between.
+        path: path of the table, comma-separated, UTF-8.
         source: the series; z, in mm of DICOM's coordinates, is that of the point itself and is
             matched to the nearest slice, within half a step.
 
     Raises:
         MissingFileError: if there is no such file.
-        UsageError: for a missing column, a value that is no number, or a z without a slice.
+        UsageError: for a missing column, a value that is not a number, or a z without a slice.
     """
     path = Path(path)
     if not path.is_file():
@@ -133,7 +133,7 @@ def read_points(path: str | Path, source: Source) -> list[Point]:
             rows = list(csv.DictReader(stream))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(
-            f"{path}: no CSV in UTF-8 ({type(error).__name__}): save it so."
+            f"{path}: not a CSV in UTF-8 ({type(error).__name__}): save it as one."
         ) from error
     return [_point(row, number, path.name, source) for number, row in enumerate(rows, start=2)]
 
@@ -157,10 +157,10 @@ def _point(row: dict[str, str], number: int, name: str, source: Source) -> Point
 
 
 def _whole(text: str) -> int:
-    """Read a whole number, also as a table program writes it: `3.0`."""
+    """Read a whole number, also in the form of table programs: `3.0`."""
     value = _finite(text)
     if not value.is_integer():
-        raise ValueError(f"{text!r} is no whole number")
+        raise ValueError(f"{text!r} is not a whole number")
     return int(value)
 
 
@@ -191,7 +191,7 @@ def _checked(point: Point, source: Source) -> Point:
     place = (point.slice, point.row, point.column)
     if any(not 0 <= at < size for at, size in zip(place, source.shape, strict=True)):
         raise UsageError(
-            f"point {place} lies outside the series, which has {source.shape} slices, rows and "
+            f"point {place} is outside the series, which has {source.shape} slices, rows and "
             "columns."
         )
     return point
@@ -202,7 +202,7 @@ def _slice_at(volume: DicomVolume, point: Point) -> NDArray[np.float32]:
 
 
 def _window(source: Source, point: Point, field_mm: float) -> Window:
-    """Return the window around a point, as far as it lies in the slice."""
+    """Return the window around a point, clipped to the slice."""
     _checked(point, source)
     rows, columns = source.shape[1:]
     side = min(rows, columns, max(1, round(field_mm / max(source.spacing_mm))))

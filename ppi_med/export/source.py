@@ -1,6 +1,6 @@
 """The CT series that a map or mask belongs to: a checked volume, and what refers to its slices.
 
-Everything that an export needs of a series is looked at here, before anything is written.
+Everything that an export needs from a series is checked here, before anything is written.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAY_BE_EMPTY = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-# Copied where the series has them. The last two say that the series is not identified.
+# Copied if the series has them. The last two say that the series is not identified.
 _IF_THERE = (
     "IssuerOfPatientID",
     "PatientAge",
@@ -46,7 +46,7 @@ _IF_THERE = (
     "DeidentificationMethod",
     "DeidentificationMethodCodeSequence",
 )
-# What two slices of one person cannot differ in.
+# Elements in which two slices of one person cannot differ.
 _OF_THE_PERSON = ("PatientName", "PatientBirthDate", "PatientSex", "FrameOfReferenceUID")
 _CHARACTER_SET = "SpecificCharacterSet"
 _TEXTS = [*MAY_BE_EMPTY, *_IF_THERE, "FrameOfReferenceUID"]
@@ -62,7 +62,7 @@ class SliceReference:
 
     Attributes:
         sop_class: SOP class of its file.
-        instance: SOPInstanceUID of its file.
+        instance: SOPInstanceUID in its file.
         frame: from 1 in a file of many frames, else None.
         place: position, orientation and pixel spacing as the file states them.
     """
@@ -88,7 +88,7 @@ class Source:
             several.
         body_part: BodyPartExamined, or "".
         elements: pydicom's data set of patient and study, undecoded, with the character set of the
-            series; `MAY_BE_EMPTY` are empty where the series lacks them.
+            series; `MAY_BE_EMPTY` are empty if the series lacks them.
     """
 
     volume: DicomVolume
@@ -146,16 +146,17 @@ def read_source(
     """Read one series: single slices, or a file of many frames.
 
     Args:
-        path: a folder or zip archive; files that are no DICOM are left out. What cannot be read is
-            logged as a warning.
-        series_uid: which series, where there are several.
-        policy: strict by default: no volume rather than a false one.
+        path: a folder or zip archive; files that are not DICOM are left out. A warning names files
+            that cannot be read.
+        series_uid: UID of the series, if there are several.
+        policy: strict by default: no volume is better than a false one.
         key_file: the project's key of an index, so that messages name patients as the index does.
 
     Raises:
         MissingFileError: if there is no such folder, or no CT image in it.
         UsageError: for several series and no UID, an unknown UID, slices of several patients or
-            studies, a series that is no volume or that lacks what a DICOM object has to refer to.
+            studies, a series that is not a volume, or one without what a DICOM object must refer
+            to.
     """
     if not Path(path).exists():
         raise MissingFileError(f"There is no {path}, expected a folder or zip archive with DICOM.")
@@ -216,7 +217,7 @@ def _check_identity(path: str | Path, files: Sequence[_File], key_file: str | Pa
 
 
 def _pseudonyms(key_file: str | Path | None) -> Pseudonyms:
-    """Return the index's names, or such as hold for one message only."""
+    """Return the index's names, or names for one message only."""
     if key_file is None:
         return Pseudonyms(secrets.token_bytes(32))
     if not Path(key_file).is_file():
@@ -262,7 +263,7 @@ def _source(base: Path, volume: DicomVolume, files: Sequence[_File]) -> Source:
 
 
 def _check_complete(files: Sequence[_File], stated: Sequence[_Stated]) -> None:
-    """Refuse a series that nothing can refer to, or whose slices are not one person's."""
+    """Refuse a series that cannot be referred to, or with slices of several people."""
     of_header = {
         "StudyInstanceUID": "study",
         "SOPInstanceUID": "instance",
@@ -310,7 +311,7 @@ def _stated(base: Path, files: Sequence[_File]) -> list[_Stated]:
                 dataset = pydicom.dcmread(
                     stream, force=True, stop_before_pixels=True, specific_tags=_TAGS
                 )
-            # The bytes first: a value that was looked at is a decoded one.
+            # The bytes first: reading a value decodes it.
             raw = {keyword: _raw(dataset, keyword) for keyword in _TAGS if keyword in dataset}
             text = {keyword: _text(dataset, keyword) for keyword in _TEXTS}
             found.append(_Stated(raw, text, _thickness_of_frames(dataset)))
@@ -336,7 +337,7 @@ def _raw(dataset: Any, keyword: str) -> Any:
 def _text(dataset: Any, keyword: str) -> str:
     try:
         value = dataset.get(keyword)
-    except Exception:  # whatever a malformed value makes pydicom raise: it is compared as it is
+    except Exception:  # a malformed value can raise anything in pydicom: compare it undecoded
         value = dataset.get_item(keyword).value
     return "" if value is None else " ".join(str(value).replace("\0", " ").split())
 
@@ -351,7 +352,7 @@ def _thickness_of_frames(dataset: Any) -> float | None:
 
 
 def _thickness(files: Sequence[_File], stated: Sequence[_Stated]) -> float | None:
-    """Return what all slices agree on, if it is above 0."""
+    """Return the value that all slices share, if it is above 0."""
     found = {
         one.header.thickness if own.thickness is None else own.thickness
         for one, own in zip(files, stated, strict=True)
@@ -361,10 +362,10 @@ def _thickness(files: Sequence[_File], stated: Sequence[_Stated]) -> float | Non
 
 
 def _elements(stated: Sequence[_Stated]) -> Any:
-    """Return what all slices agree on of patient and study, byte for byte.
+    """Return the elements of patient and study that all slices share, byte for byte.
 
-    Names are not decoded: a character set that is unknown here, or whose first value is empty,
-    stays as it is.
+    Names are not decoded: an unknown character set, or one whose first value is empty, stays as it
+    is.
     """
     from pydicom.dataset import Dataset
     from pydicom.tag import Tag
@@ -385,7 +386,7 @@ def _agreed(stated: Sequence[_Stated], keyword: str) -> bool:
 
 
 def _is_ascii(elements: Any) -> bool:
-    """Tell whether each text reads alike in every character set."""
+    """Say whether each text reads the same in every character set."""
     for tag in list(elements.keys()):
         value = elements.get_item(tag).value
         if isinstance(value, bytes) and not (value.isascii() and b"\x1b" not in value):

@@ -1,4 +1,4 @@
-"""What passes between the parts of a step: the altered images x* and x', and the terms."""
+"""The data of a step: the altered images x* and x', and the terms."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Contrasts:
     """The altered images of one step, in the order in which they are stacked in `batch`.
 
     Attributes:
-        parts: `con` -> x*, `ad` -> x' (one alone when they alternate).
-        saliency: the saliency they were made from.
+        parts: `con` -> x*, `ad` -> x' (only one if they alternate).
+        saliency: the saliency that they were made from.
         saliency_map: its normalised map, `(N, 1, *spatial)`.
         classes: class index of each sample, `(N,)` int64.
     """

@@ -1,4 +1,4 @@
-"""Divergence is detected and reported by name, before the optimiser spoils the weights."""
+"""Detects divergence and names the term, before the optimiser spoils the weights."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class DivergenceError(RuntimeError):
     Attributes:
         term: its short name (`cls`, `con`, `ad`, `reg`), or `ppi` for the gradient of all terms.
         value: its value.
-        epoch: when, from 1.
-        iteration: when, from 1 over all epochs.
+        epoch: its epoch, from 1.
+        iteration: its iteration, from 1 over all epochs.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class DivergenceError(RuntimeError):
 class DivergenceGuard:
     """Raises `DivergenceError` when a term is not finite or its weighted size passes a limit.
 
-    All values are fetched from the device together, one wait for each check.
+    All values are fetched from the device together, with one wait per check.
 
     Args:
         limit: highest |weight * term| (default 1000; a cross-entropy of a working network is below
@@ -124,13 +124,13 @@ class DivergenceGuard:
 
 
 class GradientGuard:
-    """Raises `DivergenceError` before a step in which the gradient of PPI's terms dwarfs L_cls'.
+    """Raises `DivergenceError` before a step whose gradient of PPI's terms dwarfs that of L_cls.
 
-    Losses of an ordinary size can have a gradient that wrecks the weights in one step: the map's
-    own derivative passes every normalisation twice, and over few values (a batch of 2 at 1 x 1
-    pixels) that has no bound. It is measured before the optimiser has it, and compared with the
-    largest gradient that L_cls has had. A measurement costs two backward passes, so it is made in
-    steps 1, 2, 4, 8 ... with PPI, and where a weight has grown by half.
+    Losses of an ordinary size can have a gradient that ruins the weights in one step: the map's own
+    derivative passes every normalisation twice, and over few values (a batch of 2 at 1 x 1 pixels)
+    that has no bound. The gradient is measured before the optimiser uses it, and compared with the
+    largest gradient of L_cls so far. A measurement costs two backward passes, so it is made in
+    steps 1, 2, 4, 8 ... with PPI, and when a weight has grown by half.
 
     Args:
         limit: highest ratio of the two norms (default 100); 0: never measure.
@@ -169,12 +169,12 @@ class GradientGuard:
         iteration: int,
         through_map: bool,
     ) -> None:
-        """Measure the gradients of one step, where it is due.
+        """Measure the gradients of one step, if it is due.
 
         Args:
             total: the weighted terms of PPI, a scalar.
             cls_loss: L_cls, a scalar.
-            parameters: those that the optimiser changes.
+            parameters: the parameters that the optimiser changes.
             weights: weights of the terms, by short name.
             epoch: from 1.
             iteration: from 1, over all epochs.

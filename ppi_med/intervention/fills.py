@@ -1,8 +1,8 @@
-"""What takes the place of removed content, and the removal itself.
+"""The fills that replace removed content, and the removal itself.
 
 `remove(image, mask, fill)` is image * (1 - mask) + fill * mask; with a fill of zero it is the
-paper's x* = x - T(s(x)) . x. A zero must then mean "nothing there": on images that are not
-normalised so, choose another fill, or the hole itself becomes a signal.
+paper's x* = x - T(s(x)) . x. A zero must then mean "nothing there": on images with another
+normalisation choose another fill, or the hole itself becomes a signal.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def remove(image: Tensor, mask: Tensor, fill: Tensor | float = 0.0) -> Tensor:
 
 
 class Fill(ABC):
-    """What stands where content was removed, broadcastable to the image."""
+    """The values that replace removed content, broadcastable to the image."""
 
     needs_partner: ClassVar[bool] = False
 
@@ -108,7 +108,7 @@ class ConstantFill(Fill):
         if len(self.value) != image.shape[1]:
             raise ValueError(
                 f"the constant fill has {len(self.value)} values for {image.shape[1]} channels: "
-                "give one number or one a channel."
+                "give one number or one per channel."
             )
         return image.new_tensor(self.value).view(1, -1, *[1] * (image.dim() - 2))
 
@@ -152,7 +152,7 @@ class BlurFill(Fill):
 
 
 class ExchangeFill(Fill):
-    """Another sample's content at the same place: leaves no hole that could tell the class.
+    """Another sample's content at the same place: leaves no hole that could give the class away.
 
     Args:
         alone: for a sample that is its own partner (a batch of one): `shift` (default), the same

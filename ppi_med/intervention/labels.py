@@ -63,7 +63,7 @@ def check_label_values(label: Tensor, logits: int) -> None:
         logits: K, the number of logits.
 
     Raises:
-        ValueError: a class index is no whole number in its range, or a row isn't one-hot.
+        ValueError: a class index is not a whole number in its range, or a row is not one-hot.
 
     >>> check_label_values(torch.tensor([0.0, 1.0]), 1)
     """
@@ -99,7 +99,7 @@ def class_index(label: Tensor, logits: int, size: int | None = None) -> Tensor:
         size: N, checked if given.
 
     Raises:
-        ValueError: shape or values are others.
+        ValueError: if shape or values are wrong.
 
     Examples:
         >>> class_index(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), 2)

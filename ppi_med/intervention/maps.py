@@ -1,4 +1,4 @@
-"""From a saliency tensor to the map that masks are cut from."""
+"""From a saliency tensor to the map for the masks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NORMALISATIONS = (*_SCALE, "none")
 
 
 def _divide(saliency_map: Tensor, scale: Tensor) -> Tensor:
-    """Divide by a scale per image; a map whose scale vanishes is left as it is."""
+    """Divide by a scale per image; a map with scale 0 is unchanged."""
     vanishes = scale <= torch.finfo(scale.dtype).tiny
     return saliency_map / torch.where(vanishes, torch.ones_like(scale), scale)
 

@@ -1,4 +1,4 @@
-"""Masks made of another mask: the same shape at a random place, and all that it leaves."""
+"""Masks made from another mask: the same shape at a random place, and its complement."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ppi_med.intervention.randomness import RandomState, move_at_random
 
 
 class ComplementMask(Mask):
-    """1 - T(s): what the map does not show. An empty map, which shows nothing, gives no mask.
+    """1 - T(s): what the map does not show. An empty map gives an empty mask.
 
     With `pairing="own"` x' keeps what its own map shows, and the rest is removed or exchanged.
 
     Args:
-        mask: T, of what stays.
+        mask: T, the mask of what stays.
 
     Examples:
         >>> import torch
@@ -31,7 +31,7 @@ class ComplementMask(Mask):
 
     @property
     def differentiable(self) -> bool:
-        """As the mask of what stays."""
+        """The same as for the mask of what stays."""
         return self.mask.differentiable
 
     def cut(self, saliency_map: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class RandomPlace(Mask):
 
     @property
     def differentiable(self) -> bool:
-        """As the mask that is moved."""
+        """The same as for the moved mask."""
         return self.mask.differentiable
 
     def cut(self, saliency_map: Tensor) -> Tensor:

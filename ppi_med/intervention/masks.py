@@ -2,11 +2,11 @@
 
 Every mask takes maps `(N, 1, *spatial)` (see `SaliencyToMap`) and returns `(N, 1, *spatial)` in
 [0, 1], one per image, in float32 or float64; 1 = removed. A map of zeros, where nothing is
-explained, gives an empty mask with gradient 0. Nothing is empty or full by accident of rounding: a
+explained, gives an empty mask with gradient 0. Rounding never makes a mask empty or full: a
 constant map has no point above its mean plus k std.
 
 `SoftMask` and `AdaptiveMask` are differentiable in the map. `HardMask`, `BoxMask` and `TopKMask`
-are steps, whose gradient is zero almost everywhere; as in the paper no surrogate takes its place
+are steps, whose gradient is zero almost everywhere; as in the paper there is no surrogate gradient
 (no straight-through): with them L_con and L_ad train the network through the altered image only,
 and a map without graph is enough.
 """
@@ -33,12 +33,12 @@ from ppi_med.intervention.numeric import (
 
 
 class Mask(ABC):
-    """A rule that cuts masks `(N, 1, *spatial)` in [0, 1] out of maps of the same shape."""
+    """A rule that makes masks `(N, 1, *spatial)` in [0, 1] from maps of the same shape."""
 
     @property
     @abstractmethod
     def differentiable(self) -> bool:
-        """Whether the mask has a gradient in the map (a map without graph serves if not)."""
+        """Whether the mask has a gradient in the map (if not, a map without graph is enough)."""
 
     @abstractmethod
     def cut(self, saliency_map: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class Mask(ABC):
             return torch.where(nothing, torch.zeros_like(mask), mask)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the mask must remember to go on exactly; empty for most.
+        """Return the state that an exact resume needs; empty for most.
 
         Its entries have the same names at all times.
         """
@@ -69,7 +69,7 @@ class Mask(ABC):
         """Restore `state_dict()`."""
 
     def separate(self, rank: int) -> None:  # noqa: B027 (most draw nothing)
-        """Give one of several processes draws of its own; the first, 0, keeps those it has."""
+        """Give one of several processes its own draws; the first, 0, keeps its draws."""
 
 
 class SoftMask(Mask):
@@ -205,9 +205,8 @@ class BoxMask(Mask):
 class TopKMask(Mask):
     """1 on the k highest points of the image, else 0 (the masks used on CUB). Gradient zero.
 
-    Points where the map is 0 are never taken, so a sparse map can give fewer than k. Among equals
-    at the edge the choice is that of `torch.topk`. Unlike a threshold it never runs empty on a map
-    from which little stands out.
+    Points where the map is 0 are never taken, so a sparse map can give fewer than k. Among equal
+    values the choice is that of `torch.topk`. Unlike a threshold it is never empty on a flat map.
 
     Args:
         k: number of points (default 1000).

@@ -13,8 +13,8 @@ from torch import Tensor
 def no_autocast(like: Tensor) -> Iterator[None]:
     """Switch automatic mixed precision off for the device of `like`.
 
-    Thresholds and Gaussian weights lose their meaning in half precision: an unnormalised map of
-    size 1e-6 is partly zero in float16.
+    Thresholds and Gaussian weights fail in half precision: an unnormalised map of size 1e-6 is
+    partly zero in float16.
     """
     device_type = like.device.type
     if torch.amp.is_autocast_available(device_type):
@@ -48,7 +48,7 @@ def safe_sqrt(value: Tensor) -> Tensor:
     >>> torch.autograd.grad(safe_sqrt(x), x)[0].item()
     0.0
     """
-    nothing = value <= 0  # false for NaN, which so stays NaN
+    nothing = value <= 0  # false for NaN, so NaN stays NaN
     root = torch.where(nothing, torch.ones_like(value), value).sqrt()
     return torch.where(nothing, torch.zeros_like(value), root)
 

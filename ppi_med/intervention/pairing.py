@@ -20,20 +20,20 @@ def draw_partners(
 ) -> Tensor:
     """Draw a partner for each sample of a batch.
 
-    - `any`: one random cycle through the batch; everyone is partner once.
+    - `any`: one random cycle through the batch; each sample is a partner once.
     - `same_class`: one random cycle through each class.
     - `other_class`: uniform among the samples of other classes, independently (no permutation
       exists where one class holds more than half of the batch).
 
     A sample with no partner of the wanted kind (the only one of its class; a batch of one class)
-    gets any other sample. Nobody is their own partner, except in a batch of one.
+    gets any other sample. No sample is its own partner, except in a batch of one.
 
     Args:
         kind: `any`, `same_class` or `other_class`.
         size: N, the number of samples.
-        generator: a CPU generator; each call draws the same amount whatever the classes are.
+        generator: a CPU generator; each call draws the same amount, whatever the classes.
         classes: `(N,)` int64, needed by the last two kinds.
-        device: where the result goes; default where `classes` is, else the CPU.
+        device: device of the result; default that of `classes`, else the CPU.
 
     Returns:
         `(N,)` int64.

@@ -19,7 +19,7 @@ class RandomState:
     """A CPU generator with a seed and a `state_dict`.
 
     Args:
-        seed: where the generator starts.
+        seed: seed of the generator.
 
     Examples:
         >>> a, b = RandomState(3), RandomState(4)
@@ -33,11 +33,11 @@ class RandomState:
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
-        """Start anew from a seed (for example seed + rank)."""
+        """Start again from a seed (for example seed + rank)."""
         self.generator.manual_seed(int(seed))
 
     def separate(self, rank: int) -> None:
-        """Go on with draws of a process's own, see `separate`."""
+        """Continue with a process's own draws, see `separate`."""
         separate(self.generator, rank)
 
     def state_dict(self) -> dict[str, Any]:
@@ -50,16 +50,16 @@ class RandomState:
 
 
 def process_rank() -> int:
-    """Return the number of this process among those that train together, 0 for one alone."""
+    """Return the number of this process among those that train together, 0 for a single one."""
     in_use = distributed.is_available() and distributed.is_initialized()
     return distributed.get_rank() if in_use else 0
 
 
 def separate(generator: torch.Generator, rank: int) -> None:
-    """Give a process draws of its own, derived from a state that all processes have in common.
+    """Give a process its own draws, derived from a state that all processes share.
 
-    The first process goes on as it is: it alone writes checkpoints, and a resumed run gives its
-    state to all, which then separate anew.
+    The first process continues unchanged: it alone writes checkpoints, and a resumed run gives its
+    state to all, which then separate again.
 
     >>> one, other = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     >>> separate(other, rank=1)
@@ -74,8 +74,8 @@ def separate(generator: torch.Generator, rank: int) -> None:
 def random_cycle(size: int, generator: torch.Generator) -> Tensor:
     """Draw a partner for each of `size` samples, `(size,)` int64 on the CPU.
 
-    One random cycle through all samples: everyone is partner once and nobody is their own, unless
-    alone.
+    One random cycle through all samples: each sample is a partner once and, unless alone, never its
+    own.
 
     >>> random_cycle(1, torch.Generator())
     tensor([0])

@@ -1,4 +1,4 @@
-"""Where a saved state does not fit what it would be loaded into."""
+"""Finds where a saved state does not fit its target."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def first_difference(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:
-    """Return the path of the first part that has other entries than it should; None if none has.
+    """Return the path of the first part with other entries than expected; None if all fit.
 
-    Values are not compared: they change during training, what is remembered does not.
+    Values are not compared: they change during training, the entries do not.
 
     >>> first_difference({"weights": {"con": {}}}, {"weights": {"con": {"running": None}}})
     'weights.con'

@@ -29,18 +29,17 @@ class SharedPlace:
 
         held <- max(release * held, mean)
 
-    from batch number 2 / (1 - momentum) on; before it the mean is still that of a network that
-    knows nothing.
+    from batch number 2 / (1 - momentum) on; before that the network has learned too little.
 
     Args:
         momentum: momentum of the running mean (default 0.9); 0 uses each batch alone.
         axes: averaged axes of `(N, 1, *spatial)`; must hold 0. `(0, 2)` also averages the slices
             of a volume `(N, 1, S, H, W)`, whose number may then vary.
-        detach: cut the gradient of the mean (default): the place is taken as given. With False,
-            which keeps the gradient of the current batch, L_ad can be lowered by moving the maps
-            away from what they share, instead of by not needing it.
-        release: what is left of a held place after a batch, in [0, 1); 0.999 halves it in about 700
-            batches; 0 = nothing is held (default).
+        detach: cut the gradient of the mean (default): the place is a constant. False keeps the
+            gradient of the current batch; L_ad can then be lowered by moving the maps away from
+            what they share, instead of by not needing it.
+        release: remaining share of a held place after a batch, in [0, 1); 0.999 halves it in about
+            700 batches; 0 = nothing is held (default).
 
     Raises:
         ValueError: a momentum or release outside [0, 1), or axes without 0 or with 1.
@@ -76,12 +75,12 @@ class SharedPlace:
         self._batches = 0
 
     def rests_on_one_map(self, maps: Tensor) -> bool:
-        """Tell whether `update(maps)` would be the map of a single image and of nothing else."""
+        """Say whether `update(maps)` would be the map of a single image only."""
         no_history = self.mean is None or self.momentum == 0
         return maps.shape[0] == 1 and no_history and _world_size() == 1
 
     def update(self, maps: Tensor) -> Tensor:
-        """Take in the maps of a batch and return the place, `(1, 1, *spatial)`, averaged axes 1.
+        """Add the maps of a batch and return the place, `(1, 1, *spatial)`, averaged axes 1.
 
         Args:
             maps: `(N, 1, *spatial)`, normalised and smoothed.
@@ -105,7 +104,7 @@ class SharedPlace:
         return self._hold(mean)
 
     def _hold(self, mean: Tensor) -> Tensor:
-        """Return the mean, or what is left of the held place where that is more."""
+        """Return the larger of the mean and the rest of the held place."""
         self._batches += 1
         if self.release == 0 or self._batches < 2 / (1 - self.momentum):
             return mean

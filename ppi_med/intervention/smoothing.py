@@ -56,8 +56,8 @@ def check_sigmas(values: Sequence[float]) -> None:
 def _weighted_views(image: Tensor, axis: int, weights: list[float]) -> Tensor:
     """Sum of shifted views of the image, zero outside, times the weights.
 
-    On a CPU some ten times faster than a convolution of one channel, and the same in any number of
-    dimensions.
+    On a CPU it is some ten times faster than a convolution of one channel, and works in any number
+    of dimensions.
     """
     radius, length = len(weights) // 2, image.shape[axis]
     padded = pad(image, [0, 0] * (image.dim() - 1 - axis) + [radius, radius])
@@ -81,8 +81,8 @@ def gaussian_smooth(
 ) -> Tensor:
     """Smooth the last `dims` axes of `(N, C, *spatial)` with a Gaussian.
 
-    At an edge the weights that fall outside are left out and the others renormalised (the outside
-    is unknown, not zero), so a constant image stays constant and nothing becomes negative.
+    At an edge the weights outside are left out and the others renormalised (the outside is unknown,
+    not zero), so a constant image stays constant and no value becomes negative.
 
     Args:
         image: `(N, C, *spatial)`; half precision is computed and returned in float32.

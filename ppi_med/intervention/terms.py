@@ -53,27 +53,27 @@ class PPITerms:
         mask_prime: another T for x' (default: `mask`).
         to_map: saliency to map (default `SaliencyToMap()`).
         fill: `zero` (default), `mean`, `blur`, `exchange`, a number or a `Fill`.
-        fill_pairing: whose content is exchanged: `any` (default), `same_class`, `other_class`.
-        pairing: whose mask x' gets: `any` (default), `same_class`, `other_class`, `shared` or a
-            `SharedPlace`; or `own`, with a `ComplementMask` as `mask_prime`: x' then keeps what the
-            map shows, and the class must still be seen in it.
-        spare_shared: leave the shared place out of the mask of x* (default False). L_con takes what
-            the map shows for what decides the class and strengthens it; what all images share is
-            none. Needs the shared place.
+        fill_pairing: source of exchanged content: `any` (default), `same_class`, `other_class`.
+        pairing: source of the mask of x': `any` (default), `same_class`, `other_class`, `shared` or
+            a `SharedPlace`; or `own`, with a `ComplementMask` as `mask_prime`: x' then keeps what
+            the map shows, and must keep the class.
+        spare_shared: leave the shared place out of the mask of x* (default False). L_con
+            strengthens what the map shows as evidence of the class; what all images share is no
+            evidence. Needs the shared place.
         detach_prime: cut the gradient of the masks of x' in the map, so that L_ad can't be lowered
             by moving the maps of other samples away; default False, as printed. The shared place
             has its own such option, on by default.
         contrasts: `con`, `ad` or both (default); may be empty (L_reg alone).
-        alternate: one contrast a step, in turn, instead of all in each (default False). The weights
-            stay as they are, so each term counts half as often.
+        alternate: one contrast per step, in turn, instead of all in each (default False). The
+            weights are unchanged, so each term counts half as often.
         con_form: `bounded` (default) or `printed`, see `contrast_loss`.
         con_weight: number or `Weight` (default 0.1).
         ad_weight: number or `Weight` (default 1).
         reg_weight: number or `Weight` (default 0: L_reg is reported only).
         reg_on: `saliency` (default), or `map`: ||.||_1 of the normalised map.
         reg_per: `image` (default) or `element`, see `sparsity_loss`.
-        skip_empty: L_con leaves out samples whose mask is empty (x* = x: it would fight L_cls);
-            default True.
+        skip_empty: L_con leaves out samples whose mask is empty (x* = x: it would work against
+            L_cls); default True.
         guard: checks the terms of each step (default `DivergenceGuard()`; `every=0` = never).
         seed: seed of partners and places. The handler gives each of several processes draws of its
             own (`separate`).
@@ -142,13 +142,13 @@ class PPITerms:
         self._values_checked = False
 
     def reseed(self, seed: int) -> None:
-        """Start the draws of partners and places anew (for example seed + rank)."""
+        """Start the draws of partners and places again (for example seed + rank)."""
         self.random.reseed(seed)
 
     def separate(self, rank: int) -> None:
-        """Give one of several processes draws of its own; the first, 0, keeps those it has.
+        """Give one of several processes its own draws; the first, 0, keeps its draws.
 
-        A mask cut from the shared place is that of all processes, and is drawn alike by all.
+        A mask of the shared place is the same on all processes, and so are its draws.
 
         Args:
             rank: the process's number.
@@ -170,7 +170,7 @@ class PPITerms:
     def needs_map_gradient(self) -> bool:
         """Whether the coming step uses a gradient in the saliency.
 
-        If not, a saliency without graph serves; the result is the same and the step cheaper.
+        If not, a saliency without graph is enough; the result is the same and the step cheaper.
         """
         through_reg = not self.weights["reg"].off
         through_star = "con" in self.current and self.mask.differentiable
@@ -185,7 +185,7 @@ class PPITerms:
 
         Args:
             image: `(N, C, *spatial)`, taken without its gradient.
-            saliency: `(N, C or 1, *spatial)`, with a graph where `needs_map_gradient`.
+            saliency: `(N, C or 1, *spatial)`, with a graph if `needs_map_gradient`.
             label: `(N,)`, `(N, 1)` or one-hot `(N, K)`.
             num_logits: K, the number of logits of the network (1 = a single sigmoid logit).
 
@@ -291,19 +291,19 @@ class PPITerms:
         return terms
 
     def _sparsity(self, contrasts: Contrasts) -> Tensor:
-        """Return L_reg, without a graph where it has no weight."""
+        """Return L_reg, without a graph if it has no weight."""
         measured = contrasts.saliency if self.reg_on == "saliency" else contrasts.saliency_map
         if self.weights["reg"].off:
             return sparsity_loss(measured.detach(), self.reg_per)
         if torch.is_grad_enabled() and not measured.requires_grad:
             raise ValueError(
-                "L_reg has a weight but the saliency has no graph, so it would teach nothing: "
+                "L_reg has a weight but the saliency has no graph, so it would have no effect: "
                 "compute the saliency with create_graph=True or set reg_weight=0."
             )
         return sparsity_loss(measured, self.reg_per)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed run needs to go on bit for bit."""
+        """Return the state that a resumed run needs to continue bit for bit."""
         return {
             "steps": self.steps,
             "random": self.random.state_dict(),
@@ -317,7 +317,7 @@ class PPITerms:
         """Restore `state_dict()`.
 
         Raises:
-            ValueError: the state is of terms that are configured in another way.
+            ValueError: the state is of terms with another configuration.
         """
         if (self.shared is None) != (state.get("shared") is None):
             raise ValueError(

@@ -44,7 +44,7 @@ class Weight(ABC):
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the weight must remember to go on exactly; empty for most.
+        """Return the state that an exact resume needs; empty for most.
 
         Its entries have the same names at all times.
         """
@@ -86,7 +86,7 @@ class StepWeight(Weight):
 
     Args:
         weight: before, a number or another weight (default 1).
-        factor: what it is multiplied by afterwards (default 100).
+        factor: multiplier afterwards (default 100).
         after_epoch: the last epoch before the change (default 20: epoch 21 is the first with it).
 
     Examples:
@@ -125,10 +125,10 @@ class StepWeight(Weight):
 class WarmUpWeight(Weight):
     """A weight that grows linearly at the start.
 
-    It is multiplied by start + (1 - start) * done / length, at most 1, with `done` the epochs (or
-    iterations) that are over: the first has `start`, number length + 1 the full weight.
+    It is multiplied by start + (1 - start) * done / length, at most 1, with `done` the finished
+    epochs (or iterations): the first has `start`, number length + 1 the full weight.
 
-    They count from the start of the training, also where PPI starts later (`start_epoch` of the
+    They count from the start of the training, even if PPI starts later (`start_epoch` of the
     handler): with length = start_epoch - 1 + n it reaches the full weight after n epochs of PPI.
 
     Args:
@@ -184,13 +184,13 @@ class BalancedWeight(Weight):
     """Keeps a term at a fixed share of L_cls: ratio * running L_cls / running |term|, clipped.
 
     The running means have no gradient and stay on the device, so nothing waits for it. A value that
-    is not finite is not taken in.
+    is not finite is ignored.
 
     Args:
         ratio: size of the weighted term relative to L_cls (default 0.1).
         momentum: momentum of the running means (default 0.98); the first values start them.
         minimum: lower clip (default 0).
-        maximum: upper clip (default 1), reached when the term has become small.
+        maximum: upper clip (default 1), reached when the term is small.
 
     Examples:
         >>> weight = BalancedWeight(ratio=0.5)
@@ -222,7 +222,7 @@ class BalancedWeight(Weight):
         term: Tensor | None = None,
         reference: Tensor | None = None,
     ) -> Tensor:
-        """Take both values in and return the weight, a scalar tensor.
+        """Update with both values and return the weight, a scalar tensor.
 
         Raises:
             ValueError: a value is missing.

@@ -122,8 +122,8 @@ def damaged_files(folder: Path) -> dict[str, tuple[Path, str]]:
     contents = {
         "cut.npy": (whole[:-5], "the file ends after 187 of 192 bytes"),
         "more.npy": (whole + b"1", "more in the file"),
-        "nothing.npy": (b"", "no .npy or .npz"),
-        "text.npy": (b"1,2,3\n", "no .npy or .npz"),
+        "nothing.npy": (b"", "not a .npy or .npz"),
+        "text.npy": (b"1,2,3\n", "not a .npy or .npz"),
         "huge.npy": (header + len(claim).to_bytes(2, "little") + claim, "expected that of"),
         "broken.npz": (b"PK\x03\x04" + b"\0" * 40, "."),
     }
@@ -132,7 +132,7 @@ def damaged_files(folder: Path) -> dict[str, tuple[Path, str]]:
     np.save(folder / "objects.npy", marked(object), allow_pickle=True)
     contents["objects.npy"] = (b"", "the mask is object")
     (folder / "pickle.npy").write_bytes(pickle.dumps(MASKS["bool"]))
-    contents["pickle.npy"] = (b"", "no .npy or .npz")
+    contents["pickle.npy"] = (b"", "not a .npy or .npz")
     np.savez(folder / "two.npz", mask=MASKS["bool"], other=MASKS["bool"])
     contents["two.npz"] = (b"", r"holds 2 arrays \(mask, other\)")
     np.savez(folder / "none.npz")

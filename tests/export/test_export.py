@@ -246,7 +246,7 @@ def test_what_is_refused(tmp_path: Path, source: Source) -> None:
         write_segmentation(tmp_path / "a", mask[:2], source)
     with pytest.raises(ValueError, match="expected bool"):
         write_segmentation(tmp_path / "a", values, source)
-    with pytest.raises(ValueError, match="no numbers of 32 bits"):
+    with pytest.raises(ValueError, match="not 32-bit numbers"):
         write_parametric_map(tmp_path / "a", values * np.nan, source)
     with pytest.raises(MissingFileError):
         read_source(tmp_path / "none")

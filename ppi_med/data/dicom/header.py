@@ -39,7 +39,7 @@ _TEXT = {
     "kernel": "ConvolutionKernel",
     "frame_of_reference": "FrameOfReferenceUID",
 }
-# What two slices of one person cannot differ in.
+# Elements in which two slices of one person cannot differ.
 _PERSON = ("PatientName", "PatientBirthDate", "PatientSex")
 _WHOLE = {
     "number": "InstanceNumber",

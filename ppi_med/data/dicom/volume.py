@@ -56,7 +56,7 @@ def read_volume(
         base: the folder that the paths are relative to.
         files: files of the series.
         headers: headers of the files, in the same order.
-        policy: strict by default: no volume rather than a false one.
+        policy: strict by default: no volume is better than a false one.
         tolerances: in mm.
 
     Returns:

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "convert_oct.py") -> int
 
     Args:
         argv: arguments; default those of the process.
-        prog: how the command is called, for its messages.
+        prog: name of the command, for its messages.
 
     Returns:
         The exit code.
