@@ -88,6 +88,12 @@ def doubts_about_pixels(pixels: NDArray[np.uint8]) -> list[str]:
     return doubts
 
 
+def last_layer(network: nn.Module) -> nn.Module | None:
+    """Return `slice_head` (the GA network's), else the last linear layer; None without one."""
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    return getattr(network, "slice_head", None) or (layers[-1] if layers else None)
+
+
 @contextmanager
 def recorded_features(network: nn.Module) -> Iterator[list[Tensor]]:
     """Collect the inputs of the network's last linear layer while the block runs.
@@ -99,8 +105,7 @@ def recorded_features(network: nn.Module) -> Iterator[list[Tensor]]:
     Yields:
         A list that fills with float32 tensors `(rows, features)` on the CPU.
     """
-    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    head = getattr(network, "slice_head", None) or (layers[-1] if layers else None)
+    head = last_layer(network)
     found: list[Tensor] = []
     if head is None:
         yield found

@@ -13,8 +13,9 @@ from ignite.engine import Events
 from torch import nn
 
 from ppi_med.errors import UsageError
+from ppi_med.evaluation.familiarity import last_layer
 from ppi_med.handlers.base import Handler, Steps
-from ppi_med.places import Account, Blank, Neutral
+from ppi_med.places import Account, Blank, Neutral, Projection
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +61,12 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
 def _see_as_trained(network: nn.Module, facts: Path) -> None:
     """Take away what was taken away in training, as the file beside the weights says."""
-    hooks = network._forward_pre_hooks
-    for key, hook in list(hooks.items()):
-        if isinstance(hook, Blank) or isinstance(getattr(hook, "__self__", None), Neutral):
-            del hooks[key]
+    for module in network.modules():
+        hooks = module._forward_pre_hooks
+        for key, hook in list(hooks.items()):
+            owner = getattr(hook, "__self__", hook)
+            if isinstance(owner, (Blank, Neutral, Projection)):
+                del hooks[key]
     if not facts.is_file():
         return
     try:
@@ -76,6 +79,10 @@ def _see_as_trained(network: nn.Module, facts: Path) -> None:
     if account.fill == "blind" and account.mask is not None:
         network.register_forward_pre_hook(Blank(account.mask))
         logger.info("a place is blanked, as it was in training")
+    layer = last_layer(network)
+    if account.projection is not None and layer is not None:
+        layer.register_forward_pre_hook(account.projection.hook)
+        logger.info("a direction is projected out of the features, as after training")
     if account.neutral is not None:
         network.register_forward_pre_hook(account.neutral.hook)
         logger.info("images are seen with %s, as in training", account.neutral.name)

@@ -18,6 +18,7 @@ from ignite.engine import Engine
 
 from ppi_med.baselines import BASELINES, Baseline, baseline, baseline_options
 from ppi_med.errors import UsageError
+from ppi_med.handlers.clarc import ClarcHandler
 from ppi_med.handlers.places import PLACE_METHODS, PlaceHandler
 from ppi_med.handlers.ppi import PPIHandler
 from ppi_med.intervention import (
@@ -311,7 +312,9 @@ def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
             `ppi_wbp_place` (a search for a shortcut's place first, then that place exchanged) and
             its variants: `_coin` (one forward a step), `_blind` (the place is at 0 in all
             images); `ppi_wbp_style` (style exchanged); `neutral` (a device's texture is taken
-            out of all images, in training and afterwards); `auto` (what the search recommends).
+            out of all images, in training and afterwards); `auto` (what the search recommends);
+            `clarc` (plain training, the direction of the place's content is projected out of the
+            features afterwards).
         places: what a search reads and writes, see `ppi_med.handlers.PlaceData`.
         options: options of `Options`, `PPIHandler` and `PlaceHandler`; a bundle's
             options for one method may stay where another is chosen, which ignores those it does
@@ -345,7 +348,7 @@ def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
     if name in PLACE_METHODS:
         for_place: dict[str, Any] = {**PLACE_METHODS[name]}
         for_place |= {key: value for key, value in options.items() if key in _OF_PLACES}
-        return PlaceHandler(data=places, **for_place)
+        return (ClarcHandler if name == "clarc" else PlaceHandler)(data=places, **for_place)
     recipe = RECIPES[name]
     unread = sorted(set(options) & _OPTIONS - _COMMON - recipe.options)
     if unread:

@@ -65,6 +65,7 @@ PLACE_METHODS: Mapping[str, Mapping[str, str]] = {
     "ppi_wbp_style": {"kind": "style"},
     "neutral": {"kind": "neutral"},
     "auto": {"kind": "auto"},
+    "clarc": {"fill": "project"},
 }
 """Training methods of this handler by name, with what they set."""
 _SOUGHT = {"place": "place", "neutral": "texture of a device that can be taken away"}
@@ -123,6 +124,8 @@ class PlaceHandler:
         {}
     """
 
+    choices: Mapping[str, tuple[str, ...]] = _CHOICES
+
     def __init__(
         self,
         kind: str = "place",
@@ -135,8 +138,8 @@ class PlaceHandler:
         seed: int = 0,
     ) -> None:
         for name, value in (("kind", kind), ("fill", fill), ("step", step)):
-            if value not in _CHOICES[name]:
-                raise ValueError(f"{name} is {value!r}, expected one of {_CHOICES[name]}.")
+            if value not in self.choices[name]:
+                raise ValueError(f"{name} is {value!r}, expected one of {self.choices[name]}.")
         self.kind, self.fill, self.step, self.seed = kind, fill, step, seed
         self.place = None if place is None else read_place(place)
         if data is None or isinstance(data, PlaceData):
@@ -251,7 +254,7 @@ class PlaceHandler:
     def _bank(self, engine: Engine) -> Bank:
         data = self.data
         cases = data.bank if data.bank is not None else self._training(engine)
-        images = ((_image(case), _label(case)) for case in cases)
+        images = ((case_image(case), case_label(case)) for case in cases)
         if self.active == "style":
             return StyleBank(images)
         assert self.mask is not None
@@ -454,7 +457,7 @@ def _stack(cases: Iterable[Mapping[str, Any]]) -> _Stacked:
     positions: list[int] = []
     factor, size = 1, (0, 0)
     for unit, case in enumerate(cases):
-        image = _image(case).float()
+        image = case_image(case).float()
         size = (int(image.shape[-2]), int(image.shape[-1]))
         factor = -(-min(size) // _SIDE)
         if image.ndim == 4:
@@ -466,7 +469,7 @@ def _stack(cases: Iterable[Mapping[str, Any]]) -> _Stacked:
         if factor > 1:
             image = torch.nn.functional.avg_pool2d(image, factor, ceil_mode=True)
         images.append(image)
-        labels += [_label(case)] * len(image)
+        labels += [case_label(case)] * len(image)
         units += [unit] * len(image)
         positions += range(len(image))
     shapes = {tuple(image.shape[1:]) for image in images}
@@ -501,11 +504,13 @@ def _enlarged(found: Search, size: tuple[int, int]) -> Search:
     )
 
 
-def _image(case: Mapping[str, Any]) -> Tensor:
+def case_image(case: Mapping[str, Any]) -> Tensor:
+    """Return a case's image, a plain tensor."""
     return torch.as_tensor(case[CommonKeys.IMAGE]).as_subclass(Tensor)
 
 
-def _label(case: Mapping[str, Any]) -> int:
+def case_label(case: Mapping[str, Any]) -> int:
+    """Return a case's class."""
     label = torch.as_tensor(case[CommonKeys.LABEL]).flatten()
     return int(label[0] if len(label) == 1 else label.argmax())
 

@@ -10,6 +10,7 @@ from ppi_med.places.decision import accepted_place, write_decision
 from ppi_med.places.exchange import Blank, ExchangePlaced, PlaceBank, StyleBank
 from ppi_med.places.judge import Verdict, constancy, judge_place
 from ppi_med.places.probe import exchange_effect
+from ppi_med.places.projection import Projection
 from ppi_med.places.search import Place, Search, SearchSettings, search
 from ppi_med.places.stack import ImageStack, Partners, exchanged
 from ppi_med.places.texture import Neutral, Texture, texture
@@ -23,6 +24,7 @@ __all__ = [
     "Partners",
     "Place",
     "PlaceBank",
+    "Projection",
     "Search",
     "SearchSettings",
     "StyleBank",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ppi_med.errors import UsageError
 from ppi_med.places.exchange import packed, unpacked
+from ppi_med.places.projection import Projection
 from ppi_med.places.texture import Neutral
 
 _WHERE = {"texture": "in the fine detail of the whole image", "style": "without a place"}
@@ -31,10 +32,11 @@ class Account:
         reason: the search's own sentence, which recommends.
         j_net: J_net of the short network; None where nothing was searched.
         j: J of each accepted place.
-        fill: what became of the place's content, `"exchange"` or `"blind"`.
+        fill: what became of the place's content, `"exchange"`, `"blind"` or `"project"`.
         step: `"beside"` or `"coin"`.
         mask: the place that was trained at, bool `(H, W)` of images as the network sees them.
         neutral: what takes a texture away.
+        projection: what takes the place's direction out of the features.
         caution: a sentence where the validation part was too small to be sure.
 
     Examples:
@@ -51,6 +53,7 @@ class Account:
     step: str = "beside"
     mask: Tensor | None = None
     neutral: Neutral | None = None
+    projection: Projection | None = None
     caution: str = ""
 
     @property
@@ -75,6 +78,8 @@ class Account:
             facts["mask"] = packed(self.mask)
         if self.neutral is not None:
             facts["neutral"] = self.neutral.facts()
+        if self.projection is not None:
+            facts["projection"] = self.projection.facts()
         return facts
 
     @classmethod
@@ -89,6 +94,7 @@ class Account:
         try:
             mask = unpacked(facts["mask"]) if facts.get("mask") else None
             neutral = Neutral.of(facts["neutral"]) if facts.get("neutral") else None
+            projection = Projection.of(facts["projection"]) if facts.get("projection") else None
             done = "neutral" if neutral is not None else "place" if mask is not None else None
             method = facts.get("method", done)
             made = cls(
@@ -101,6 +107,7 @@ class Account:
                 step=str(facts.get("step", "beside")),
                 mask=mask,
                 neutral=neutral,
+                projection=projection,
                 caution=str(facts.get("caution", "")),
             )
             _ = made.sentence  # whose words are of known values alone
@@ -127,6 +134,8 @@ class Account:
     def _done(self) -> str:
         if self.method == "place" and self.fill == "blind":
             return "it is blanked, in training and here"
+        if self.method == "place" and self.fill == "project":
+            return "after plain training its direction is projected out of the features, here too"
         if self.method == "neutral" and self.neutral is not None:
             return f"images are changed ({self.neutral.name}), in training and here"
         if self.method is None:
