@@ -212,8 +212,8 @@ def bundle_network(
         checkpoint: checkpoint of the bundle's training, or a plain state dict.
 
     Raises:
-        MissingFileError: where a file is missing.
-        UsageError: where the bundle's network does not take the images, or the weights do not fit.
+        MissingFileError: if a file is missing.
+        UsageError: if the bundle's network does not take the images, or the weights do not fit.
     """
     from monai.bundle import ConfigParser
 

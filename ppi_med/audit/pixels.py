@@ -60,7 +60,7 @@ def load(case: Case) -> Loaded:
     """Return a case's pixels and what its header and file say.
 
     Raises:
-        UsageError: where it cannot be read; the sentence names the case.
+        UsageError: if it cannot be read; the sentence names the case.
     """
     try:
         found = _reader(case)(case)
@@ -280,7 +280,7 @@ def scale_of(cases: Sequence[Case], seed: int = 0) -> Scale:
     """Look at some cases and say what all are brought to.
 
     Raises:
-        UsageError: where most of them cannot be read, or images and volumes are mixed.
+        UsageError: if most of them cannot be read, or images and volumes are mixed.
     """
     drawn = np.random.default_rng(seed).permutation(len(cases))[:_SAMPLED]
     some, problems = [], []

@@ -183,7 +183,7 @@ def audit(
         progress: called with a line.
 
     Raises:
-        UsageError: where data, bundle or checkpoint are not as expected.
+        UsageError: if data, bundle or checkpoint are not as expected.
     """
     if checkpoint is not None and bundle is None:
         raise UsageError("--checkpoint needs --bundle: the bundle says what network it is of.")

@@ -116,8 +116,8 @@ def read_source(dataset: str | Path, label: str = "") -> Source:
         label: column of a CSV to take for the label.
 
     Raises:
-        MissingFileError: where it is not there.
-        UsageError: where it has no form that is known, one class, or too few images.
+        MissingFileError: if it is not there.
+        UsageError: if it has no form that is known, one class, or too few images.
     """
     path = Path(dataset)
     if not path.exists():

@@ -33,7 +33,7 @@ def groups_of(engine: Engine, output: Mapping[str, Any], grouping: Grouping) -> 
     """Return the name of each sample's group.
 
     Raises:
-        KeyError: where the batch does not name the sites.
+        KeyError: if the batch does not name the sites.
     """
     logits = primary_logits(output[CommonKeys.PRED])
     count = 1 if logits.ndim == 1 else int(logits.shape[1])

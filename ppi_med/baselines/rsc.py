@@ -144,7 +144,7 @@ def feature_layer(network: nn.Module, name: str | None) -> tuple[nn.Module, bool
     """Return the module of the features, and whether they are its output.
 
     Raises:
-        ValueError: where it cannot be found.
+        ValueError: if it cannot be found.
     """
     modules = dict(network.named_modules())
     if name is not None:

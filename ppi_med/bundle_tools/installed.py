@@ -83,7 +83,7 @@ def bundles_folder() -> Path:
     """Return the folder of the bundles: inside an installed package, next to it in a clone.
 
     Raises:
-        UsageError: where neither is there.
+        UsageError: if neither is there.
     """
     package = Path(ppi_med.__file__).resolve().parent
     for folder in (package / "bundles", package.parent / "bundles"):

@@ -42,7 +42,7 @@ def require_photos(datalist: str | os.PathLike[str], phantom: str | None = None)
         phantom: folder of the phantom; default that of the datalist.
 
     Raises:
-        MissingFileError: where the file does not exist.
+        MissingFileError: if the file does not exist.
     """
     path = Path(datalist)
     if path.is_file():
@@ -64,7 +64,7 @@ def require_weights(path: str | os.PathLike[str] | None, how: str) -> None:
         how: what to do, the end of the sentence.
 
     Raises:
-        MissingFileError: where the file does not exist.
+        MissingFileError: if the file does not exist.
     """
     if path is not None and not Path(path).is_file():
         raise MissingFileError(f"There are no weights {os.path.normpath(path)}: {how}.")

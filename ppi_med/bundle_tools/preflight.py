@@ -158,7 +158,7 @@ def require_dataset(datalist: str | os.PathLike[str]) -> None:
         datalist: the data set's `datalist.json`.
 
     Raises:
-        UsageError: where the file does not exist.
+        UsageError: if the file does not exist.
     """
     path = Path(datalist)
     if path.is_file():

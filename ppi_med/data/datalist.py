@@ -231,7 +231,7 @@ def dataset_hashes(folder: str | os.PathLike[str]) -> dict[str, str | None]:
         `data_hash` and `split_hash`; None where the file is not there.
 
     Raises:
-        ValueError: where a file is there and cannot be read.
+        ValueError: if a file is there and cannot be read.
 
     Examples:
         >>> dataset_hashes("no/such/folder")

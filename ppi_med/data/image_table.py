@@ -113,7 +113,7 @@ def read_image_table(path: str | Path, label: str = "") -> ImageTable:
             the first of the usual names, or columns of 0 and 1 with one 1 in each row.
 
     Raises:
-        MissingFileError: where the table, or each of its images, is not there.
+        MissingFileError: if the table, or each of its images, is not there.
         UsageError: for a table without an image or label column, or an image that comes twice.
     """
     path = Path(path)
@@ -186,7 +186,7 @@ def read_class_folders(folder: str | Path) -> ImageTable:
     """Read images in a folder for each class; the patient is taken from names such as Kermany's.
 
     Raises:
-        UsageError: where there are no such folders.
+        UsageError: if there are no such folders.
     """
     parts = class_folders(folder)
     if not parts:

@@ -167,7 +167,7 @@ def bootstrap(
         options: `repeats`, `level` and `seed` of `interval`.
 
     Raises:
-        ValueError: where the metric is undefined on the cases or on all resamples, a case names
+        ValueError: if the metric is undefined on the cases or on all resamples, a case names
             no subject, or there are fewer than two.
 
     Examples:
@@ -202,7 +202,7 @@ def subject_weights(subjects: ArrayLike, repeats: int, seed: int) -> Iterator[Fl
         seed: the same seed gives the same resamples.
 
     Raises:
-        ValueError: where `repeats` is not positive.
+        ValueError: if `repeats` is not positive.
     """
     if repeats < 1:
         raise ValueError(f"Got repeats={repeats}, expected at least one.")

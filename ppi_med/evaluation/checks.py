@@ -46,7 +46,7 @@ def checked_weights(weights: ArrayLike | None, n: int) -> Floats:
     """Return weights `(..., n)` of the cases; ones where None is given.
 
     Raises:
-        ValueError: where the last axis is not `n` long or a weight is negative or not finite.
+        ValueError: if the last axis is not `n` long or a weight is negative or not finite.
     """
     if weights is None:
         return np.ones(n)
@@ -62,7 +62,7 @@ def checked_probabilities(scores: Floats) -> Floats:
     """Return the scores where all are in [0, 1].
 
     Raises:
-        ValueError: where one is outside.
+        ValueError: if one is outside.
     """
     if scores.min() < 0 or scores.max() > 1:
         raise ValueError(

@@ -77,7 +77,7 @@ def deletion_curve(
         The curve.
 
     Raises:
-        ValueError: where shapes do not fit.
+        ValueError: if shapes do not fit.
 
     Examples:
         >>> image = torch.tensor([[[[3.0, 1.0]]]])

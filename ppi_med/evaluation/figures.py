@@ -63,7 +63,7 @@ def roc_figure(
         threshold: mark its working point.
 
     Raises:
-        ValueError: where only one class is present.
+        ValueError: if only one class is present.
 
     Examples:
         >>> roc_figure([0, 1, 0, 1], [0.1, 0.9, 0.4, 0.3]).axes[0].get_xlabel()
@@ -125,7 +125,7 @@ def overlay_figure(
         aspect: height of a pixel divided by its width, from the spacing.
 
     Raises:
-        ValueError: where the shapes differ or there is no slice.
+        ValueError: if the shapes differ or there is no slice.
 
     Examples:
         >>> len(overlay_figure(np.zeros((2, 8, 9)), np.ones((2, 8, 9))).axes)
@@ -180,7 +180,7 @@ def slice_weight_figure(
         title: above.
 
     Raises:
-        ValueError: where the shapes differ.
+        ValueError: if the shapes differ.
 
     Examples:
         >>> len(slice_weight_figure([0.2, 0.8], probabilities=[0.1, 0.9]).axes)

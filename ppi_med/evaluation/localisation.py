@@ -23,7 +23,7 @@ def energy_inside(values: Tensor, mask: Tensor, top: int | None = None) -> Tenso
         `(N,)` in [0, 1]; NaN where the map is 0 everywhere.
 
     Raises:
-        ValueError: where shapes differ or a value is negative.
+        ValueError: if shapes differ or a value is negative.
 
     Examples:
         >>> values = torch.tensor([[3.0, 1.0, 0.0]])
@@ -44,7 +44,7 @@ def top_points(values: Tensor, count: int) -> Tensor:
     """Return the mask `(N, *spatial)` of the highest points; ties in the order of pixels.
 
     Raises:
-        ValueError: where the count is below 1.
+        ValueError: if the count is below 1.
     """
     if count < 1:
         raise ValueError(f"count is {count}, expected at least one point")
@@ -83,7 +83,7 @@ def box_mask(boxes: Tensor, spatial: tuple[int, ...]) -> Tensor:
         spatial: size of the d axes.
 
     Raises:
-        ValueError: where the number of columns is not 2 d.
+        ValueError: if the number of columns is not 2 d.
 
     Examples:
         >>> box_mask(torch.tensor([[0, 1, 1, 3]]), (2, 3)).int().tolist()

@@ -76,7 +76,7 @@ def ranks(values: Tensor) -> Tensor:
         Places of the same shape.
 
     Raises:
-        ValueError: where a value is NaN, which has no place.
+        ValueError: if a value is NaN, which has no place.
     """
     if bool(values.isnan().any()):
         raise ValueError("a map has NaN values, expected numbers: they have no place in an order")

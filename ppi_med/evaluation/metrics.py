@@ -60,7 +60,7 @@ class Metric:
         """Return the index of the best value, the first among equals.
 
         Raises:
-            ValueError: where there is no value that is a number.
+            ValueError: if there is no value that is a number.
         """
         found = np.asarray(list(values), dtype=np.float64) * self.direction
         if found.size == 0 or np.isnan(found).all():

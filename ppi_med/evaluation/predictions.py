@@ -47,7 +47,7 @@ class Predictions:
         once.
 
         Raises:
-            ValueError: where one `volume_id` has two different rows, or a value is missing.
+            ValueError: if one `volume_id` has two different rows, or a value is missing.
         """
         unique: dict[str, tuple[Any, ...]] = {}
         for row in rows:
@@ -73,7 +73,7 @@ class Predictions:
         """Read the CSV that `write` makes.
 
         Raises:
-            ValueError: where a column is missing or a value is not a number, naming the file.
+            ValueError: if a column is missing or a value is not a number, naming the file.
         """
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)

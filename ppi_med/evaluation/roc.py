@@ -134,7 +134,7 @@ def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
         scores: `(n,)`.
 
     Raises:
-        ValueError: where only one class is present.
+        ValueError: if only one class is present.
 
     Examples:
         >>> youden_threshold([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.7])
@@ -210,7 +210,7 @@ def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> 
         scores_b: `(n,)`.
 
     Raises:
-        ValueError: where a class has fewer than two cases.
+        ValueError: if a class has fewer than two cases.
     """
     y, a = checked(labels, scores_a)
     _, b = checked(labels, scores_b)

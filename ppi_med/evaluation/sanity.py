@@ -54,7 +54,7 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
         b: the other maps, of the same shape.
 
     Raises:
-        ValueError: where the shapes differ.
+        ValueError: if the shapes differ.
 
     Examples:
         >>> a, b = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[3.0, 2.0, 1.0]])
@@ -81,7 +81,7 @@ def randomised(network: nn.Module, layers: Sequence[str], seed: int) -> nn.Modul
     A layer without `reset_parameters` gets normal values with its own mean and deviation.
 
     Raises:
-        ValueError: where the network has no such layer.
+        ValueError: if the network has no such layer.
     """
     changed = copy.deepcopy(network)
     modules = dict(changed.named_modules())

@@ -42,7 +42,7 @@ def side_by_side_figure(
         smoothing: standard deviation in pixels of a Gaussian over the maps (default 0: none).
 
     Raises:
-        ValueError: where shapes differ or there is nothing to draw.
+        ValueError: if shapes differ or there is nothing to draw.
 
     Examples:
         >>> figure = side_by_side_figure(np.zeros((2, 8, 9)), {"a": np.ones((2, 8, 9))})

@@ -32,7 +32,7 @@ def config_files(bundle: Path, overlays: Sequence[str | Path] = ()) -> tuple[Pat
     """Return `train.json` of a bundle and its overlays; names are looked for in the bundle.
 
     Raises:
-        MissingFileError: where a file does not exist.
+        MissingFileError: if a file does not exist.
     """
     files = [bundle / "train.json"]
     for overlay in overlays:

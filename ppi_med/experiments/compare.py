@@ -62,7 +62,7 @@ def entries(
             the split; "" where all have the same.
 
     Raises:
-        ValueError: where two records of a seed have other test cases.
+        ValueError: if two records of a seed have other test cases.
     """
     by_method: dict[str, dict[int, Record]] = {}
     for record in records:

@@ -196,7 +196,7 @@ def start(request: Request) -> SweepResult:
     """Run a sweep, or go on with it; see `ppi_med.experiments.sweep.run_sweep`.
 
     Raises:
-        UsageError: where something that was asked for does not exist.
+        UsageError: if something that was asked for does not exist.
     """
     selection = selection_of(request.selection)
     plan, facts = make_plan(request)
@@ -220,7 +220,7 @@ def look_ahead(request: Request) -> str:
     Finished are those of the sweeps of the same name in MLflow, whose runs give the time too.
 
     Raises:
-        UsageError: where something that was asked for does not exist.
+        UsageError: if something that was asked for does not exist.
     """
     plan, _ = make_plan(request, make_data=False)
     location = locate(".", None if request.tracking_uri == "default" else request.tracking_uri)
@@ -238,7 +238,7 @@ def make_plan(request: Request, *, make_data: bool = True) -> tuple[SweepPlan, d
         make_data: make a preset's phantom where it is not there; without it there are no hashes.
 
     Raises:
-        UsageError: where something that was asked for does not exist.
+        UsageError: if something that was asked for does not exist.
     """
     preset = preset_of(request.preset) if request.preset else None
     bundle = request.bundle or (Path(preset.bundle) if preset else None)

@@ -143,7 +143,7 @@ class Devices(Experiment):
         """Unpack the images and write the datalists.
 
         Raises:
-            MissingFileError: where the source is not there.
+            MissingFileError: if the source is not there.
         """
         from ppi_med.data.datalist import write_datalist
 

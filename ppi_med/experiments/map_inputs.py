@@ -176,8 +176,8 @@ def pretrained(name: str, weights: Path, classes: int = 1000) -> nn.Module:
     Channels lie last in memory: half of the time on a CPU, the same results.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where the name is unknown or the weights do not fit.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the name is unknown or the weights do not fit.
     """
     from ppi_med.networks.backbones import create_classifier
 

@@ -101,7 +101,7 @@ def choose(records: Sequence[CellRecord], sites: Sequence[str], selection: Selec
     """Return the cell that counts for each training, method, seed and test site.
 
     Raises:
-        UsageError: where the selection cannot choose.
+        UsageError: if the selection cannot choose.
     """
     found: Chosen = {}
     for site in sites:
@@ -122,7 +122,7 @@ def matrices(
     """Return a matrix for each method.
 
     Raises:
-        UsageError: where the selection cannot choose.
+        UsageError: if the selection cannot choose.
     """
     chosen = choose(records, sites, selection)
     rows = _rows(records, sites)
@@ -160,7 +160,7 @@ def gain(
         repeats: resamples.
 
     Raises:
-        UsageError: where the two were tested on different cases.
+        UsageError: if the two were tested on different cases.
     """
     pairs = [
         (site, seed, chosen[train, method, seed, site], chosen[train, base, seed, site])
@@ -211,7 +211,7 @@ def fold_results(
     """Return a result for each method.
 
     Raises:
-        UsageError: where the selection cannot choose.
+        UsageError: if the selection cannot choose.
     """
     chosen = {
         (record.method, record.fold or 0, record.seed): record

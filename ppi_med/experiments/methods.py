@@ -76,7 +76,7 @@ class Methods(Experiment):
         """Return what all cells have in common, as JSON values.
 
         Raises:
-            MissingFileError: where a configuration or the data set is not there.
+            MissingFileError: if a configuration or the data set is not there.
         """
         config_files(self.bundle, self.overlays)
         weightless = {key: v for key, v in self.overrides.items() if "weights" not in key}

@@ -222,7 +222,7 @@ def data_facts(files: Sequence[Path], overrides: Mapping[str, Any]) -> DataFacts
         overrides: id -> value, such as `dataset_dir`.
 
     Raises:
-        UsageError: where the bundle lacks a key, or its cases name no site.
+        UsageError: if the bundle lacks a key, or its cases name no site.
     """
     from monai.bundle import ConfigParser
 
@@ -255,7 +255,7 @@ def parse_candidates(texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
     """Read settings to choose from, each `NAME=VALUE,NAME=VALUE`; none gives one empty setting.
 
     Raises:
-        UsageError: where one is not of that form.
+        UsageError: if one is not of that form.
 
     Examples:
         >>> parse_candidates(["con_weight=0.1", "con_weight=0.3,share=0.05"])

@@ -160,7 +160,7 @@ class Cases:
         """Return a measure minus that of another training on the same cases.
 
         Raises:
-            ValueError: where the cases are not the same.
+            ValueError: if the cases are not the same.
         """
         if self.names != other.names:
             raise ValueError(

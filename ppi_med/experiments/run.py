@@ -60,7 +60,7 @@ def run_experiment(
         Cell name -> reason, of the cells that failed.
 
     Raises:
-        UsageError: where records are there of other data or settings.
+        UsageError: if records are there of other data or settings.
     """
     records.require_same(experiment.sources(records.done()))
     if records.missing(experiment.cells()):

@@ -78,7 +78,7 @@ def selection_of(name: str) -> Selection:
     """Return a selection by its name.
 
     Raises:
-        UsageError: where there is none of that name.
+        UsageError: if there is none of that name.
 
     Examples:
         >>> selection_of("oracle").oracle
@@ -93,7 +93,7 @@ def select(records: Iterable[CellRecord], selection: Selection, test_site: str) 
     """Return one cell for each training, method, seed and fold: the best for a test site.
 
     Raises:
-        UsageError: where there is a choice and the rule has no score for any of them.
+        UsageError: if there is a choice and the rule has no score for any of them.
     """
     groups: dict[tuple[object, ...], list[CellRecord]] = {}
     for record in records:

@@ -81,8 +81,8 @@ def run_sweep(
         The finished cells and the files; `failed` names what failed.
 
     Raises:
-        UsageError: where another process runs the same sweep.
-        UnreachableError: where the tracking server stays away.
+        UsageError: if another process runs the same sweep.
+        UnreachableError: if the tracking server stays away.
     """
     from ppi_med.tracking.ending import EndingWatch, status_of
 

@@ -221,7 +221,7 @@ def rebuild(
         The files.
 
     Raises:
-        UnreachableError: where the store cannot be reached.
+        UnreachableError: if the store cannot be reached.
     """
     from ppi_med.tracking.store import Store, telling_unreachable_apart
 

@@ -1,6 +1,6 @@
 """Handlers for MONAI's trainers and evaluators, one per file.
 
-They are imported on first use, so that one of them costs nothing to a bundle that names another.
+They are imported on first use, so a bundle imports only the handlers that it names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pass of altered images, whose gradient must reach the image where the map is trained."""
+"""The pass of altered images, whose gradient must reach the image if the map is trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells a network which epoch it is in, so that it attenuates delta on its schedule."""
+"""Sets the epoch of a network, so that it attenuates delta on its schedule."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ppi_med.handlers.base import Handler, Steps
 class AttentionSchedule(Handler):
     """Calls `network.set_epoch(epoch)`, counted from 0, at the start of each epoch.
 
-    It keeps nothing itself: a resumed trainer starts at its epoch and sets the same value.
+    It has no state: a resumed trainer starts at its epoch and sets the same value.
 
     Args:
         network: has `set_epoch`, such as `MultiViewClassifier`; also wrapped for parallel
             training.
 
     Raises:
-        TypeError: where the network has no `set_epoch`.
+        TypeError: if the network has no `set_epoch`.
 
     Examples:
         >>> from ppi_med.networks import MultiViewClassifier

@@ -14,10 +14,10 @@ from ppi_med.training.state import unwrapped
 class AverageBuffers(Handler):
     """Averages the network's floating point buffers over all processes before each evaluation.
 
-    One of `validate#handlers` where several processes train one network by
-    `DistributedDataParallel` with `broadcast_buffers=False`, as PPI needs it: each process then
-    keeps running statistics of its own share, and would validate, and save, a network of its own.
-    With a single process it does nothing.
+    One of `validate#handlers` if several processes train one network by `DistributedDataParallel`
+    with `broadcast_buffers=False`, as PPI needs it: each process then has the running statistics of
+    its own share, and would validate and save a different network. With a single process it does
+    nothing.
 
     Args:
         network: the network, wrapped or not.

@@ -1,4 +1,4 @@
-"""What the handlers have in common: each says its steps, and an engine is given each once."""
+"""The base of the handlers: each lists its steps, and is attached to an engine once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Handler(ABC):
 
     @abstractmethod
     def _steps(self) -> Steps:
-        """Return pairs of an event and what is called then, in order; a method of its own first."""
+        """Return pairs of an event and its function, in order."""
 
     def attach(self, engine: Engine) -> None:
         """Attach to an engine.
 
         Raises:
-            RuntimeError: where it is attached to it already.
+            RuntimeError: if it is attached to it already.
         """
         steps = self._steps()
         event, own = steps[0]

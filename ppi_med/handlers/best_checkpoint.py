@@ -1,4 +1,4 @@
-"""Keep the weights of the best epoch; end training when validation improves no more."""
+"""Keep the weights of the best epoch; end training when validation no longer improves."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ logger = logging.getLogger(__name__)
 
 
 class BestCheckpoint(Handler):
-    """Write the network's `state_dict` whenever a validation beats all before.
+    """Write the network's `state_dict` whenever a validation beats all earlier ones.
 
     One of `validate#handlers`. The file is a plain `state_dict`, as MONAI's `CheckpointLoader`
     and `ckpt_export` read it; a JSON file of the same name beside it says metric, value and epoch.
-    A NaN is never the best. Of equals the last is kept: where a validation saturates, as an
-    in-site AUC does on a shortcut, the first of equals would be the least trained.
+    A NaN is never the best. Among equals the last is kept: if a validation saturates, as an in-site
+    AUC does on a shortcut, the first of equals would be the least trained.
 
     Args:
-        network: whose weights to keep.
+        network: the network whose weights are kept.
         path: path of the file, such as "models/model.pt".
-        metric: key of `evaluator.state.metrics`; its direction is known from its name.
+        metric: key of `evaluator.state.metrics`; its name gives its direction.
         start_epoch: first epoch that may be the best, from 1.
-        ties: which of equals is kept, "last" or "first".
+        ties: which of several equals is kept, "last" or "first".
         facts: facts of the training, such as its method and seed; "trained" in the JSON file.
 
     Attributes:
@@ -82,7 +82,7 @@ class BestCheckpoint(Handler):
         return {"value": self.value, "epoch": self.epoch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put the best so far back."""
+        """Restore the best so far."""
         self.value, self.epoch = state["value"], state["epoch"]
 
     def _compare(self, engine: Engine) -> None:
@@ -96,7 +96,7 @@ class BestCheckpoint(Handler):
             self._write(getattr(engine.state, "known_inputs", None))
 
     def _write(self, known_inputs: Any = None) -> None:
-        # By way of memory: torch.save would put the temporary file's random name into the file.
+        # Through memory: torch.save would put the temporary file's random name into the file.
         buffer = io.BytesIO()
         torch.save(plain(unwrapped(self.network).state_dict()), buffer)
         with atomic_path(self.path) as temporary:
@@ -114,7 +114,7 @@ def metric_of(engine: Engine, name: str) -> float:
     """Return a metric of an evaluator that has run.
 
     Raises:
-        KeyError: where there is none of that name, naming those there are.
+        KeyError: if there is none of that name, naming those there are.
     """
     metrics = engine.state.metrics
     if name not in metrics:
@@ -143,12 +143,12 @@ class EarlyStop:
     Args:
         validator: the evaluator whose metric is watched.
         patience: validations without improvement that end the training, 1 or more.
-        metric: key of `validator.state.metrics`; its direction is known from its name.
-        min_delta: how much better counts as better.
+        metric: key of `validator.state.metrics`; its name gives its direction.
+        min_delta: least improvement that counts.
         start_epoch: first epoch that counts, from 1; before it nothing is compared (warm-up).
 
     Raises:
-        ValueError: where `patience` is less than 1 or `min_delta` negative.
+        ValueError: if `patience` is less than 1 or `min_delta` negative.
 
     Examples:
         >>> trainer, evaluator = (Engine(lambda engine, batch: None) for _ in range(2))
@@ -185,7 +185,7 @@ class EarlyStop:
         """Attach to a trainer.
 
         Raises:
-            RuntimeError: where it is attached already.
+            RuntimeError: if it is attached already.
         """
         if self._trainer is not None:
             raise RuntimeError("An EarlyStop is attached once: name it once in handlers.")

@@ -1,4 +1,4 @@
-"""Trained weights from a file into a network, with words for what can be wrong."""
+"""Trained weights from a file into a network, with clear errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever the bytes lead it to
+    except Exception as error:  # the bytes can raise anything in the unpickler
         first = (str(error).splitlines() or ["no message"])[0]
         raise UsageError(f"{path} cannot be read as weights: {first}") from error
     state = _state_dict(content)
@@ -60,7 +60,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
 
 def _see_as_trained(network: nn.Module, facts: Path) -> None:
-    """Take away what was taken away in training, as the file beside the weights says."""
+    """Remove what was removed in training, according to the file beside the weights."""
     for module in network.modules():
         hooks = module._forward_pre_hooks
         for key, hook in list(hooks.items()):
@@ -92,7 +92,7 @@ class LoadWeights(Handler):
     """Load a network's weights when an evaluator starts; one of its handlers.
 
     Args:
-        network: whose weights to load.
+        network: the network whose weights are loaded.
         path: the file; see `load_weights`.
     """
 

@@ -30,7 +30,7 @@ class ClarcHandler(PlaceHandler):
         options: options of `PlaceHandler` but `fill` and `step`.
 
     Attributes:
-        projection: of the last epoch; None before, or without a place.
+        projection: projection of the last epoch; None before, or without a place.
 
     Examples:
         >>> ClarcHandler().fill

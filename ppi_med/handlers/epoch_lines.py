@@ -1,4 +1,4 @@
-"""One line per epoch on the console: what a person watches while a network trains."""
+"""One line per epoch on the console, for watching a training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ppi_med.naming import VAL_AUC
 
 
 class EpochMeans:
-    """Adds up scalars by name; a name counts only the iterations in which it came.
+    """Adds up scalars by name; a name counts only the iterations in which it occurred.
 
     Examples:
         >>> means = EpochMeans()
@@ -40,7 +40,7 @@ class EpochMeans:
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:
-        """Return the means and start anew."""
+        """Return the means and start again."""
         means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         self._sums, self._counts = {}, {}
         return means
@@ -53,7 +53,7 @@ class EpochMeans:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put back what had been added."""
+        """Restore what had been added."""
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
 
 
@@ -63,7 +63,7 @@ logger = logging.getLogger(__name__)
 class EpochLines(Handler):
     """Logs losses, validation metrics and time at the end of each epoch; in `train#handlers`.
 
-    Name it behind the validation, whose metrics it shows.
+    Name it after the validation, whose metrics it shows.
 
     Args:
         validator: the evaluator whose metrics are shown; None shows losses only.

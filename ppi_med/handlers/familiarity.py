@@ -1,4 +1,4 @@
-"""Learn what the inputs of a validation are like, and count the test cases that are unlike them."""
+"""Record what a validation's inputs are like, and count the test cases that are unlike them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ logger = logging.getLogger(__name__)
 class Familiarity(Handler):
     """One of an evaluator's handlers.
 
-    In the validation it notes what the inputs are like (see `ppi_med.evaluation.familiarity`); the
-    JSON file of the best weights keeps that under `inputs`, and inference warns of an input that is
-    unlike it. In the test, with `weights`, it counts such cases: metric `test/unlike`, their share.
+    In the validation it records what the inputs are like (see `ppi_med.evaluation.familiarity`);
+    the JSON file of the best weights keeps that under `inputs`, and inference warns of an input
+    that is unlike it. In the test, with `weights`, it counts such cases: the metric `test/unlike`
+    is their share.
 
     Args:
-        network: whose features to note.
-        weights: file of the weights whose notes to compare with; `None` to make the notes.
+        network: the network whose features are recorded.
+        weights: file of the weights with the record to compare with; `None` to make the record.
         tracker: gets the share.
     """
 
@@ -60,9 +61,9 @@ class Familiarity(Handler):
         return [
             (Events.STARTED, self._start),
             (Events.ITERATION_COMPLETED, self._collect),
-            # Before COMPLETED, where weights are kept and runs are closed, in whatever order.
+            # Before COMPLETED, at which weights are kept and runs closed, in any order.
             (Events.EPOCH_COMPLETED, self._finish),
-            # A step at a time: nothing is left on the network between steps.
+            # One step at a time: no hook stays on the network between steps.
             (Events.ITERATION_STARTED, self._record),
         ]
 

@@ -1,4 +1,4 @@
-"""The result on held-out cases: said, kept as JSON, recorded, the run closed."""
+"""The result on held-out cases: printed, written as JSON, recorded; then the run is closed."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class HeldOutSummary(Handler):
     Args:
         path: path of the JSON; None writes none.
         tracker: records the numbers in the run (those with a `/` in their name); None does not.
-        finish: close the tracker's run afterwards, also where the evaluation fails.
-        notes: lines to say in the end, such as where the pictures are.
+        finish: close the tracker's run afterwards, even if the evaluation fails.
+        notes: lines to print at the end, such as where the pictures are.
 
     Attributes:
         result: what was written, None before.
@@ -76,10 +76,10 @@ class HeldOutSummary(Handler):
 
     @abstractmethod
     def say(self, result: dict[str, Any]) -> None:
-        """Tell the result on the console."""
+        """Print the result."""
 
     def _steps(self) -> Steps:
-        # In an evaluation of its own nobody else opens the run.
+        # In a separate evaluation nothing else opens the run.
         return [(Events.COMPLETED, self._summarise), (Events.STARTED, self.tracker.start)]
 
     def attach(self, engine: Engine) -> None:
@@ -108,7 +108,7 @@ class HeldOutSummary(Handler):
 
 
 def measures_of(result: dict[str, Any]) -> dict[str, float]:
-    """Return what is recorded of a result: its measures, not its counts.
+    """Return the recorded part of a result: its measures, not its counts.
 
     >>> measures_of({"test/auc": 0.9, "cases": 12})
     {'test/auc': 0.9}
@@ -120,11 +120,11 @@ _LOCALISATION = (ENERGY_TOP, ENERGY_ALL, POINTING, AREA)
 
 
 class ClassSummary(HeldOutSummary):
-    """Measures the cases of an evaluation; one of `test#handlers`, behind `ClassCases`.
+    """Measures the cases of an evaluation; one of `test#handlers`, after `ClassCases`.
 
-    `test/accuracy` of all cases with Wilson's 95 % interval; where they are of several sites
-    (conditions, such as swapped backgrounds) also `test/accuracy/<site>`; where maps were
-    measured `test/energy_top`, `test/energy_all`, `test/pointing` and `test/box_area`.
+    `test/accuracy` of all cases with Wilson's 95 % interval; with several sites (conditions, such
+    as swapped backgrounds) also `test/accuracy/<site>`; if maps were measured, `test/energy_top`,
+    `test/energy_all`, `test/pointing` and `test/box_area`.
 
     Arguments and attributes are those of `HeldOutSummary`.
 
@@ -134,11 +134,11 @@ class ClassSummary(HeldOutSummary):
     """
 
     def measure(self, engine: Engine) -> dict[str, Any]:
-        """Return accuracy, by site too, and how well maps meet the boxes."""
+        """Return accuracy, also by site, and how well maps fit the boxes."""
         return summarise_cases(engine.state.cases)  # type: ignore[attr-defined]
 
     def say(self, result: dict[str, Any]) -> None:
-        """Tell all measures in one line."""
+        """Print all measures in one line."""
         shown = ", ".join(f"{name} {value:.3f}" for name, value in measures_of(result).items())
         logger.info("held-out cases: %d; %s", result["cases"], shown)
 
@@ -147,7 +147,7 @@ def summarise_cases(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the measures of cases by name.
 
     Raises:
-        ValueError: where there is none.
+        ValueError: if there is none.
     """
     if not rows:
         raise ValueError("Got no cases, expected at least one: check what was selected.")
@@ -183,14 +183,13 @@ class TestSummary(HeldOutSummary):
         metric: name of the AUC.
         repeats: resamples of the bootstrap over subjects.
         seed: seed of the bootstrap.
-        finish: close the tracker's run afterwards, also where the evaluation fails.
-        notes: lines to say in the end, such as where the pictures are.
-        threshold_from: CSV with the validation cases' predictions; the threshold that is best on
-            them (Youden) gives sensitivity, specificity and accuracy, and with these come Brier
-            score and calibration error, each with its interval. None, or no such file: the AUC
-            alone.
-        train_sites: sites that were trained on, for the means over these and over the others;
-            None: no such means.
+        finish: close the tracker's run afterwards, even if the evaluation fails.
+        notes: lines to print at the end, such as where the pictures are.
+        threshold_from: CSV with the validation cases' predictions; their best threshold (Youden)
+            gives sensitivity, specificity and accuracy; Brier score and calibration error are
+            added, each with its interval. None, or no such file: the AUC alone.
+        train_sites: sites of the training, for the means over these and over the others; None: no
+            such means.
         checkpoint: file of the tested weights; the validation AUC in the JSON file beside it is
             recorded with the result.
 
@@ -226,9 +225,9 @@ class TestSummary(HeldOutSummary):
         self.checkpoint = checkpoint
 
     def measure(self, engine: Engine) -> dict[str, Any]:
-        """Return the AUC, that of each site, and what belongs to the validation's threshold.
+        """Return the AUC, that of each site, and the measures at the validation's threshold.
 
-        The predictions are recorded too: a run with these, once finished, is complete.
+        The predictions are recorded too: a finished run with them is complete.
         """
         predictions: Predictions = engine.state.predictions  # type: ignore[attr-defined]
         self.tracker.log_predictions(predictions.to_json())
@@ -278,7 +277,7 @@ class TestSummary(HeldOutSummary):
         return found
 
     def say(self, result: dict[str, Any]) -> None:
-        """Tell the AUC with its interval, and what belongs to the threshold."""
+        """Print the AUC with its interval, and the measures at the threshold."""
         logger.info(
             "held-out AUC %.3f (95 %% interval over subjects %.3f to %.3f; %d cases of %d "
             "subjects, %d positive)",
@@ -306,7 +305,7 @@ def auc_by_site(
     Args:
         predictions: on held-out cases.
         metric: name of the AUC; a site's is `metric/site`.
-        train_sites: sites that were trained on; None: no means.
+        train_sites: sites of the training; None: no means.
     """
     by_site = {
         site: float(AUC(cases.label, cases.score))
@@ -318,5 +317,5 @@ def auc_by_site(
         values = [v for site, v in by_site.items() if (site in (train_sites or ())) is seen]
         if values and train_sites is not None:
             found[name] = sum(values) / len(values)
-    # A site with one class only has no AUC.
+    # A site with only one class has no AUC.
     return {name: value for name, value in found.items() if value == value}

@@ -1,4 +1,4 @@
-"""How faithful the maps of a network are, method by method, over the images of an evaluation."""
+"""How faithful a network's maps are, method by method, over the images of an evaluation."""
 
 from __future__ import annotations
 
@@ -36,15 +36,14 @@ logger = logging.getLogger(__name__)
 class MapCurves(Handler):
     """Deletion, insertion and localisation of each method's maps; in an evaluator's handlers.
 
-    The map is that of the label. Pixels are removed (replaced by 0) or shown from the highest on,
-    and the score is the label's probability; `random` removes them in a random order. Written:
-    `curves.csv` (a line for each method and count), `maps.json` (areas under both curves, and
-    Table 7's measures where there are boxes, each a mean with a 95 % interval over images) and
-    `curves.png`.
+    The map explains the label. Pixels are removed (replaced by 0) or shown, highest first, and the
+    score is the label's probability; `random` removes them in a random order. It writes
+    `curves.csv` (a line for each method and count), `maps.json` (areas under both curves, and Table
+    7's measures if there are boxes, each a mean with a 95 % interval over images) and `curves.png`.
 
     Args:
-        directory: where to write.
-        network: whose maps are measured; in evaluation mode meanwhile, left as it was.
+        directory: output folder.
+        network: the network whose maps are measured; in evaluation mode meanwhile, then restored.
         methods: name -> `method(network, image, target)`.
         counts: numbers of pixels (default Figure 5's); those beyond the image are left out.
         top: number of highest points for the energy (Table 7: 1000 of 224 x 224).
@@ -54,7 +53,7 @@ class MapCurves(Handler):
         tracker: records the files in the run; None does not.
 
     Raises:
-        ValueError: where there is no method, or one is named `random`.
+        ValueError: if there is no method, or one is named `random`.
     """
 
     def __init__(
@@ -134,7 +133,7 @@ class MapCurves(Handler):
             return
         if not self._curves:
             raise ValueError(
-                f"None of {self._seen} images is right, so that no map is measured: check weights, "
+                f"None of {self._seen} images is right, so no map is measured: check weights, "
                 "normalisation and class numbers, or give right_only=false."
             )
         curves = {

@@ -1,7 +1,7 @@
 """Training methods by name: plain training, PPI with each mask, and controls of the same area.
 
-One key of a bundle, `method`, chooses among them, so that experiments differ in that key alone.
-Each is a line of `RECIPES` (or a baseline); what can be set of them is in `Options`.
+One key of a bundle, `method`, chooses among them, so that experiments differ in that key only. Each
+is a line of `RECIPES` (or a baseline); `Options` lists their settings.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _MASKS: dict[str, Callable[..., Mask]] = {
 
 
 class PlainTraining:
-    """No intervention: takes PPI's place in a list of handlers."""
+    """No intervention: replaces PPI in a list of handlers."""
 
     def attach(self, engine: Engine) -> None:
         """Add nothing to the trainer."""
@@ -68,11 +68,11 @@ class PlainTraining:
 
 @dataclass(frozen=True)
 class Options:
-    """What can be set of the recipes, by name; beside these, the options of `PPIHandler`.
+    """The settings of the recipes, by name, in addition to the options of `PPIHandler`.
 
     Attributes:
-        seed: for the draws of partners and places.
-        slice_axis: axis of `(N, C, *spatial)` whose places are drawn anew for each sample, such
+        seed: seed of the draws of partners and places.
+        slice_axis: axis of `(N, C, *spatial)` whose positions are drawn again for each sample, such
             as the B-scans of a volume: the shared place is averaged over it, and smoothing leaves
             it out.
         smooth_sigma: smoothing of the map in pixels, before thresholds.
@@ -80,19 +80,18 @@ class Options:
         con_step: a step of that weight, such as `{"factor": 100, "after_epoch": 20}` (CUB).
         ad_weight: weight of L_ad.
         reg_weight: weight of L_reg, the sum of the map; 0: it is only recorded.
-        reg_per: `image`: that sum, or `element`: the mean, which no image size moves.
+        reg_per: `image`: that sum, or `element`: the mean, which does not depend on the image size.
         warm_up_epochs: epochs over which both weights grow to their full size.
-        mask: `soft`, `adaptive`, `hard`, `box` or `topk`, where the method's name leaves
-            it open.
+        mask: `soft`, `adaptive`, `hard`, `box` or `topk`, if the method's name does not say it.
         mask_options: options of that mask, such as `{"k": 1000}`.
-        fill: what removed content becomes, where the method leaves it open.
-        pairing: whose map masks x', where the method leaves it open.
-        exchange_with: whose content is exchanged, `any` or `other_class`: with a sample of the
-            same class, an artefact that follows the class is exchanged for itself.
+        fill: fill of removed content, if the method does not set it.
+        pairing: source of the mask of x', if the method does not set it.
+        exchange_with: source of exchanged content, `any` or `other_class`; within a class, an
+            artefact that follows the class would be exchanged for itself.
         momentum: momentum of the shared place's running mean.
         share: share of the image that x' loses at the shared place.
-        release: how slowly a held shared place falls (`SharedPlace`): a place that has been
-            unlearned must stay covered, or it is learned again.
+        release: how slowly a held shared place fades (`SharedPlace`): an unlearned place must stay
+            covered, or it is learned again.
         keep: share of the image that `ppi_wbp_context` keeps.
     """
 
@@ -116,7 +115,7 @@ class Options:
     keep: float = 0.4
 
     def chosen_mask(self) -> Mask:
-        """Return the mask that is asked for."""
+        """Return the requested mask."""
         if self.mask not in _MASKS:
             raise UsageError(f"mask is {self.mask!r}, expected one of: {', '.join(_MASKS)}.")
         return _MASKS[self.mask](**(self.mask_options or {}))
@@ -129,8 +128,8 @@ class Options:
     def share_of_points(self) -> Mask:
         """Return the mask of the shared place: a fixed share.
 
-        A threshold of mean + k std can come to lie above everything once the shared map has spread,
-        and L_ad then removes nothing.
+        A threshold of mean + k std can be above everything once the shared map has spread; then
+        L_ad removes nothing.
         """
         return TopKMask(fraction=self.share)
 
@@ -159,18 +158,18 @@ _PLACE = frozenset({"momentum", "release", "share"})
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a training method is made of.
+    """The parts of a training method.
 
     Attributes:
-        tag: the kind of its mask, for tags and tables; None: the one that is asked for.
+        tag: the kind of its mask, for tags and tables; None: the requested one.
         saliency: name of the method that makes the map.
         mask: T of x*; None: there is no L_con.
-        mask_prime: T of x', where it is another.
-        fill: fill of what is removed; None: the one that is asked for.
-        pairing: whose mask x' gets; None: the one that is asked for.
+        mask_prime: T of x', if it differs.
+        fill: fill of what is removed; None: the requested one.
+        pairing: source of the mask of x'; None: the requested one.
         terms: further arguments of `PPITerms`.
-        handler: options of `PPIHandler`, which the user's go before.
-        options: names of `Options` that it reads, beside the common ones.
+        handler: options of `PPIHandler`; the user's have priority.
+        options: names of `Options` that it reads, in addition to the common ones.
     """
 
     tag: str | None
@@ -202,13 +201,13 @@ class Recipe:
 
 
 def _with_map(saliency: str) -> Recipe:
-    """As printed but for the bounded L_con, with a method's map; mask, fill, pairing are open."""
+    """As printed except for the bounded L_con, with a method's map; mask, fill, pairing free."""
     read = frozenset({"mask", "mask_options", "fill", "pairing"})
     return Recipe(None, saliency, Options.chosen_mask, options=read)
 
 
 def _printed(mask: str) -> Recipe:
-    """x* and x' masked by each image's own and another's map, by a mask of Table 5."""
+    """x* masked by the image's own map, x' by another's, with a mask of Table 5."""
     read = frozenset({"fill", "pairing"})
     return Recipe(mask, mask=lambda options: _MASKS[mask](), options=read)
 
@@ -243,7 +242,7 @@ def _shared(
 
 
 def _context(tag: str, kept: Callable[[Options], Mask]) -> Recipe:
-    """What the map shows stays, all else is another class's: for shortcuts around the object."""
+    """Keeps what the map shows, exchanges the rest: for shortcuts around the object."""
     return Recipe(
         tag,
         mask_prime=lambda options: ComplementMask(kept(options)),
@@ -302,29 +301,28 @@ def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
             `random_mask` and `random_exchange` (controls: the mask's area at a random place),
             `random_context` (that of `ppi_wbp_context`);
             `ppi_gradient`, `ppi_lrp` (z+ for convolutions), `ppi_gradcam`, `ppi_wbp` (zero
-            fill, another sample's map, as printed but for the bounded L_con), with the `mask`
-            that is asked for; `ppi_wbp_soft`, `_adaptive`, `_hard`, `_box` (Table 5),
-            `_topk`: `ppi_wbp` with that mask; `ppi_wbp_shared` (shared place with exchange)
-            and its variants: `_stop` (constant map), `_alternate` (constant map, one contrast a
-            step), `_every2` (PPI in every second step), `_zero` (zero fill), and
-            `ppi_wbp_exchange` (exchange, own places); `ppi_wbp_context` (x' keeps what its map
-            shows, all around it is exchanged; no L_con);
+            fill, another sample's map, as printed except for the bounded L_con), with the requested
+            `mask`; `ppi_wbp_soft`, `_adaptive`, `_hard`, `_box` (Table 5), `_topk`: `ppi_wbp` with
+            that mask; `ppi_wbp_shared` (shared place with exchange) and its variants: `_stop`
+            (constant map), `_alternate` (constant map, one contrast a step), `_every2` (PPI in
+            every second step), `_zero` (zero fill), and `ppi_wbp_exchange` (exchange, own places);
+            `ppi_wbp_context` (x' keeps what its map shows, the rest is exchanged; no L_con);
             `ppi_wbp_place` (a search for a shortcut's place first, then that place exchanged) and
-            its variants: `_coin` (one forward a step), `_blind` (the place is at 0 in all
-            images); `ppi_wbp_style` (style exchanged); `neutral` (a device's texture is taken
-            out of all images, in training and afterwards); `auto` (what the search recommends);
-            `clarc` (plain training, the direction of the place's content is projected out of the
-            features afterwards).
+            its variants: `_coin` (one forward a step), `_blind` (the place is at 0 in all images);
+            `ppi_wbp_style` (style exchanged); `neutral` (removes a device's texture from all
+            images, in training and afterwards); `auto` (what the search recommends); `clarc` (plain
+            training, the direction of the place's content is projected out of the features
+            afterwards).
         places: what a search reads and writes, see `ppi_med.handlers.PlaceData`.
         options: options of `Options`, `PPIHandler` and `PlaceHandler`; a bundle's
-            options for one method may stay where another is chosen, which ignores those it does
+            options for one method may stay if another is chosen, which ignores those that it does
             not read.
 
     Returns:
         The handler.
 
     Raises:
-        UsageError: where the name or an option is unknown.
+        UsageError: if the name or an option is unknown.
 
     Examples:
         >>> training_method("ppi_wbp_box").terms.mask.k
@@ -362,15 +360,15 @@ def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
 def configured_method(
     name: str, options: Mapping[str, Any] | None = None, **defaults: Any
 ) -> Method:
-    """Return the handler of a training method whose options stand in one key of a configuration.
+    """Return the handler of a training method whose options are in one key of a configuration.
 
     Args:
         name: see `training_method`.
-        options: options of `training_method`, by name; they go before the defaults.
+        options: options of `training_method`, by name; they have priority over the defaults.
         defaults: likewise.
 
     Raises:
-        UsageError: where the name or an option is unknown, or a value does not fit.
+        UsageError: if the name or an option is unknown, or a value does not fit.
 
     Examples:
         >>> handler = configured_method("ppi_wbp_shared", {"every": 4}, seed=1)
@@ -388,7 +386,7 @@ def configured_method(
 
 
 def mask_name(name: str, options: Mapping[str, Any] | None = None) -> str | None:
-    """Return the kind of mask of a training method, for tags and tables; None where it has none.
+    """Return the kind of mask of a training method, for tags and tables; None if it has no mask.
 
     Examples:
         >>> mask_name("ppi_wbp_box"), mask_name("ppi_wbp_shared")

@@ -20,15 +20,15 @@ class AUC(IgniteMetricHandler):
     """AUC of all cases of an epoch, gathered over processes; an entry of `key_val_metric`.
 
     It reads logits: a single one, a pair or K classes (one against the rest). MONAI's own
-    `ROCAUC` would rank a pair by each of its logits alone, which is another number, and returns NaN
-    for a missing class, after which no later value counts as better.
+    `ROCAUC` would rank a pair by each of its logits alone, which differs, and returns NaN for a
+    missing class, after which no later value counts as better.
 
     Args:
-        positive: index of the positive class where there are two or more logits.
+        positive: index of the positive class, for two or more logits.
         output_transform: engine output -> (logits, labels); default the keys "pred" and "label".
 
     Raises:
-        ValueError: at the end of an epoch in which only one class came, or a logit is not finite.
+        ValueError: at the end of an epoch with only one class, or if a logit is not finite.
 
     Examples:
         >>> metric = AUC()
@@ -72,7 +72,7 @@ def logits_and_labels(output: Any) -> tuple[Tensor, Tensor]:
     """Return an engine's logits `(N, K)` and labels `(N, ...)`, decollated or not.
 
     Raises:
-        KeyError: where the output has no "pred" or "label".
+        KeyError: if the output has no "pred" or "label".
     """
     if isinstance(output, Mapping):
         return output[CommonKeys.PRED], output[CommonKeys.LABEL]
@@ -84,7 +84,7 @@ def logits_and_labels(output: Any) -> tuple[Tensor, Tensor]:
 class Accuracy(metrics.Accuracy):
     """Accuracy of all cases of an epoch, gathered over processes; an entry of `key_val_metric`.
 
-    The answer is the highest of K logits, or the sign of a single one, which ignite would round.
+    The answer is the highest of K logits, or the sign of a single one (ignite would round it).
 
     Args:
         output_transform: engine output -> (logits, labels); default the keys "pred" and "label".
@@ -106,7 +106,7 @@ class Accuracy(metrics.Accuracy):
 
 
 def predicted_class(output: Tensor) -> Tensor:
-    """Return the class `(N,)` that logits `(N, K)` or `(N,)` say.
+    """Return the class `(N,)` of logits `(N, K)` or `(N,)`.
 
     Examples:
         >>> predicted_class(torch.tensor([[0.5], [-0.5]])).tolist()

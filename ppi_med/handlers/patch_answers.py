@@ -1,4 +1,4 @@
-"""What the network says about patches of CT: a table of probabilities and the maps."""
+"""The network's answers about patches of CT: a table of probabilities and the maps."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class PatchAnswers(Handler):
 
     The table has volume_id, subject, site, probability and warning; the arrays are `volume_id` and,
     float32 `(n, H, W)`, `image` as the network saw it and `map`, which sums over its channels. With
-    `report` each subject has a page `reports/<subject>.html`: its patches to scroll through, the
-    map laid over them, the place of its greatest value marked, distances in millimetres.
+    `report` each subject has a page `reports/<subject>.html`: its patches to scroll through, with
+    the map over them, a mark at its greatest value, and distances in millimetres.
 
     Args:
-        network: whose maps to make.
+        network: the network whose maps are made.
         method: saliency by `method(network, image, target)`.
-        output_dir: where to write.
+        output_dir: output folder.
         maps: make maps too.
-        positive: class whose probability and map are wanted, where there are two logits or more.
-        known: `inputs` of the JSON file beside the weights: what patches known from the training
-            are like. One that is unlike them gets a warning in the table.
+        positive: class of the probability and the map, for two or more logits.
+        known: `inputs` of the JSON file beside the weights: what the training's patches are like.
+            One that is unlike them gets a warning in the table.
         report: write the pages.
         pixel_mm: side of a pixel of the patches in mm, `None` where unknown.
         notes: sentences for the reader of the pages.
@@ -103,7 +103,7 @@ class PatchAnswers(Handler):
         self._found = self._recording.enter_context(recorded_features(self.network))
 
     def _warnings(self, images: Tensor) -> list[str]:
-        """Return for each patch why the answer means nothing, "" where that is unknown."""
+        """Return for each patch why the answer means nothing, or ""."""
         self._recording.close()
         features = features_of_items(self._found, len(images), sliced=False)
         found = []
@@ -147,7 +147,7 @@ class PatchAnswers(Handler):
             np.savez_compressed(temporary, volume_id=names, image=images, map=maps)
 
     def _write_reports(self) -> None:
-        """Write one page a subject; what the names hold is text there, and a file name is made."""
+        """Write one page per subject; names are shown as text and made safe for the file name."""
         images = torch.cat([own for own, _ in self._arrays]).numpy()
         mapped = self.method is not None
         maps = torch.cat([own for _, own in self._arrays]).numpy() if mapped else None
@@ -184,7 +184,7 @@ def _content(
     pixels: NDArray[np.uint8],
     maps: NDArray[np.float32] | None,
 ) -> ReportContent:
-    """Put a subject's patches into words."""
+    """Describe a subject's patches."""
     probabilities = np.array([float(row[3]) for row in rows])
     points = []
     for number, own in enumerate([] if maps is None else maps):

@@ -1,6 +1,6 @@
 """Pictures of an evaluation.
 
-Of two classes the ROC curve, slices with their map and the weights of slices; of K classes images
+For two classes the ROC curve, slices with their map and the weights of slices; for K classes images
 with their map and boxes.
 """
 
@@ -82,7 +82,7 @@ class _Pictures(Handler):
 
     @abstractmethod
     def _keep(self, engine: Engine) -> None:
-        """Keep what is drawn of a batch, on the CPU."""
+        """Keep the cases of a batch that are drawn, on the CPU."""
 
     @abstractmethod
     def _draw(self, engine: Engine) -> None:
@@ -101,26 +101,25 @@ class PicturesHandler(_Pictures):
     """Draws pictures after an evaluation and records them; one of `validate#handlers`.
 
     `roc.png`; for the first cases of each label `case_<volume_id>.png` with its most relevant
-    slices; and, where the network has `explain`, `weights_<volume_id>.png`. They overwrite
-    those of the evaluation before. The ROC curve needs a
-    `PredictionsHandler` before this one.
+    slices; and, if the network has `explain`, `weights_<volume_id>.png`. They overwrite those of
+    the previous evaluation. The ROC curve needs a `PredictionsHandler` before this one.
 
     Args:
-        directory: where to write them.
-        network: the network; drawn in evaluation mode, left as it was.
+        directory: output folder.
+        network: the network; in evaluation mode while drawing, then restored.
         method: saliency by `method(network, image, target)`; None draws no maps.
         tracker: records the files in the run; None does not.
-        cases: how many of each label to draw.
+        cases: number of cases per label to draw.
         slices: how many slices of a volume `(N, 1, S, H, W)` to draw.
         positive: class whose map is drawn.
-        interval: draw after each this many evaluations of a training, counted by epoch.
+        interval: draw after every so many epochs of a training.
         best_only: draw only after the best epoch so far (of the evaluator's key metric).
-        lesion_key: key of the batch with a mask to outline, where it has one.
+        lesion_key: key of the batch with a mask to outline, if it has one.
         aspect: height of a pixel divided by its width.
         folder: folder of the run, for the files.
 
     Raises:
-        ValueError: where `cases`, `slices` or `interval` is not positive.
+        ValueError: if `cases`, `slices` or `interval` is not positive.
     """
 
     def __init__(
@@ -232,11 +231,11 @@ class ClassPictures(_Pictures):
     One file, `maps.png`, one row per image, boxes outlined where the batch has them.
 
     Args:
-        directory: where to write it.
-        network: whose maps are drawn; left as it was.
+        directory: output folder.
+        network: the network whose maps are drawn; restored afterwards.
         method: `method(network, image, target)`.
         mask_key: key of the boxes' mask in the batch.
-        images: how many, 1 or more.
+        images: number of images, 1 or more.
         tracker: records the file in the run; None does not.
         folder: folder of the run, for the file.
     """
@@ -267,7 +266,7 @@ class ClassPictures(_Pictures):
         classes, answers = class_of(labels), predicted_class(logits)
         names = column(engine.state.batch, ID, len(classes)) or [""] * len(classes)
         masks = stacked(engine.state.batch, self.mask_key)
-        # Spread over the batch: its first images are often all of one class.
+        # Spread over the batch: the first images are often all of one class.
         chosen = np.linspace(0, len(image) - 1, min(missing, len(image))).astype(int)
         for i in chosen.tolist():
             title = f"{names[i]}: class {int(classes[i])}, answer {int(answers[i])}"
@@ -318,7 +317,7 @@ def _slice_weights(network: Any, image: Tensor) -> dict[str, Any] | None:
 def _planes(tensor: Tensor) -> np.ndarray[Any, Any]:
     """Return `(S, H, W)` of an image `(1, C, H, W)` or volume `(1, C, S, H, W)`.
 
-    Channels are averaged for grey values; what is relevant in one of them adds up the same way.
+    Channels are averaged for grey values; relevance is summed over channels.
     """
     planes = tensor[0].float().mean(dim=0)
     return (planes if planes.ndim == 3 else planes[None]).numpy()

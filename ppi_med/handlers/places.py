@@ -1,4 +1,4 @@
-"""Training at a frozen place: a search first, then each image beside one with it exchanged."""
+"""Training at a frozen place: a search first, then each image with a copy exchanged there."""
 
 from __future__ import annotations
 
@@ -68,22 +68,22 @@ PLACE_METHODS: Mapping[str, Mapping[str, str]] = {
     "clarc": {"fill": "project"},
 }
 """Training methods of this handler by name, with what they set."""
-_SOUGHT = {"place": "place", "neutral": "texture of a device that can be taken away"}
+_SOUGHT = {"place": "place", "neutral": "texture of a device that can be removed"}
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class PlaceData:
-    """What a search reads, and where it writes: a bundle says it once.
+    """What a search reads, and where it writes: a bundle states it once.
 
     Attributes:
         training: cases of the training part as the network sees them, not augmented.
         validation: those of the validation part.
         bank: cases of the training part as `exchange` sees them; None: as `training`.
-        exchange: stands in the training's transforms; None: content is exchanged in the batch.
+        exchange: the training's exchange transform; None: content is exchanged in the batch.
         directory: for `places.npz`; None: nothing is written.
-        tracker: gets what was found.
+        tracker: gets the result.
     """
 
     training: Iterable[Mapping[str, Any]] | None = None
@@ -97,7 +97,7 @@ class PlaceData:
 class PlaceHandler:
     """Find the place of a shortcut before the first step, then train without it.
 
-    x' is x with the place's content of a random training image of another class, at the same
+    x' is x with the place's content from a random training image of another class, at the same
     B-scan; the label stays:
 
         L = L(x, y) + L(x', y)
@@ -173,7 +173,7 @@ class PlaceHandler:
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._add_loss)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return an empty state: all is made again from the data, the seed and `places.npz`."""
+        """Return an empty state: all is made again from data, seed and `places.npz`."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -184,7 +184,7 @@ class PlaceHandler:
     def _start(self, engine: Engine) -> None:
         before = take_state()
         if self.data.tracker is not None:
-            self.data.tracker.start()  # so that a search that fails or is killed stands there too
+            self.data.tracker.start()  # so that a failed or killed search is recorded too
         try:
             self._decide(engine)
             self._arm(engine)
@@ -193,7 +193,7 @@ class PlaceHandler:
         self._record()
 
     def _decide(self, engine: Engine) -> None:
-        """Set what is trained with: `active` is one of the kinds but `"auto"`, or None."""
+        """Set the training: `active` is one of the kinds except `"auto"`, or None."""
         if self.kind == "style":
             self.active = "style"
             return
@@ -278,7 +278,7 @@ class PlaceHandler:
         return [c for i, c in enumerate(cases) if i % 4 < 3], cases[3::4]
 
     def _tell_checkpoints(self, engine: Engine) -> None:
-        """Let the files beside the weights say what was found, for inference and its report."""
+        """Write what was found into the file beside the weights, for inference and its report."""
         facts = self.account().facts()
         for handler in handlers_of(engine):
             for one in handlers_of(handler.validator) if hasattr(handler, "validator") else ():
@@ -306,9 +306,9 @@ class PlaceHandler:
         )
 
     def _record(self) -> None:
-        """Record the first stage in the run of the second: each round, what came of it, a sentence.
+        """Record the first stage in the run of the second: each round, its result, a sentence.
 
-        A resumed run records it again, which the tracker keeps once.
+        A resumed run records it again; the tracker keeps it once.
         """
         tracker = self.data.tracker or NullTracker()
         account = self.account()
@@ -327,15 +327,15 @@ class PlaceHandler:
     # In each step
 
     def _generator(self, engine: Engine) -> torch.Generator:
-        """Return draws that depend on the step alone: a resumed run has the same ones."""
+        """Return draws that depend on the step only: a resumed run has the same ones."""
         (seed,) = derive_seeds(1, self.seed, engine.state.iteration, 2 + process_rank())
         return torch.Generator().manual_seed(seed)
 
     def _coin(self, image: Tensor) -> Tensor | None:
-        """Return x' where the coin says so; None: x."""
+        """Return x' if the coin says so; None: x."""
         engine = self._engine
         assert engine is not None
-        # All processes throw the same coin: their passes must match.
+        # All processes toss the same coin: their passes must match.
         (seed,) = derive_seeds(1, self.seed, engine.state.iteration, 1)
         if torch.rand((), generator=torch.Generator().manual_seed(seed)) < 0.5:
             return None
@@ -377,7 +377,7 @@ class PlaceHandler:
 
 
 class _Remembering(Inferer):
-    """The trainer's inferer, which keeps a call's further arguments and may pass x' in place of x.
+    """The trainer's inferer; it keeps a call's further arguments and may pass x' instead of x.
 
     Args:
         inner: the trainer's own.
@@ -413,7 +413,7 @@ def read_place(place: str | os.PathLike[str] | Tensor | Any) -> Tensor:
             writes it), or of a `decision.yaml` (as `ppi-med audit` writes it).
 
     Raises:
-        UsageError: where the file is missing or holds none, or the place is empty.
+        UsageError: if the file is missing or holds no place, or the place is empty.
     """
     if isinstance(place, (str, os.PathLike)) and Path(place).suffix in (".yaml", ".yml"):
         values, name = accepted_place(place), str(place)
@@ -427,7 +427,7 @@ def read_place(place: str | os.PathLike[str] | Tensor | Any) -> Tensor:
             raise UsageError(f"No place {path}: run ppi-med audit first, or leave it out.") from (
                 error
             )
-        except Exception as error:  # a damaged file raises whatever the reader comes to
+        except Exception as error:  # a damaged file can raise anything in the reader
             raise UsageError(
                 f"{path} holds no place ({error}): give a .npy, or a .npz with 'place'."
             ) from error
@@ -524,12 +524,12 @@ def _cases_of(engine: Engine, loader: Any) -> Iterator[dict[str, Any]]:
 
 
 def _decision(found: Search, kind: str) -> tuple[Tensor | None, Neutral | None, str | None, str]:
-    """Return place, what takes a texture away, what is done, and a sentence."""
+    """Return the place, the neutral transform, the training, and a sentence."""
     active = {PLACE: "place", STYLE: "style", NEUTRAL: "neutral"}.get(found.recommended_method)
     line = found.reason
     if kind not in ("auto", active):
         active = None
-        line = f"No {_SOUGHT[kind]} was found, so that the training is plain. {line}"
+        line = f"No {_SOUGHT[kind]} was found, so the training is plain. {line}"
     mask = torch.from_numpy(found.place) if active == "place" else None
     neutral = found.texture.neutral if active == "neutral" else None
     return mask, neutral, active, line

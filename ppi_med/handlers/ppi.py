@@ -22,10 +22,10 @@ _NAME = "PPIHandler"
 class PPIHandler(PPIStep):
     """Train with PPI: one entry in `train#handlers` of a `SupervisedTrainer` bundle.
 
-    It is a `PPIStep`, whose arguments it takes, in the trainer's own
-    step: the forward through `engine.inferer` is recorded, and the terms are added to the loss
-    that the trainer goes backward from. Beside a loss that sums over the batch they weigh as beside
-    its mean. Nothing else of the trainer changes.
+    It is a `PPIStep`, with the same arguments, in the trainer's own step: the forward through
+    `engine.inferer` is recorded, and the terms are added to the loss of the trainer's backward
+    pass. They have the same weight for a loss that sums over the batch as for its mean. Nothing
+    else of the trainer changes.
 
     Attributes:
         last: the terms of the last PPI step, also in `engine.state.ppi_terms` and, by the names
@@ -33,7 +33,7 @@ class PPIHandler(PPIStep):
 
     Raises:
         UsageError: in the first step whose forward or loss the handler has not seen, such as that
-            of an `iteration_update` of one's own: training is never plain without a word.
+            of your own `iteration_update`: training never becomes plain silently.
 
     Examples:
         >>> from ppi_med.intervention import PPITerms
@@ -77,7 +77,7 @@ class PPIHandler(PPIStep):
         self._removals.append(on_failure(engine, self._release))
 
     def detach(self) -> None:
-        """Leave the trainer as it was before `attach`; without one, do nothing."""
+        """Restore the trainer as it was before `attach`; without a trainer, do nothing."""
         if self._engine is None:
             return
         for removal in self._removals:

@@ -1,6 +1,6 @@
-"""What a network said about each case of an evaluation, written as a table.
+"""A network's answers about each case of an evaluation, written as a table.
 
-Of two classes, or of K, where it is also measured whether a case's map lies in its box.
+For two classes, or for K; then it is also measured whether a case's map is in its box.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MEASURES = (ENERGY_TOP, ENERGY_ALL, POINTING, AREA)
 
 
 class _CaseTable(Handler):
-    """Collects a row of each case; at the end of the evaluation they are left and written."""
+    """Collects a row per case; at the end of the evaluation they are stored and written."""
 
     def __init__(
         self, path: str | os.PathLike[str] | None, tracker: Tracker | None, folder: str
@@ -90,26 +90,26 @@ class _CaseTable(Handler):
 
     @abstractmethod
     def _answers(self, engine: Engine, logits: Tensor, labels: Tensor) -> list[Row]:
-        """Return what was said about each case of the batch."""
+        """Return the rows of the batch."""
 
     @abstractmethod
     def _leave(self, engine: Engine, rows: list[Row]) -> None:
-        """Leave the rows of all processes in the engine's state."""
+        """Store the rows of all processes in the engine's state."""
 
     @abstractmethod
     def _write(self, engine: Engine, path: Path) -> None:
-        """Write what was left there."""
+        """Write the stored rows."""
 
 
 class PredictionsHandler(_CaseTable):
     """Collects an evaluator's predictions, writes them as CSV; one of `validate#handlers`.
 
     The columns are volume_id, subject, site, label and score (probability of label 1). The record
-    is also left in `engine.state.predictions`, where pictures and summaries find it.
+    is also in `engine.state.predictions`, where pictures and summaries find it.
 
     Args:
         path: path of the CSV; None writes none.
-        positive: index of the positive class where the network has two or more logits.
+        positive: index of the positive class, for two or more logits.
         best_only: write only after the best epoch so far (of the evaluator's key metric).
         tracker: records the file in the run; None does not.
         folder: folder of the run, for the file.
@@ -164,7 +164,7 @@ class ClassCases(_CaseTable):
 
     Args:
         path: path of the CSV; None writes none.
-        network: whose maps are measured.
+        network: the network whose maps are measured.
         method: `method(network, image, target)`; None measures no maps.
         mask_key: key of the boxes' mask `(N, 1, *spatial)` in the batch; a case whose mask is
             empty is not measured.
@@ -173,7 +173,7 @@ class ClassCases(_CaseTable):
         folder: folder of the run, for the file.
 
     Raises:
-        ValueError: where a method comes without a network.
+        ValueError: if a method comes without a network.
         KeyError: while evaluating, where the batches have no "volume_id".
 
     Examples:
@@ -285,7 +285,7 @@ def _cell(value: Any) -> Any:
 def stacked(batch: Any, key: str) -> Tensor | None:
     """Return a key of all cases as one plain tensor, decollated or not; None where it is missing.
 
-    Maps need a gradient on the image, so it is taken off what MONAI wrapped it in.
+    Maps need a gradient on the image, so MONAI's wrapper is removed.
     """
     if isinstance(batch, dict):
         value = batch.get(key)
@@ -300,7 +300,7 @@ def column(batch: Any, key: str, size: int) -> list[str] | None:
     """Return a key of each case of a batch as text, decollated or not; None where it is missing.
 
     Raises:
-        ValueError: where the batch has another number of values than of predictions.
+        ValueError: if the batch has another number of values than of predictions.
     """
     if isinstance(batch, Mapping):
         values = batch.get(key)

@@ -1,4 +1,4 @@
-"""Put the weights that a training kept where others look for them."""
+"""Copy the kept weights of a training to where others look for them."""
 
 from __future__ import annotations
 
@@ -59,6 +59,6 @@ class PublishWeights(Handler):
 
 
 def weights_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what the JSON file beside a file of weights says of it; empty where there is none."""
+    """Return the content of the JSON file beside a file of weights; empty if there is no file."""
     file = Path(path).with_suffix(".json")
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}

@@ -30,8 +30,8 @@ class RecordModel(Handler):
         tracker: from `ppi_med.tracking.create_tracker`; None records nothing.
         network: the network; it is copied, so that its own weights stay.
         input_shape: shape of one input without the batch, `(C, *spatial)`.
-        weights: file of the best `state_dict`; default, or where it does not exist: the weights
-            at the end.
+        weights: file of the best `state_dict`; default, or if it does not exist: the weights at the
+            end.
         registered_name: register the model under this name; default not.
         free_axes: axes of the batched input whose length the signature leaves open.
         serialization: "pickle" or "pt2", see `ppi_med.tracking.models`.

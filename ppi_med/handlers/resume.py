@@ -1,4 +1,4 @@
-"""Exact resume: a run that was killed ends as it would have ended."""
+"""Exact resume: a killed run ends as it would have without the kill."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ logger = logging.getLogger(__name__)
 
 
 class ResumeHandler:
-    """Write checkpoints of everything, and continue from the newest whole one.
+    """Write checkpoints of everything, and continue from the newest complete one.
 
     The state of network, optimiser, gradient scaler, schedulers, handlers, evaluators' best
-    metrics and random generators is found by itself (see
+    metrics and random generators is found automatically (see
     `ppi_med.training.state.stateful_parts`). With an
-    `ExactDataLoader`, a run that was killed anywhere and started
-    again by the same command has, on the CPU, the same weights in the end, bit for bit.
+    `ExactDataLoader`, a run that was killed anywhere and started again by the same command ends
+    with the same weights, bit for bit on the CPU.
 
-    Name it first in `train#handlers`: it loads before the other handlers start, and saves after
-    all of them have seen the end of an epoch, wherever it stands.
+    Name it first in `train#handlers`: it loads before the other handlers start. It always saves
+    after all of them have handled the end of an epoch.
 
     Args:
         directory: folder of the checkpoints, one for each run.
         objects: further objects with `state_dict` and `load_state_dict`, by name.
-        resume: True: continue where there is a checkpoint; False: remove the folder's checkpoints
-            and start from the beginning.
-        epochs: save after each this many epochs, and after the last.
+        resume: True: continue if there is a checkpoint; False: remove the folder's checkpoints and
+            start from the beginning.
+        epochs: save after every so many epochs, and after the last.
         iterations: also save after about this many iterations within an epoch (never between the
             parts of an accumulated step). None: at the ends of epochs only.
         keep: how many checkpoints to keep, at least 2.
 
     Raises:
-        ValueError: where `epochs` or `iterations` is not positive.
+        ValueError: if `epochs` or `iterations` is not positive.
         UsageError: at the start, where another process trains into the folder.
 
     Examples:
@@ -86,7 +86,7 @@ class ResumeHandler:
         """Attach to a trainer.
 
         Raises:
-            RuntimeError: where it is attached already.
+            RuntimeError: if it is attached already.
         """
         if self._engine is not None:
             raise RuntimeError("A ResumeHandler is attached once: make another for this trainer.")
@@ -102,12 +102,12 @@ class ResumeHandler:
         self._first_epoch = True
         _warn_of_loader(engine)
         if rank() == 0:
-            # Held until the process ends: what follows the training writes beside the checkpoints.
+            # Locked until the process ends: later steps write beside the checkpoints.
             hold(self.store.directory, "training")
             self.store.remove_left_overs() if self.resume else self.store.clear()
         state = self.store.load() if self.resume else None
         if state is None:
-            # So that a kill in the first epoch repeats it from the same initial weights.
+            # So that a run killed in the first epoch repeats it from the same initial weights.
             self._save(engine)
             return
         self._check(engine, state)
@@ -124,7 +124,7 @@ class ResumeHandler:
         logger.info("Resumed at epoch %d, iteration %d.", engine.state.epoch, done)
 
     def _check(self, engine: Engine, state: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint of another run's shape before anything is changed."""
+        """Refuse a checkpoint that does not fit this run, before anything is changed."""
         where = self.store.directory
         if state.get("format") != FORMAT:
             raise RuntimeError(
@@ -151,12 +151,12 @@ class ResumeHandler:
         if isinstance(loader, ExactDataLoader):
             loader.set_epoch(engine.state.epoch)
             if not self._first_epoch and len(loader) != _length(engine):
-                # ignite would go on with the last epoch's iterator, which no resume could find.
+                # ignite would continue the last epoch's iterator, which a resume could not restore.
                 engine.set_data(loader)
         self._first_epoch = False
         if engine.state.iteration % _length(engine) == 0:
             # Within an epoch this waits for the first batch: when the checkpoint was written, the
-            # epoch's start had drawn its numbers.
+            # start of the epoch had already drawn its numbers.
             self._give_random(engine)
 
     def _give_random(self, engine: Engine) -> None:
@@ -167,7 +167,7 @@ class ResumeHandler:
     # Saving
 
     def _listen(self, engine: Engine) -> None:
-        """Listen only now, so that every other handler is called before this one."""
+        """Attach only now, so that every other handler is called before this one."""
         if self._listening:
             return
         self._listening = True
@@ -209,7 +209,7 @@ class ResumeHandler:
                 continue
             if name in parts:
                 raise ValueError(
-                    f"objects names {name!r}, which the trainer's own {name} has: choose another."
+                    f"objects names {name!r}, which is the trainer's own {name}: choose another."
                 )
             parts[name] = part
         return parts
@@ -219,7 +219,7 @@ def _length(engine: Engine) -> int:
     length = engine.state.epoch_length
     if not length:
         raise RuntimeError(
-            "The trainer has no epoch_length, which resuming counts by: give it a loader with a "
+            "The trainer has no epoch_length, which resuming needs: give it a loader with a "
             "length, or epoch_length."
         )
     return int(length)

@@ -25,7 +25,7 @@ _BATCH_NORM = ("clean", "all")
 
 
 class PPIStep:
-    """Proactive Pseudo-Intervention in a training loop of one's own.
+    """Proactive Pseudo-Intervention in your own training loop.
 
     A step's own forward of the clean images is recorded; its map s explains the label of each
     image; x* = x - T(s(x)) x (pushed to not-y, L_con) and x' = x - T(s(x_j)) x (which keeps y,
@@ -33,7 +33,7 @@ class PPIStep:
 
         L = L_cls + w_con L_con + w_ad L_ad + w_reg ||s||_1        (eq. 1-5)
 
-    is what the step goes backward from:
+    is the loss of the backward pass:
 
         ppi.begin(epoch, iteration)
         logits = ppi.forward(network, image)
@@ -43,16 +43,16 @@ class PPIStep:
     Args:
         saliency: the method that makes the map (default WBP).
         terms: masks, pairing, fill, losses and their weights (default `PPITerms()`).
-        differentiable: let the losses train through the map (double backward), where a term has a
-            gradient in it. False: the map is a constant, about a quarter of the step cheaper.
+        differentiable: let the losses train through the map (double backward), if a term has a
+            gradient in it. False: the map is a constant, and the step about a quarter cheaper.
         every: PPI in each k-th step only; the others are plain (default 1).
-        start_epoch: the first epoch with PPI, from 1; before it training is plain. Weights go on
-            counting from epoch 1: a warm-up that is over by then is not seen.
-        batch_norm: `"clean"` (default): altered images use batch statistics but leave running
-            buffers to the clean ones; `"all"`: they move them too.
+        start_epoch: the first epoch with PPI, from 1; before it training is plain. Weights count
+            from epoch 1: a warm-up may be over by then.
+        batch_norm: `"clean"` (default): altered images use batch statistics but do not change
+            running buffers; `"all"`: they change them too.
         target: label -> target of the map (default: the label's class index).
-        gradient_limit: highest gradient of PPI's terms, in gradients of L_cls (default 100; 0:
-            any), see `GradientGuard`.
+        gradient_limit: highest gradient of PPI's terms, in units of the gradient of L_cls (default
+            100; 0: any), see `GradientGuard`.
 
     Attributes:
         last: the terms of the last PPI step; None before.
@@ -128,7 +128,7 @@ class PPIStep:
             iteration: from 1, over all epochs.
 
         Raises:
-            UsageError: where the step before should have had PPI, and had none.
+            UsageError: if the previous step should have had PPI and did not.
         """
         if self._waits:
             self._waits = False
@@ -140,10 +140,10 @@ class PPIStep:
         self._waits = self._recorder.armed
 
     def forward(self, network: nn.Module, image: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Return the network's output on clean images, recorded where the step has PPI.
+        """Return the network's output on clean images, recorded if the step has PPI.
 
         Args:
-            network: in training mode; in evaluation nothing is recorded.
+            network: the network in training mode; in evaluation nothing is recorded.
             image: `(N, C, *spatial)`.
             args: further arguments of the network; with tensors `(N, ...)` repeated for the
                 altered images.
@@ -158,7 +158,7 @@ class PPIStep:
         Args:
             cls_loss: L_cls of the clean images, a scalar.
             label: `(N,)`, `(N, 1)` or one-hot `(N, K)`.
-            scale: how many times the mean over the batch L_cls is: N for a loss that sums.
+            scale: factor between L_cls and its mean over the batch: N for a loss that sums.
 
         Raises:
             DivergenceError: a term, or the gradient of all, is not finite or too large.
@@ -181,7 +181,7 @@ class PPIStep:
         if recording is None:
             return cls_loss
         num_logits = _num_logits(recording.output)
-        # Autocast is for forwards: the map's gradients keep the dtypes that its forward left.
+        # Autocast is for forwards: the map's gradients keep the dtypes of its forward.
         with torch.autocast(cls_loss.device.type, enabled=False):
             saliency = self._saliency(recording, label, num_logits)
             contrasts = self.terms.contrast_images(recording.image, saliency, label, num_logits)

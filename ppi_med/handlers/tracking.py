@@ -1,4 +1,4 @@
-"""What a trainer or evaluator does, recorded in a run."""
+"""Records a trainer or evaluator in a run."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 class TrackingHandler:
     """Records a training or an evaluation: one entry in the trainer's, or evaluator's, handlers.
 
-    An epoch is one request: the means of the loss and of what stands under `loss/...` in the
-    engine's output (PPI's terms), the learning rates it was trained with, the metrics of the
-    trainer and of the evaluators that ran in it, and the best so far. The run is opened when the
-    engine starts; it ends FINISHED, FAILED on an exception, KILLED on Ctrl-C or SIGTERM.
+    An epoch is one request: the means of the loss and of the entries `loss/...` in the engine's
+    output (PPI's terms), the learning rates, the metrics of the trainer and of the evaluators that
+    ran in it, and the best so far. The run is opened when the engine starts; it ends FINISHED,
+    FAILED on an exception, KILLED on Ctrl-C or SIGTERM.
 
     Args:
         tracker: from `ppi_med.tracking.create_tracker`; None records nothing.
@@ -38,9 +38,9 @@ class TrackingHandler:
             or dicts of scalars.
         datasets: part -> its cases, such as {"train": datalist}, recorded once by
             `dataset_keys`.
-        dataset_keys: keys of the cases to record, where a case has them; no paths.
-        source: where the cases come from, such as the datalist's name.
-        finish: close the run when the engine has completed; False: somebody else does.
+        dataset_keys: keys of the cases to record, if a case has them; no paths.
+        source: source of the cases, such as the datalist's name.
+        finish: close the run when the engine has completed; False: another handler does.
 
     Examples:
         >>> trainer = Engine(lambda engine, batch: {"loss": batch})
@@ -78,14 +78,14 @@ class TrackingHandler:
         """Attach to a trainer or an evaluator.
 
         Raises:
-            RuntimeError: where it is attached already.
+            RuntimeError: if it is attached already.
         """
         if self._engine is not None:
             raise RuntimeError("A TrackingHandler is attached once: make another for this engine.")
         self._engine = engine
         engine.add_event_handler(Events.STARTED, self._start)
         if not self.tracker.active:
-            # Known to the engine all the same, so that a run may be resumed with tracking on.
+            # Known to the engine anyway, so that a run may be resumed with tracking on.
             return
         engine.add_event_handler(Events.EPOCH_STARTED, self._note_rates)
         if (after_backward := _backward_completed(engine)) is not None:
@@ -113,7 +113,7 @@ class TrackingHandler:
             self.tracker.log_dataset(part, rows, part, self.source)
 
     def _listen(self, engine: Engine) -> None:
-        """Listen to epochs only now: behind a validation that was attached later than this."""
+        """Attach to epochs only now: after a validation that was attached later than this."""
         if self._listening:
             return
         self._listening = True
@@ -122,7 +122,7 @@ class TrackingHandler:
             evaluator.add_event_handler(Events.COMPLETED, self._validated.append)
 
     def _note_rates(self, engine: Engine) -> None:
-        """Note the learning rates before a scheduler changes them at the end of the epoch."""
+        """Record the learning rates before a scheduler changes them at the end of the epoch."""
         groups = getattr(getattr(engine, "optimizer", None), "param_groups", [])
         single = len(groups) == 1
         self._rates = {
@@ -131,14 +131,14 @@ class TrackingHandler:
         }
 
     def _collect(self, engine: Engine) -> None:
-        """Take an iteration's scalars, after the backward pass: later they are decollated."""
+        """Read an iteration's scalars after the backward pass: later they are decollated."""
         if self._collected_at == engine.state.iteration:
             return
         self._collected_at = engine.state.iteration
         output = engine.state.output
         values = _losses(output)
         terms = getattr(engine.state, "ppi_terms", None)
-        # Where PPI rests in an iteration, the last one's terms still stand there.
+        # In an iteration without PPI the last terms are still there.
         if terms is not None and terms is not self._last_terms:
             self._last_terms = terms
             values.update(_details(terms))
@@ -166,7 +166,7 @@ class TrackingHandler:
             self.tracker.finish("FINISHED")
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
-        # ignite calls this twice for one error: on its way out of the epoch and of the run.
+        # ignite calls this twice for one error: when it leaves the epoch and the run.
         from ppi_med.tracking.ending import status_of
 
         # The kind only: a message may name a patient's file, and this goes to a server.
@@ -175,7 +175,7 @@ class TrackingHandler:
 
 
 def _backward_completed(engine: Engine) -> Any:
-    """Return MONAI's event after the backward pass, where the engine has it."""
+    """Return MONAI's event after the backward pass, if the engine has it."""
     from monai.engines.utils import IterationEvents
 
     event = IterationEvents.BACKWARD_COMPLETED
@@ -190,7 +190,7 @@ def _evaluators(engine: Engine) -> list[Engine]:
 
 
 def _losses(output: Any) -> dict[str, Any]:
-    """Return the total loss and the terms that stand in the output; once decollated, of a case."""
+    """Return the total loss and the terms in the output; if decollated, those of one case."""
     if isinstance(output, (list, tuple)) and output and isinstance(output[0], Mapping):
         output = output[0]
     if not isinstance(output, Mapping):
@@ -214,7 +214,7 @@ def _details(terms: Any) -> dict[str, Any]:
 
 
 def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return the metrics that are numbers; tables of numbers belong into artifacts."""
+    """Return the metrics that are numbers; tables of numbers belong in artifacts."""
     found = {}
     for name, value in metrics.items():
         single = isinstance(value, Tensor) and value.numel() == 1
@@ -224,7 +224,7 @@ def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _best(evaluator: Engine) -> dict[str, float]:
-    """Return the best value so far of each metric whose best weights are kept."""
+    """Return the best value so far of each metric with kept weights."""
     found = {}
     for handler in handlers_of(evaluator):
         metric, value = getattr(handler, "metric", None), getattr(handler, "value", None)

@@ -91,7 +91,7 @@ class GaOutputs:
         """Attach to an evaluator whose iteration is `infer_iteration`.
 
         Raises:
-            RuntimeError: where it is attached to it already.
+            RuntimeError: if it is attached to it already.
         """
         if engine.has_event_handler(self._write, Events.ITERATION_COMPLETED):
             raise RuntimeError("A GaOutputs is attached once: name it once in handlers.")

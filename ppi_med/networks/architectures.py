@@ -48,8 +48,8 @@ def find_architecture(name: str, spatial_dims: int, options: Mapping[str, Any]) 
         options: further arguments of the network's constructor.
 
     Raises:
-        ValueError: where the name is unknown or the network cannot have so many dimensions.
-        ImportError: where torchvision is needed and not installed.
+        ValueError: if the name is unknown or the network cannot have so many dimensions.
+        ImportError: if torchvision is needed and not installed.
     """
     if name == "small_cnn":
         return Architecture(lambda k, c: SmallCNN(k, c, spatial_dims, **options))

@@ -43,7 +43,7 @@ class SliceAttention(nn.Module):
         floor: least value of `ReLU(a) + delta` in the power form.
 
     Raises:
-        ValueError: where an argument is outside its range.
+        ValueError: if an argument is outside its range.
 
     Examples:
         >>> attention = SliceAttention(tau=1.0, delta=1.0)
@@ -98,7 +98,7 @@ class SliceAttention(nn.Module):
         """Set the attenuation: delta becomes its trained value times `factor`.
 
         Raises:
-            ValueError: where `factor` is outside [0, 1].
+            ValueError: if `factor` is outside [0, 1].
         """
         if not 0 <= factor <= 1:
             raise ValueError(f"The attenuation of delta is {factor}, expected a factor in [0, 1].")

@@ -77,9 +77,9 @@ def create_backbone(
         The backbone, in training mode.
 
     Raises:
-        ValueError: where the name is unknown or the weights do not fit.
-        FileNotFoundError: where there is no such weights file.
-        ImportError: where torchvision is needed and not installed.
+        ValueError: if the name is unknown or the weights do not fit.
+        FileNotFoundError: if there is no such weights file.
+        ImportError: if torchvision is needed and not installed.
 
     Examples:
         >>> import torch
@@ -124,9 +124,9 @@ def create_classifier(
         The network itself if it takes images as they are, else an `AdaptedNetwork`.
 
     Raises:
-        ValueError: where the name is unknown or the weights do not fit.
-        FileNotFoundError: where there is no such weights file.
-        ImportError: where torchvision is needed and not installed.
+        ValueError: if the name is unknown or the weights do not fit.
+        FileNotFoundError: if there is no such weights file.
+        ImportError: if torchvision is needed and not installed.
 
     Examples:
         >>> import torch
@@ -188,7 +188,7 @@ def find_head(network: nn.Module, num_classes: int) -> str:
     In a network without linear layers, such as SqueezeNet, it is the last convolution.
 
     Raises:
-        ValueError: where that layer gives another number of outputs.
+        ValueError: if that layer gives another number of outputs.
     """
     name, module = _last(network, nn.Linear) or _last(network, nn.Conv2d) or ("", network)
     outputs = getattr(module, "out_features", None) or getattr(module, "out_channels", None)

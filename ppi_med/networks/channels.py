@@ -44,7 +44,7 @@ def adapt_channels(network: nn.Module, in_channels: int, mode: ChannelMode) -> n
         The module for the images to pass through first.
 
     Raises:
-        ValueError: where the mode is unknown or cannot give this number of channels.
+        ValueError: if the mode is unknown or cannot give this number of channels.
     """
     conv = first_convolution(network)
     if conv.in_channels == in_channels:
@@ -70,7 +70,7 @@ def first_convolution(network: nn.Module) -> _Conv:
     """Return the convolution that sees the image.
 
     Raises:
-        ValueError: where the network has none.
+        ValueError: if the network has none.
     """
     return next(iter(_convolutions(network).values()))
 
@@ -79,7 +79,7 @@ def first_convolution_name(network: nn.Module) -> str:
     """Return the name of the convolution that sees the image.
 
     Raises:
-        ValueError: where the network has none.
+        ValueError: if the network has none.
     """
     return next(iter(_convolutions(network)))
 

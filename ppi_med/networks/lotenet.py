@@ -94,7 +94,7 @@ class LoTeNet(nn.Module):
         noise: initial deviation from the identity.
 
     Raises:
-        ValueError: where an argument is outside its range, or the image too small for the layers.
+        ValueError: if an argument is outside its range, or the image too small for the layers.
 
     Examples:
         >>> import torch
@@ -160,7 +160,7 @@ class LoTeNet(nn.Module):
         """Return logits `(N, num_classes)` of images `(N, C, *image_size)`.
 
         Raises:
-            ValueError: where the image has another shape.
+            ValueError: if the image has another shape.
         """
         check_image(image, self.in_channels, self.image_size, type(self).__name__)
         squeezed = F.pixel_unshuffle(F.pad(image, self.padding), self.squeeze)

@@ -124,7 +124,7 @@ class MatrixProductState(nn.Module):
         identity: mean of the sum of a site's features: 1 for one channel's linear map.
 
     Raises:
-        ValueError: where a number is below 1.
+        ValueError: if a number is below 1.
 
     Examples:
         >>> chain = MatrixProductState(sites=6, features=2, bond_dim=3, outputs=4, copies=5)
@@ -196,7 +196,7 @@ def pair_of(image_size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
     """Return rows and columns of a size that is one number or two.
 
     Raises:
-        ValueError: where it is neither, or not positive.
+        ValueError: if it is neither, or not positive.
 
     Examples:
         >>> pair_of(40), pair_of([32, 48])

@@ -156,7 +156,7 @@ class MultiViewClassifier(nn.Module):
         chunk_size: slices at a time in evaluation; 0: all at once.
 
     Raises:
-        ValueError: where an argument is outside its range.
+        ValueError: if an argument is outside its range.
 
     Examples:
         >>> network = MultiViewClassifier().eval()
@@ -226,7 +226,7 @@ class MultiViewClassifier(nn.Module):
             Logits `(N, 1)`.
 
         Raises:
-            ValueError: where shapes or ids do not fit.
+            ValueError: if shapes or ids do not fit.
         """
         slice_logits, log_weights = self.slice_terms(image, positions)
         return mixture_logit(slice_logits, log_weights).unsqueeze(-1)
@@ -359,7 +359,7 @@ def ga_parameter_groups(
         Groups for an optimiser, each with `params`, `lr` and `name` ("cnn", "rest").
 
     Raises:
-        ValueError: where the network has no `backbone`, or nothing to train.
+        ValueError: if the network has no `backbone`, or nothing to train.
 
     Examples:
         >>> from ppi_med.networks import MultiViewClassifier

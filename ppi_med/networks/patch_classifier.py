@@ -59,7 +59,7 @@ def patch_classifier(
         value_range: range of the image; `lotenet` maps it to 0 to 1, others use it as it is.
 
     Raises:
-        UsageError: where the name is unknown, an option or the weights do not fit.
+        UsageError: if the name is unknown, an option or the weights do not fit.
 
     Examples:
         >>> import torch

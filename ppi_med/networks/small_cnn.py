@@ -39,7 +39,7 @@ class SmallCNN(nn.Module):
         dropout: probability before the last layer.
 
     Raises:
-        ValueError: where an argument is outside its range.
+        ValueError: if an argument is outside its range.
 
     Examples:
         >>> import torch
@@ -147,7 +147,7 @@ class SmallVGG(nn.Module):
         dropout: probability before the last layer.
 
     Raises:
-        ValueError: where the width leaves no channel.
+        ValueError: if the width leaves no channel.
 
     Examples:
         >>> import torch

@@ -28,8 +28,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> StateDict:
         path: file written by `torch.save`.
 
     Raises:
-        FileNotFoundError: where there is no such file; nothing is ever downloaded.
-        ValueError: where the file holds something else, or values that are not finite.
+        FileNotFoundError: if there is no such file; nothing is ever downloaded.
+        ValueError: if the file holds something else, or values that are not finite.
     """
     file = Path(path)
     if not file.is_file():
@@ -57,7 +57,7 @@ def load_weights(
         ignore: prefixes of names that may be missing on either side.
 
     Raises:
-        ValueError: where names are missing or unexpected or shapes differ; the error lists them.
+        ValueError: if names are missing or unexpected or shapes differ; the error lists them.
     """
     prefixes = tuple(ignore)
     wanted = {k: v for k, v in network.state_dict().items() if not k.startswith(prefixes)}

@@ -87,7 +87,7 @@ class Account:
         """Return what `facts` described; None where there are none.
 
         Raises:
-            UsageError: where they cannot be read.
+            UsageError: if they cannot be read.
         """
         if not facts:
             return None

@@ -50,8 +50,8 @@ def accepted_place(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
         path: `decision.yaml` as an audit wrote it and a person changed it.
 
     Raises:
-        MissingFileError: where it, or the masks' file beside it, is not there.
-        UsageError: where it is no decision, or does not fit its masks.
+        MissingFileError: if it, or the masks' file beside it, is not there.
+        UsageError: if it is no decision, or does not fit its masks.
     """
     import yaml
 

@@ -63,7 +63,7 @@ class PlaceBank(Bank):
         images: pairs of image and class, each read once.
 
     Raises:
-        UsageError: where an image has another size than the place, or there is one class.
+        UsageError: if an image has another size than the place, or there is one class.
 
     Examples:
         >>> place = torch.tensor([[True, False]])
@@ -175,7 +175,7 @@ def check_size(place: Tensor, image: Tensor) -> None:
     """Check that a place fits an image.
 
     Raises:
-        UsageError: where it does not.
+        UsageError: if it does not.
     """
     if place.shape != image.shape[-2:]:
         raise UsageError(
@@ -261,7 +261,7 @@ def unpacked(value: Mapping[str, Any]) -> Tensor:
     """Return the mask of `packed`, bool `(H, W)`.
 
     Raises:
-        UsageError: where it is none.
+        UsageError: if it is none.
 
     Examples:
         >>> unpacked(packed(torch.tensor([[True, False], [False, False]]))).tolist()

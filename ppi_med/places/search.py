@@ -192,7 +192,7 @@ class Search:
             network: what was given to `search`; needed for `Search.network` then.
 
         Raises:
-            UsageError: where the file is missing or is no search.
+            UsageError: if the file is missing or is no search.
         """
         path = Path(path)
         try:
@@ -250,7 +250,7 @@ def search(
             settings and seed, the search goes on behind them.
 
     Raises:
-        UsageError: where the parts differ in image shape or the validation has one class.
+        UsageError: if the parts differ in image shape or the validation has one class.
 
     Examples:
         >>> label = torch.arange(80) % 2

@@ -24,7 +24,7 @@ class ImageStack:
         patient: index of the patient, int64 `(M,)`; None: each unit is a patient.
 
     Raises:
-        UsageError: where shapes do not fit, or there are not two classes.
+        UsageError: if shapes do not fit, or there are not two classes.
 
     Examples:
         >>> index = torch.arange(4)

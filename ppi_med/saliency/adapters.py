@@ -308,7 +308,7 @@ class CAMExtractor:
             create_graph: record the map itself, so that a loss on it trains the network.
 
         Raises:
-            RuntimeError: where no forward was recorded.
+            RuntimeError: if no forward was recorded.
         """
         if self._recording is None:
             raise RuntimeError("no forward was recorded: run the network inside the `with` block")

@@ -84,8 +84,8 @@ class SaliencyMethod(ABC):
             The map, of `image`'s shape and dtype.
 
         Raises:
-            ValueError: where image or target do not fit.
-            IndexError: where a class index is outside the output.
+            ValueError: if image or target do not fit.
+            IndexError: if a class index is outside the output.
 
         Examples:
             >>> from ppi_med.saliency import WBP
@@ -105,7 +105,7 @@ def leaf_image(image: Tensor) -> Tensor:
     """Return a detached plain tensor with a gradient, without subclasses such as MetaTensor.
 
     Raises:
-        ValueError: where `image` is not a floating point batch `(N, C, *spatial)`.
+        ValueError: if `image` is not a floating point batch `(N, C, *spatial)`.
     """
     if not image.is_floating_point():
         raise ValueError(f"image has dtype {image.dtype}, expected floating point")
@@ -149,7 +149,7 @@ class MeanOverCopies(SaliencyMethod):
         """Run `network(image, *args, **kwargs)` once; the copies are passed for each map.
 
         Raises:
-            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`.
+            ValueError: if `image` is not a floating point batch `(N, C, *spatial)`.
         """
         clean = self.method.record(network, image, *args, **kwargs)
         return CopiesRecording(self, clean, network, args, kwargs)

@@ -56,9 +56,9 @@ def wbp_completeness(
         The parts, each summed over the batch.
 
     Raises:
-        ValueError: where image or target do not fit.
-        IndexError: where a class index is outside the output.
-        UnsupportedOperationError: where relevance reaches an operation without a rule.
+        ValueError: if image or target do not fit.
+        IndexError: if a class index is outside the output.
+        UnsupportedOperationError: if relevance reaches an operation without a rule.
 
     Examples:
         >>> import torch

@@ -53,7 +53,7 @@ class ClassActivationMap(SaliencyMethod):
         """Run `network(image, *args, **kwargs)` once and keep the layer's output.
 
         Raises:
-            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`, the
+            ValueError: if `image` is not a floating point batch `(N, C, *spatial)`, the
                 network has no such layer, or the layer gives no channels in space.
         """
         return CAMRecording(self, network, image, args, kwargs)

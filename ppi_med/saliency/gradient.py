@@ -46,7 +46,7 @@ class Gradient(SaliencyMethod):
         """Run `network(image, *args, **kwargs)` once.
 
         Raises:
-            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`.
+            ValueError: if `image` is not a floating point batch `(N, C, *spatial)`.
         """
         reading = _absolute if self.kind == "absolute" else _signed
         return GradientRecording(reading, network, image, args, kwargs)
@@ -71,7 +71,7 @@ class GradientTimesInput(SaliencyMethod):
         """Run `network(image, *args, **kwargs)` once.
 
         Raises:
-            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`.
+            ValueError: if `image` is not a floating point batch `(N, C, *spatial)`.
         """
         return GradientRecording(torch.mul, network, image, args, kwargs)
 
@@ -199,7 +199,7 @@ class IntegratedGradients(SaliencyMethod):
         """Run `network(image, *args, **kwargs)` once; the path is walked for each map.
 
         Raises:
-            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`.
+            ValueError: if `image` is not a floating point batch `(N, C, *spatial)`.
         """
         return PathRecording(self, network, image, args, kwargs)
 

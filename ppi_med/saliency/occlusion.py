@@ -29,7 +29,7 @@ class Occlusion(SaliencyMethod):
         fill: what a window is filled with: a number (default 0), or one per channel.
 
     Raises:
-        ValueError: where a size or a step is below 1.
+        ValueError: if a size or a step is below 1.
 
     Examples:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False))
@@ -75,7 +75,7 @@ class Occlusion(SaliencyMethod):
         """Run `network(image, *args, **kwargs)` once; windows are covered for each map.
 
         Raises:
-            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`.
+            ValueError: if `image` is not a floating point batch `(N, C, *spatial)`.
         """
         return OcclusionRecording(self, network, image, args, kwargs)
 

@@ -21,7 +21,7 @@ def primary_logits(output: Any) -> Tensor:
     tuple or list its first entry.
 
     Raises:
-        TypeError: where no tensor is found.
+        TypeError: if no tensor is found.
     """
     if isinstance(output, Tensor):
         return _without_ones(output)
@@ -60,8 +60,8 @@ def target_scores(output: Any, target: Target) -> Tensor:
         Scores `(N,)`.
 
     Raises:
-        ValueError: where the shapes do not fit.
-        IndexError: where a class index is outside the logits.
+        ValueError: if the shapes do not fit.
+        IndexError: if a class index is outside the logits.
 
     Examples:
         >>> target_scores(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1, 0]))

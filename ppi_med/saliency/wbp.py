@@ -35,9 +35,9 @@ class RuleRecording(Recording):
         """Return s = W_0 * x, the relevance of every pixel for `target`.
 
         Raises:
-            ValueError: where the target does not fit the output.
-            IndexError: where a class index is outside the output.
-            UnsupportedOperationError: where relevance reaches an operation without a rule.
+            ValueError: if the target does not fit the output.
+            IndexError: if a class index is outside the output.
+            UnsupportedOperationError: if relevance reaches an operation without a rule.
         """
         (weights,) = self.pass_back(
             self.scores(target),
@@ -140,8 +140,8 @@ class WBP(SaliencyMethod):
             The recording; `recording.output` has the gradients of an ordinary forward.
 
         Raises:
-            ValueError: where `image` is not a floating point batch.
-            UnsupportedOperationError: where the network checkpoints its activations. An operation
+            ValueError: if `image` is not a floating point batch.
+            UnsupportedOperationError: if the network checkpoints its activations. An operation
                 without a rule raises it later, when relevance reaches it.
         """
         return recorded(network, image, args, kwargs)

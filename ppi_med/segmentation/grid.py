@@ -54,7 +54,7 @@ class NetworkGrid:
         field_mm: side of the square that they show; None: the whole patch.
 
     Raises:
-        ValueError: where one of them is not positive.
+        ValueError: if one of them is not positive.
     """
 
     size: int

@@ -35,7 +35,7 @@ class MaskRule:
         beta: beta of the random walker: larger values make edges harder to cross.
 
     Raises:
-        ValueError: where a value is outside its range.
+        ValueError: if a value is outside its range.
 
     Examples:
         >>> MaskRule(smoothing_mm=1, threshold="std", level=2).name

@@ -25,7 +25,7 @@ def import_mlflow() -> Any:
     """Return `mlflow`, without telemetry and with short time-outs; what the user has set stays.
 
     Raises:
-        ImportError: where it is not installed, saying what to do.
+        ImportError: if it is not installed, saying what to do.
     """
     early = "mlflow" in sys.modules
     for name, value in _DEFAULTS.items():

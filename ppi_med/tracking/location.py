@@ -68,8 +68,8 @@ def prepared(location: Location) -> Iterator[None]:
     Two processes that do so at once destroy each other's work: the second waits for the first.
 
     Raises:
-        UnreachableError: where another program has locked the database for a minute.
-        UsageError: where it cannot be used; MLflow itself would try for minutes.
+        UnreachableError: if another program has locked the database for a minute.
+        UsageError: if it cannot be used; MLflow itself would try for minutes.
     """
     if not location.uri.startswith(_SQLITE):
         yield

@@ -21,7 +21,7 @@ def send_pending(directory: str | os.PathLike[str], location: Location) -> int:
         How many were sent.
 
     Raises:
-        UnreachableError: where the store is still away.
+        UnreachableError: if the store is still away.
     """
     folder = Path(directory)
     earlier = [

@@ -87,7 +87,7 @@ class RunTracker(Tracker):
         """Open the run, or enter it again, and record what it is made of.
 
         Raises:
-            UsageError: where the experiment is deleted.
+            UsageError: if the experiment is deleted.
         """
         if self._is_open:
             return
@@ -174,7 +174,7 @@ class RunTracker(Tracker):
             text: text of `ppi_med.evaluation.predictions.Predictions.to_json`.
 
         Raises:
-            UsageError: where there are too many for one record.
+            UsageError: if there are too many for one record.
         """
         from ppi_med.tracking.settings import PREDICTIONS, described_predictions
 

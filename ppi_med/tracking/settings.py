@@ -30,7 +30,7 @@ def described_predictions(text: str) -> dict[str, Any]:
     without artifacts.
 
     Raises:
-        UsageError: where the text is too long for one record.
+        UsageError: if the text is too long for one record.
     """
     if len(text) > _LONGEST:
         raise UsageError(
@@ -58,7 +58,7 @@ def describe(name: str, rows: Iterable[Mapping[str, Any]], source: str = "") -> 
         source: where they come from.
 
     Raises:
-        ValueError: where there are no rows.
+        ValueError: if there are no rows.
     """
     import pandas
 
@@ -142,7 +142,7 @@ def read_config(source: Mapping[str, Any] | str | os.PathLike[str] | None) -> di
         source: a mapping; a JSON file; None: that of the MONAI bundle that is running, if any.
 
     Raises:
-        ValueError: where the file is not a JSON object, naming it.
+        ValueError: if the file is not a JSON object, naming it.
     """
     if source is None:
         return bundle_config() or {}

@@ -105,7 +105,7 @@ class Store:
             Its name; None where there is no such run.
 
         Raises:
-            UnreachableError: where the store cannot be asked.
+            UnreachableError: if the store cannot be asked.
         """
         mlflow = import_mlflow()
         try:
@@ -132,8 +132,8 @@ class Store:
             The name.
 
         Raises:
-            UnreachableError: where the store cannot be asked.
-            UsageError: where the experiment is deleted.
+            UnreachableError: if the store cannot be asked.
+            UsageError: if the experiment is deleted.
         """
         with telling_unreachable_apart():
             experiment_id = self._experiment_id()
@@ -146,7 +146,7 @@ class Store:
         """Send a record of the open run.
 
         Raises:
-            UnreachableError: where it may be sent later.
+            UnreachableError: if it may be sent later.
             mlflow.exceptions.MlflowException: where the store refuses it.
         """
         with telling_unreachable_apart():

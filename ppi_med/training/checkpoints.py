@@ -86,7 +86,7 @@ class CheckpointStore:
         keep: how many to keep, at least 2: the old one stays until the new one is complete.
 
     Raises:
-        ValueError: where `keep` is less than 2.
+        ValueError: if `keep` is less than 2.
 
     Examples:
         >>> import tempfile
@@ -137,7 +137,7 @@ class CheckpointStore:
         A damaged one is skipped with one line of warning.
 
         Raises:
-            RuntimeError: where there are checkpoints and all are damaged.
+            RuntimeError: if there are checkpoints and all are damaged.
         """
         files = self.files()
         damaged: list[Path] = []

@@ -226,7 +226,7 @@ class ExactDataLoader(DataLoader[Any]):
         options: further arguments of `torch.utils.data.DataLoader`.
 
     Raises:
-        TypeError: where an option is given that would replace the order of cases.
+        TypeError: if an option is given that would replace the order of cases.
 
     Examples:
         >>> loader = ExactDataLoader(list("abcd"), batch_size=2, seed=3, collate_fn="".join)

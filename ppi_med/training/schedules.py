@@ -29,7 +29,7 @@ def step_schedule(
         after: epochs at the first rate before the count begins.
 
     Raises:
-        ValueError: where a sequence has not one value per group, or a value is not positive.
+        ValueError: if a sequence has not one value per group, or a value is not positive.
 
     Examples:
         >>> import torch

@@ -67,7 +67,7 @@ class StepWatch:
         """Refuse a step that fires LOSS_COMPLETED twice.
 
         Raises:
-            UsageError: where the handler has seen a loss in this step.
+            UsageError: if the handler has seen a loss in this step.
         """
         if self._seen:
             raise UsageError(
@@ -178,7 +178,7 @@ def entry(output: Any, key: str, name: str) -> Any:
     """Return an entry of a step's output.
 
     Raises:
-        UsageError: where the step has left none.
+        UsageError: if the step has left none.
     """
     if isinstance(output, Mapping) and key in output:
         return output[key]

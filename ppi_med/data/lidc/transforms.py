@@ -128,7 +128,7 @@ class SamplePatchd(MapTransform, RandomizableTransform):
         allow_missing_keys: pass over keys that an item lacks.
 
     Raises:
-        ValueError: where an argument is outside its range.
+        ValueError: if an argument is outside its range.
     """
 
     def __init__(

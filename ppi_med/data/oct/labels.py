@@ -86,7 +86,7 @@ class SourceFacts:
             eyes: eyes of all volumes of the source, as the file says.
 
         Raises:
-            FactsError: where several volumes could be meant.
+            FactsError: if several volumes could be meant.
         """
         if self.numbered:
             rows = tuple(facts for n, facts in self.numbered if n == number)

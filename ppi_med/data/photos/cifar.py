@@ -32,8 +32,8 @@ def read_cifar(source: str | Path) -> list[Photo]:
         source: `cifar-10-batches-py` or the folder around it.
 
     Raises:
-        MissingFileError: where the batches are not there.
-        UsageError: where a file is no batch.
+        MissingFileError: if the batches are not there.
+        UsageError: if a file is no batch.
     """
     root = cifar_root(Path(source))
     if root is None:

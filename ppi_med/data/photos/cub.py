@@ -34,8 +34,8 @@ def read_cub(source: str | Path) -> list[Photo]:
         `bounding_boxes.txt`, where there is one.
 
     Raises:
-        MissingFileError: where a file is missing.
-        UsageError: where a line is not as it should be, or an image has no label or part.
+        MissingFileError: if a file is missing.
+        UsageError: if a line is not as it should be, or an image has no label or part.
     """
     root = cub_root(Path(source))
     if root is None:

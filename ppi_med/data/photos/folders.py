@@ -25,7 +25,7 @@ def read_labels_csv(source: str | Path) -> list[Photo]:
             x0, y0, x1, y1 in pixels of the file) and `images/`.
 
     Raises:
-        UsageError: where a column is missing, a value is no number, or one file has two classes.
+        UsageError: if a column is missing, a value is no number, or one file has two classes.
     """
     path = Path(source) / LABELS
     found: dict[str, Photo] = {}
@@ -97,7 +97,7 @@ def read_folders(source: str | Path) -> list[Photo]:
         source: the folder with `train` and `test` (or `val`), or with one archive of each.
 
     Raises:
-        UsageError: where no class with a picture is found.
+        UsageError: if no class with a picture is found.
     """
     source = Path(source)
     listed = {part: list(_listed(path)) for part, path in image_folders(source).items()}

@@ -34,8 +34,8 @@ def read_imagenet(source: str | Path, boxes: str | Path | None = None) -> list[P
         boxes: folder of the XML files; default the usual places inside.
 
     Raises:
-        MissingFileError: where labels or the list of classes are not there.
-        UsageError: where a file cannot be read.
+        MissingFileError: if labels or the list of classes are not there.
+        UsageError: if a file cannot be read.
     """
     source = Path(source)
     found = _labelled(source)
@@ -65,7 +65,7 @@ def read_boxes(annotation: Path, image: str) -> tuple[Box, ...]:
     any kind in the XML is refused.
 
     Raises:
-        UsageError: where the file is no annotation.
+        UsageError: if the file is no annotation.
     """
     from defusedxml import ElementTree
 

@@ -75,8 +75,8 @@ def find_layout(source: str | Path) -> str:
     """Return the name of a folder's layout.
 
     Raises:
-        MissingFileError: where the folder is not there.
-        UsageError: where it has none of them.
+        MissingFileError: if the folder is not there.
+        UsageError: if it has none of them.
     """
     folder = Path(source)
     if not folder.is_dir():

@@ -42,7 +42,7 @@ def inside(name: str, where: str) -> str:
     """Return a relative path from a list of files, refusing one that leads out of its folder.
 
     Raises:
-        UsageError: where it is absolute or climbs.
+        UsageError: if it is absolute or climbs.
 
     Examples:
         >>> inside("001.Albatross/a.jpg", "images.txt")

@@ -89,7 +89,7 @@ def read_batch(path: str | Path) -> dict[str, Any]:
         Plain lists, texts, numbers, and arrays of bytes.
 
     Raises:
-        UsageError: where the file is no such batch, or holds anything that a batch does not.
+        UsageError: if the file is no such batch, or holds anything that a batch does not.
     """
     path = Path(path)
     if path.stat().st_size > LARGEST_FILE:
@@ -100,7 +100,7 @@ def read_batch(path: str | Path) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise pickle.UnpicklingError(f"a {type(content).__name__}")
         return {_text(key): _plain(value) for key, value in content.items()}
-    except Exception as error:  # the unpickler raises whatever the bytes lead it to
+    except Exception as error:  # the bytes can raise anything in the unpickler
         raise UsageError(
             f"{path} is no batch of CIFAR (it holds {error}), expected the file of the python "
             "version as it was published: fetch it again."
@@ -130,8 +130,8 @@ def read_pixels(reference: str) -> Pixels:
     """Return a photograph's pixels `(H, W, 3)`, RGB of 0 to 255.
 
     Raises:
-        MissingFileError: where the file is not there.
-        UsageError: where it holds no such picture.
+        MissingFileError: if the file is not there.
+        UsageError: if it holds no such picture.
     """
     path, _, member = reference.partition(MEMBER)
     if not Path(path).is_file():
@@ -153,7 +153,7 @@ def picture_size(path: str) -> tuple[int, int]:
     """Return height and width of a picture in a file, without decoding it.
 
     Raises:
-        UsageError: where it cannot be read.
+        UsageError: if it cannot be read.
     """
     from PIL import Image
 
@@ -170,7 +170,7 @@ def batch_images(path: str) -> Pixels:
     """Return all images of a batch of CIFAR, `(N, 32, 32, 3)`.
 
     Raises:
-        UsageError: where it holds none.
+        UsageError: if it holds none.
     """
     data = read_batch(path).get("data")
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != 3 * _SIDE**2:
@@ -182,7 +182,7 @@ def archive(path: str) -> zipfile.ZipFile:
     """Return an archive, opened once in a process: a forked one would share the place in the file.
 
     Raises:
-        UsageError: where it cannot be read.
+        UsageError: if it cannot be read.
     """
     return _opened(path, os.getpid())
 

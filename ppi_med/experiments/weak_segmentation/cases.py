@@ -81,7 +81,7 @@ def case_of(item: Mapping[str, Any], part: str) -> Case:
         part: part of the splits.
 
     Raises:
-        ValueError: where something is missing, or no reader drew anything.
+        ValueError: if something is missing, or no reader drew anything.
 
     Examples:
         >>> mask = np.zeros((1, 5, 5), np.uint8); mask[0, 2, 2] = 1
@@ -153,7 +153,7 @@ def require_unseen_cases(
 
     Raises:
         MissingFileError: if the folder is no data set.
-        UsageError: where the folds are not those of the training.
+        UsageError: if the folds are not those of the training.
     """
     from ppi_med.bundle_tools.preflight import require_folds_of_training
     from ppi_med.data.lidc.cases import case_hashes, require_cases

@@ -79,8 +79,8 @@ class RuleChoice:
         reference: "union" or "majority", what Dice is measured against.
 
     Raises:
-        TestCaseError: where a case is not a validation case, or its patient is held out.
-        ValueError: where there are no cases, or the reference is unknown.
+        TestCaseError: if a case is not a validation case, or its patient is held out.
+        ValueError: if there are no cases, or the reference is unknown.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class RuleChoice:
             pictures: images in 0 to 1 for the random walker, one a view.
 
         Raises:
-            ValueError: where maps and views are not of one number and shape.
+            ValueError: if maps and views are not of one number and shape.
         """
         if [m.shape for m in maps] != [w.shape for w in self._wanted]:
             raise ValueError(

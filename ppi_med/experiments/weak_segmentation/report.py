@@ -137,7 +137,7 @@ def difference_interval(
         measure: a column of the rows.
 
     Raises:
-        ValueError: where the cases are not the same.
+        ValueError: if the cases are not the same.
     """
     names = [[view.case.name for view in outcome.views] for outcome in (one, other)]
     if names[0] != names[1] or one.crops != other.crops:

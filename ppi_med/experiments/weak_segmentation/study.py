@@ -84,7 +84,7 @@ class Study:
         distances: also measure HD95, which takes most of the time.
 
     Raises:
-        ValueError: where one of the two parts has no case, or they share a patient.
+        ValueError: if one of the two parts has no case, or they share a patient.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ def make_bird_phantom(
         The datalist; the test part holds every bird twice, by its site `tied` and `swapped`.
 
     Raises:
-        UsageError: where the folder holds a phantom of other parameters, or files of another kind.
+        UsageError: if the folder holds a phantom of other parameters, or files of another kind.
     """
     output = Path(output)
     content = {

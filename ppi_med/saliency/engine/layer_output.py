@@ -108,8 +108,8 @@ def watching(network: Network, layer: str | None, *, every_run: bool = False) ->
     which is removed after the block, also on error.
 
     Raises:
-        ValueError: where the network has no such layer.
-        TypeError: where the layer's output is not a tensor.
+        ValueError: if the network has no such layer.
+        TypeError: if the layer's output is not a tensor.
     """
     watch = Watch(layer, every_run)
     if layer is None:

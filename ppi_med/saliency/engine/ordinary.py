@@ -94,7 +94,7 @@ def scores_of(output: Any, target: Target, images: int) -> Tensor:
     """Return the scores `(N,)` of `target`, one for each of the images.
 
     Raises:
-        ValueError: where a callable target returns another number of scores.
+        ValueError: if a callable target returns another number of scores.
     """
     scores = target_scores(output, usable(target) if isinstance(target, Tensor) else target)
     if len(scores) != images:

@@ -31,7 +31,7 @@ class Composite:
         names: pattern of a module's name, such as `"features.*"` -> rule; the first match.
 
     Raises:
-        ValueError: where a kind is not known.
+        ValueError: if a kind is not known.
     """
 
     rule: LRPRule = field(default_factory=Epsilon)
@@ -48,7 +48,7 @@ class Composite:
         """Return the choice of rules for one forward pass of `network`.
 
         Raises:
-            ValueError: where a pattern fits no module's name.
+            ValueError: if a pattern fits no module's name.
         """
         named = self._named(network) if self.names else {}
         first: list[Tensor] = []
@@ -168,7 +168,7 @@ class LRP(SaliencyMethod):
         share_epsilon: epsilon of sums, poolings and the like (default 1e-9).
 
     Raises:
-        ValueError: where a kind is not known, or a composite comes with further rules.
+        ValueError: if a kind is not known, or a composite comes with further rules.
 
     Examples:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False))
@@ -202,7 +202,7 @@ class LRP(SaliencyMethod):
         """Run `network(image, *args, **kwargs)` once under the rules.
 
         Raises:
-            ValueError: where `image` is not a floating point batch `(N, C, *spatial)`, or a
+            ValueError: if `image` is not a floating point batch `(N, C, *spatial)`, or a
                 pattern fits no module of the network.
         """
         leaf = leaf_image(image)

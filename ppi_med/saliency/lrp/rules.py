@@ -187,7 +187,7 @@ class AlphaBeta(LRPRule):
         bias: leave the bias in the denominators (default True).
 
     Raises:
-        ValueError: where alpha - beta is not 1.
+        ValueError: if alpha - beta is not 1.
     """
 
     alpha: float = 2.0
@@ -271,7 +271,7 @@ class ZBeta(LRPRule):
         stabiliser: see `quotient` (default 1e-9).
 
     Raises:
-        ValueError: where a least value is above the largest.
+        ValueError: if a least value is above the largest.
     """
 
     low: float | Sequence[float] = 0.0
