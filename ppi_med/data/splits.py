@@ -88,10 +88,6 @@ class Splits:
                 return "validation" if index == fold else "training"
         return None
 
-    def fold_of(self, subject: str) -> int | None:
-        """Return the index of the fold that holds a subject, `None` if there is none."""
-        return next((i for i, members in enumerate(self.folds) if subject in members), None)
-
     def _body(self) -> dict[str, Any]:
         return {
             "format": _FORMAT,

@@ -133,11 +133,6 @@ def filled_with(image: Tensor, fill: Fill) -> Tensor:
     return filled
 
 
-def mean_fill(image: Tensor) -> Tensor:
-    """Return each image's mean of each channel, a fill for images whose 0 means something."""
-    return image.mean(tuple(range(2, image.ndim)), keepdim=True).expand_as(image)
-
-
 @torch.no_grad()
 def _curve(
     measure: Measure,

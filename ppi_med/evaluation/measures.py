@@ -103,14 +103,6 @@ def class_probability(output: Any, target: Tensor) -> Tensor:
     return class_logit(logits.softmax(1), target)
 
 
-def class_is_predicted(output: Any, target: Tensor) -> Tensor:
-    """Return 1.0 where the target has the highest probability, else 0.0: mean is accuracy."""
-    logits = _logits(output)
-    if logits.shape[1] == 1:
-        return (class_logit(logits, target) > 0).to(logits.dtype)
-    return (logits.argmax(1) == target).to(logits.dtype)
-
-
 def _logits(output: Any) -> Tensor:
     logits = getattr(output, "logits", output)
     if not isinstance(logits, Tensor) or logits.ndim not in (1, 2):

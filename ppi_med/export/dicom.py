@@ -52,85 +52,32 @@ _REGIONS = {
 }
 
 
-def write_segmentation(
-    path: str | Path,
+def segmentation(
     mask: NDArray[Any],
     source: Source,
     *,
     label: str = "Lung nodule, from the map of a classifier",
     algorithm: str = "Weak segmentation",
     series_number: int = 9001,
-) -> Path:
-    """Write a mask as a DICOM SEG that refers to the series' slices.
+) -> Any:
+    """Return a mask as a DICOM SEG that refers to the series' slices; `save` writes it.
 
     Every slice has its frame, empty or not, ascending along the normal, so that the geometry is
     that of the series. Patient and study are those of the series, as a viewer needs them: the file
     identifies the patient as much as the series does.
 
     Args:
-        path: path of the file.
         mask: `(slices, rows, columns)`, bool, or numbers that are only 0 and 1.
         source: the series.
         label: label of the segment, ASCII, at most 64 characters.
         algorithm: name of the algorithm, ASCII.
         series_number: number of the new series.
 
-    Returns:
-        The path.
-
     Raises:
         ValueError: for a mask of another shape or with other values, or a text that is not ASCII.
         UsageError: without highdicom.
     """
-    made = segmentation(
-        as_mask(mask, source), source, label=label, algorithm=algorithm, series_number=series_number
-    )
-    return save(made, path)
-
-
-def write_parametric_map(
-    path: str | Path,
-    values: NDArray[Any],
-    source: Source,
-    *,
-    method: str = "Weight Back Propagation",
-    series_number: int = 9002,
-) -> Path:
-    """Write a map as a DICOM parametric map of 32-bit floats that refers to the series' slices.
-
-    The frames go from one slice before the first whose map is not 0 to one after the last,
-    ascending along the normal; other empty slices are left out.
-
-    Args:
-        path: path of the file.
-        values: `(slices, rows, columns)`, without unit; signed.
-        source: the series.
-        method: method of the map, for its description, ASCII.
-        series_number: number of the new series.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: for a map of another shape or type, with values that are not finite in 32 bits,
-            or a text that is not ASCII.
-        UsageError: without highdicom.
-    """
-    made = parametric_map(
-        as_map(values, source), source, method=method, series_number=series_number
-    )
-    return save(made, path)
-
-
-def segmentation(
-    mask: NDArray[np.bool_],
-    source: Source,
-    *,
-    label: str = "Lung nodule, from the map of a classifier",
-    algorithm: str = "Weak segmentation",
-    series_number: int = 9001,
-) -> Any:
-    """Return the data set that `write_segmentation` writes; `mask` is checked."""
+    mask = as_mask(mask, source)
     hd, codes = _highdicom()
     coding = import_module("pydicom.sr.coding")
     label, algorithm = _short(label, "label"), _short(algorithm, "algorithm")
@@ -163,13 +110,29 @@ def segmentation(
 
 
 def parametric_map(
-    values: NDArray[np.float32],
+    values: NDArray[Any],
     source: Source,
     *,
     method: str = "Weight Back Propagation",
     series_number: int = 9002,
 ) -> Any:
-    """Return the data set that `write_parametric_map` writes; `values` are checked."""
+    """Return a map as a DICOM parametric map of 32-bit floats; `save` writes it.
+
+    It refers to the series' slices. The frames go from one slice before the first whose map is not
+    0 to one after the last, ascending along the normal; other empty slices are left out.
+
+    Args:
+        values: `(slices, rows, columns)`, without unit; signed.
+        source: the series.
+        method: method of the map, for its description, ASCII.
+        series_number: number of the new series.
+
+    Raises:
+        ValueError: for a map of another shape or type, with values that are not finite in 32 bits,
+            or a text that is not ASCII.
+        UsageError: without highdicom.
+    """
+    values = as_map(values, source)
     hd, codes = _highdicom()
     strongest = float(np.abs(values).max()) or 1.0
     explanation = _short(f"Relevance by {method}", "method")

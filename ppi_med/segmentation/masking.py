@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -80,10 +80,6 @@ class MaskRule:
     def to_dict(self) -> dict[str, Any]:
         """Return the rule as plain values, for JSON."""
         return asdict(self)
-
-    def with_component(self, component: Component) -> MaskRule:
-        """Return the same rule with another component."""
-        return replace(self, component=component)
 
 
 def map_to_mask(

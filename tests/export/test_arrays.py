@@ -12,7 +12,7 @@ import pytest
 from ppi_med.errors import UsageError
 from ppi_med.export.arrays import as_map, as_mask, read_map, read_mask
 from ppi_med.export.command import main
-from ppi_med.export.dicom import write_segmentation
+from ppi_med.export.dicom import save, segmentation
 from ppi_med.export.source import Source, read_source
 from tests.data.dicom.files import write_series
 from tests.export.test_export import FULL, HEIGHTS
@@ -83,7 +83,7 @@ def test_what_is_no_mask(source: Source, tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=text):
         as_mask(array, source)
     with pytest.raises(ValueError, match=text):
-        write_segmentation(tmp_path / "mask.dcm", array, source)
+        save(segmentation(array, source), tmp_path / "mask.dcm")
     np.save(tmp_path / "mask.npy", array)
     with pytest.raises(UsageError, match=f"mask.npy: .*{text}"):
         read_mask(tmp_path / "mask.npy", source)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.export.arrays import write_nifti
 from ppi_med.export.command import main, write_all
-from ppi_med.export.dicom import write_parametric_map, write_segmentation
+from ppi_med.export.dicom import parametric_map, save, segmentation
 from ppi_med.export.series import Point, explain_series, read_points
 from ppi_med.export.source import MAY_BE_EMPTY, Source, read_source
 from ppi_med.saliency import WBP
@@ -81,7 +81,7 @@ def test_the_segmentation_lies_on_the_series(tmp_path: Path, orientation: list[f
     write_series(tmp_path / "ct", HEIGHTS, **FULL, ImageOrientationPatient=orientation)
     source = read_source(tmp_path / "ct")
     _, mask = arrays(source)
-    path = write_segmentation(tmp_path / "mask.dcm", mask, source)
+    path = save(segmentation(mask, source), tmp_path / "mask.dcm")
     opened = highdicom.seg.segread(path)
     values, affine = volume_of(opened)
     assert values.shape == source.shape
@@ -94,7 +94,7 @@ def test_the_segmentation_lies_on_the_series(tmp_path: Path, orientation: list[f
 
 def test_the_segmentation_refers_to_the_slices(tmp_path: Path, source: Source) -> None:
     _, mask = arrays(source)
-    dataset = pydicom.dcmread(write_segmentation(tmp_path / "mask.dcm", mask, source))
+    dataset = pydicom.dcmread(save(segmentation(mask, source), tmp_path / "mask.dcm"))
     series = dataset.ReferencedSeriesSequence[0]
     named = {item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence}
     assert named == {one.instance for one in source.slices}
@@ -111,7 +111,7 @@ def test_the_segmentation_refers_to_the_slices(tmp_path: Path, source: Source) -
 
 def test_the_map_keeps_its_values_and_place(tmp_path: Path, source: Source) -> None:
     values, _ = arrays(source)
-    path = write_parametric_map(tmp_path / "map.dcm", values, source)
+    path = save(parametric_map(values, source), tmp_path / "map.dcm")
     opened = highdicom.imread(path)
     found, affine = volume_of(opened)
     assert found.shape == source.shape
@@ -137,8 +137,8 @@ def test_a_series_without_what_may_be_empty(tmp_path: Path) -> None:
     source = read_source(tmp_path / "ct")
     values, mask = arrays(source)
     for path in (
-        write_segmentation(tmp_path / "mask.dcm", mask, source),
-        write_parametric_map(tmp_path / "map.dcm", values, source),
+        save(segmentation(mask, source), tmp_path / "mask.dcm"),
+        save(parametric_map(values, source), tmp_path / "map.dcm"),
     ):
         dataset = pydicom.dcmread(path)
         assert all(dataset[keyword].is_empty for keyword in lacking)
@@ -173,8 +173,8 @@ def test_dciodvfy_finds_no_error(tmp_path: Path, body: str | None) -> None:
     write_series(tmp_path / "ct", HEIGHTS, **(FULL | {"BodyPartExamined": body}))
     source = read_source(tmp_path / "ct")
     values, mask = arrays(source)
-    assert dciodvfy(write_segmentation(tmp_path / "mask.dcm", mask, source)) == []
-    assert dciodvfy(write_parametric_map(tmp_path / "map.dcm", values, source)) == []
+    assert dciodvfy(save(segmentation(mask, source), tmp_path / "mask.dcm")) == []
+    assert dciodvfy(save(parametric_map(values, source), tmp_path / "map.dcm")) == []
 
 
 @pytest.mark.data
@@ -243,11 +243,11 @@ def test_points_from_a_table(wide: Source, tmp_path: Path) -> None:
 def test_what_is_refused(tmp_path: Path, source: Source) -> None:
     values, mask = arrays(source)
     with pytest.raises(ValueError, match="expected that of the series"):
-        write_segmentation(tmp_path / "a", mask[:2], source)
+        save(segmentation(mask[:2], source), tmp_path / "a")
     with pytest.raises(ValueError, match="expected bool"):
-        write_segmentation(tmp_path / "a", values, source)
+        save(segmentation(values, source), tmp_path / "a")
     with pytest.raises(ValueError, match="not 32-bit numbers"):
-        write_parametric_map(tmp_path / "a", values * np.nan, source)
+        save(parametric_map(values * np.nan, source), tmp_path / "a")
     with pytest.raises(MissingFileError):
         read_source(tmp_path / "none")
     write_series(tmp_path / "gap", [0.0, 2.5, 7.5], **FULL)

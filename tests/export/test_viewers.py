@@ -14,7 +14,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from ppi_med.export.command import MAP, OVERLAY, SEG, main, write_all
-from ppi_med.export.dicom import write_parametric_map
+from ppi_med.export.dicom import parametric_map, save
 from ppi_med.export.source import Source, read_source
 from tests.data.dicom.files import FLAT, slice_dataset, write_series
 from tests.export.test_export import FULL, HEIGHTS, OBLIQUE, arrays, dciodvfy
@@ -241,7 +241,7 @@ def test_dciodvfy_finds_no_error_in_maps_of_any_scale(tmp_path: Path, name: str)
     write_series(tmp_path / "ct", HEIGHTS, **FULL)
     source = read_source(tmp_path / "ct")
     values = scales()[name].astype(np.float32)
-    path = write_parametric_map(tmp_path / "map.dcm", values, source)
+    path = save(parametric_map(values, source), tmp_path / "map.dcm")
     assert dciodvfy(path) == []
     found = pydicom.dcmread(path)
     window = found.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0]

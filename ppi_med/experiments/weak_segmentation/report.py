@@ -32,7 +32,6 @@ from ppi_med.tracking.base import NullTracker, Tracker
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FACTS = ("method", "crops", "volume_id", "subject", "label", "area_px", "mask_px")
 CASES, SUMMARY, RULES = "cases.csv", "summary.csv", "rules.json"
 PREFIX = "seg"
 """Of the metrics: `seg/dice_union/centred/wbp`, `seg_case/...` with the case as the step."""
