@@ -1,9 +1,9 @@
-"""Experiments: which cells, which measure, which rows; all else is shared.
+"""Experiments: which cells, which measure, which rows; everything else is shared.
 
-- `shortcut`, `methods`, `lidc_nodules`, `maps`, `randomise`, `cross_site`: an experiment each.
-- `cells`: one run of an experiment. `run`: the cells that have no record yet, in worker processes.
-- `records`: what is kept of finished cells, in a folder of JSON files; `sweep_records`: in MLflow.
-- `compare`: what a method gains over plain training. `table`: Markdown, CSV, LaTeX, PNG.
+- `shortcut`, `methods`, `lidc_nodules`, `maps`, `randomise`, `cross_site`: one experiment each.
+- `cells`: one run of an experiment. `run`: the cells without a record, in worker processes.
+- `records`: records of finished cells, in a folder of JSON files; `sweep_records`: in MLflow.
+- `compare`: a method's gain over plain training. `table`: Markdown, CSV, LaTeX, PNG.
 - `plan`, `sweep`, `selection`, `matrix`, `sweep_tables`: sweeps over sites that MLflow keeps.
 
 A new experiment is one file with one frozen dataclass, an `Experiment`:
@@ -11,16 +11,16 @@ A new experiment is one file with one frozen dataclass, an `Experiment`:
 1. `cells`: a `Cell` for each run: a name, the keys of its record (`method` and
    `seed` for a comparison with plain training), and the overrides of the bundle.
 2. `run`: `run_cell` trains and tests a bundle and returns the first part of the
-   record; add `"predictions": predictions_of(folder / "test_predictions.csv")`, and whatever else
-   is measured. An experiment without a bundle measures what it likes and returns JSON values.
+   record; add `"predictions": predictions_of(folder / "test_predictions.csv")`, and other measures.
+   An experiment without a bundle returns any JSON values.
 3. `tables`: `entries` gives mean, deviation and gain with the one interval
    (`ppi_med.evaluation.bootstrap.interval`); a `Table` of them.
-4. Where needed: `prepare` makes the data, `sources` refuses records of other data, `further`
+4. If needed: `prepare` makes the data, `sources` refuses records of other data, `further`
    adds cells that depend on the first ones.
 
-The command is `ppi_med.cli.trainings.run_and_show` of it: it goes on where it stopped, prints
-the tables and writes them with `--output`. `ppi_med.experiments.shortcut` is the shortest to
-copy. A table of docs/results.md is one more line in docs/figures/result_tables.py.
+The command is `ppi_med.cli.trainings.run_and_show` of it: it continues where it stopped, prints the
+tables and writes them with `--output`. `ppi_med.experiments.shortcut` is the shortest to copy. A
+table of docs/results.md is one more line in docs/figures/result_tables.py.
 """
 
 from __future__ import annotations

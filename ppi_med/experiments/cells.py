@@ -1,4 +1,4 @@
-"""One run of an experiment: a bundle with some ids overridden, and what it gives."""
+"""One run of an experiment: a bundle with some ids overridden, and its record."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Cell:
 
 
 def config_files(bundle: Path, overlays: Sequence[str | Path] = ()) -> tuple[Path, ...]:
-    """Return `train.json` of a bundle and its overlays; names are looked for in the bundle.
+    """Return `train.json` of a bundle and its overlays; names are searched in the bundle.
 
     Raises:
         MissingFileError: if a file does not exist.
@@ -76,11 +76,11 @@ def run_cell(
         cell: what to run.
         files: the bundle's `train.json` and overlays.
         work: folder of all runs; `WORK/CELL` is this one's, for weights and outputs.
-        overrides: further ids that are no part of the cell, such as `ckpt_dir`.
+        overrides: further ids that are not part of the cell, such as `ckpt_dir`.
 
     Returns:
-        The folder, and the record: the validation metric of the weights that were kept and their
-        epoch, what the bundle wrote into `test.json`, seconds, and the command that repeats it.
+        The folder, and the record: validation metric and epoch of the kept weights, the content of
+        `test.json`, seconds, and the command that repeats the run.
     """
     folder = work / cell.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def bundle_command(config_files: Sequence[Path], overrides: Mapping[str, Any]) -
 
 
 def portable(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return overrides with absolute paths cut to their last part: they hold on one machine only.
+    """Return overrides with absolute paths cut to their last part, which is valid on any machine.
 
     Examples:
         >>> portable({"seed": 1, "backbone_weights": "/home/me/squeezenet.pt"})

@@ -1,4 +1,4 @@
-"""What a training method gains over plain training, from records of the same seeds and cases."""
+"""A training method's gain over plain training, from records of the same seeds and cases."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def entries(
         records: one per method and seed, with the measure and the test cases.
         measure: such as `test/auc`, `test/accuracy` or `test/energy_all`.
         repeats: resamples of the intervals.
-        stratum: name of the records' key of which each value has test cases of its own, such as
-            the split; "" where all have the same.
+        stratum: name of the records' key whose values have different test cases, such as the split;
+            "" if all have the same.
 
     Raises:
-        ValueError: if two records of a seed have other test cases.
+        ValueError: if two records of a seed have different test cases.
     """
     by_method: dict[str, dict[int, Record]] = {}
     for record in records:

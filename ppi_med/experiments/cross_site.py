@@ -1,4 +1,4 @@
-"""Train on each site, test on every site: sweeps by name, and a sweep from what is asked for."""
+"""Train on each site, test on every site: named sweeps, and sweeps from a request."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from ppi_med.experiments.sweep_records import finished_seconds
 from ppi_med.phantoms.oct.spec import SITES
 from ppi_med.tracking.location import locate
 
-# Baselines that see the lesions in training need a configuration that loads them.
+# Baselines that see lesions in training need a configuration that loads them.
 _OVERLAYS = {"right_reasons": "lesions.json"}
 
 
 @dataclass(frozen=True)
 class GaPhantom:
-    """Four simulated sites; the mark of the training site tells the label there, and only there.
+    """Four simulated sites; the training site's mark agrees with the label there, and only there.
 
     For each training site there is a data set: its own mark agrees with the label in all of its
     training and validation subjects (1.0), and by chance in its held-out subjects; the other sites
@@ -44,7 +44,7 @@ class GaPhantom:
         seed: seed of the phantom; methods were developed on others.
         fractions: fractions of subjects, for training, validation and test.
         held_out: agreement in the held-out subjects of the training site. At 1.0 the mark is right
-            there too: plain training that reads it is perfect on the diagonal.
+            there too, and plain training that reads it is perfect on the diagonal.
     """
 
     subjects: int = 160
@@ -53,7 +53,7 @@ class GaPhantom:
     held_out: float = 0.5
 
     def make(self, folder: Path, workers: int) -> None:
-        """Make the data sets, or complete them: `FOLDER/SITE` for each training site."""
+        """Make or complete the data sets: `FOLDER/SITE` for each training site."""
         from ppi_med.phantoms.oct.spec import OctPhantomSpec
         from ppi_med.phantoms.oct.write import make_oct_phantom
 
@@ -70,15 +70,15 @@ class GaPhantom:
 
 @dataclass(frozen=True)
 class Preset:
-    """A sweep by name.
+    """A named sweep.
 
     Attributes:
         bundle: its folder.
         data: folder of the data.
-        dataset_dir: as the runs get it.
-        methods: to compare.
+        dataset_dir: the runs' value of it.
+        methods: methods to compare.
         overrides: overrides of every run.
-        phantom: makes the data; None where it must be there.
+        phantom: makes the data; None if the data must exist.
     """
 
     bundle: str
@@ -143,30 +143,30 @@ def preset_of(name: str) -> Preset:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for.
+    """A requested sweep.
 
     Attributes:
         kind: `cross_site` or `cross_validate`.
         bundle: the bundle's folder; None: the preset's.
-        preset: a sweep by name, or "".
+        preset: name of a sweep, or "".
         dataset_dir: "" for the preset's or the bundle's own.
-        sites: to train and test on; none: all of the data.
+        sites: sites to train and test on; none: all of the data.
         methods: none: the preset's, or plain and the bundle's own.
         seeds: seeds of the runs.
         train: `each`, `all-but-one`, `pooled`.
         folds: number of folds to leave out in turn (cross-validation).
-        settings: to choose among, each `NAME=VALUE,...`.
+        settings: settings to choose among, each `NAME=VALUE,...`.
         selection: how to choose.
         overrides: id -> value of every cell.
         overlays: further configurations, by name.
         experiment: experiment in MLflow; "" for one named by bundle and kind.
         name: name of the sweep; "" for one named by bundle and kind.
         tracking_uri: "default": `MLFLOW_TRACKING_URI`, or SQLite in the current folder.
-        work: for checkpoints and outputs.
-        output: for tables; None: `results/NAME`.
+        work: folder for checkpoints and outputs.
+        output: folder for tables; None: `results/NAME`.
         workers: processes; 0 or 1: this one.
         dask: address of a scheduler, or `local`.
-        command: what was typed, for the record.
+        command: the command line, for the record.
     """
 
     kind: Literal["cross_site", "cross_validate"] = "cross_site"
@@ -193,10 +193,10 @@ class Request:
 
 
 def start(request: Request) -> SweepResult:
-    """Run a sweep, or go on with it; see `ppi_med.experiments.sweep.run_sweep`.
+    """Run or continue a sweep; see `ppi_med.experiments.sweep.run_sweep`.
 
     Raises:
-        UsageError: if something that was asked for does not exist.
+        UsageError: if something in the request does not exist.
     """
     selection = selection_of(request.selection)
     plan, facts = make_plan(request)
@@ -217,10 +217,11 @@ def start(request: Request) -> SweepResult:
 def look_ahead(request: Request) -> str:
     """Return the cells of a sweep and the hours of those that are not finished; run nothing.
 
-    Finished are those of the sweeps of the same name in MLflow, whose runs give the time too.
+    Finished cells are those of the sweeps of the same name in MLflow, whose runs also give the
+    time.
 
     Raises:
-        UsageError: if something that was asked for does not exist.
+        UsageError: if something in the request does not exist.
     """
     plan, _ = make_plan(request, make_data=False)
     location = locate(".", None if request.tracking_uri == "default" else request.tracking_uri)
@@ -231,14 +232,14 @@ def look_ahead(request: Request) -> str:
 
 
 def make_plan(request: Request, *, make_data: bool = True) -> tuple[SweepPlan, dict[str, Any]]:
-    """Return the plan of a request, and the hashes of what it rests on.
+    """Return the plan of a request, and the hashes of its data and configuration.
 
     Args:
-        request: what was asked for.
-        make_data: make a preset's phantom where it is not there; without it there are no hashes.
+        request: the request.
+        make_data: make a preset's phantom if it is missing; without it there are no hashes.
 
     Raises:
-        UsageError: if something that was asked for does not exist.
+        UsageError: if something in the request does not exist.
     """
     preset = preset_of(request.preset) if request.preset else None
     bundle = request.bundle or (Path(preset.bundle) if preset else None)
@@ -282,7 +283,7 @@ def make_plan(request: Request, *, make_data: bool = True) -> tuple[SweepPlan, d
 def _data(
     files: Sequence[Path], dataset_dir: str, wanted: Sequence[str], overrides: Mapping[str, Any]
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the sites and the hashes of the data, of each site's where each has its own."""
+    """Return the sites and the hashes of the data, or of each site's own data."""
     given = {**overrides, **({"dataset_dir": dataset_dir} if dataset_dir else {})}
     if PLACE not in dataset_dir:
         facts = data_facts(files, given)
@@ -334,7 +335,7 @@ def _overlays_of(bundle: Path, methods: Sequence[str]) -> dict[str, tuple[Path, 
 
 
 def _runnable(bundle: Path, methods: Sequence[str]) -> tuple[str, ...]:
-    """Leave out a preset's methods that the bundle is not made for."""
+    """Leave out a preset's methods that the bundle does not support."""
     return tuple(
         method
         for method in methods

@@ -1,6 +1,6 @@
-"""Is a shortcut found where there is one, and none where there is none? Searches on phantoms alone.
+"""Whether shortcuts are found, and only where there is one: searches on phantoms, no training.
 
-Each cell draws a phantom in memory (one site, 240 subjects, no file), burns one kind of artefact in
+Each cell draws a phantom in memory (one site, 240 subjects, no file), burns in one kind of artefact
 with an agreement, and searches. Phantoms without any artefact count the false alarms.
 """
 
@@ -38,9 +38,8 @@ class Detection(Experiment):
 
     Attributes:
         kinds: kinds of artefacts.
-        agreements: with the label.
-        phantom_seeds: seeds of the phantoms; every one is drawn for each of four sites without
-            artefact.
+        agreements: agreements with the label.
+        phantom_seeds: seeds of the phantoms without artefact; each is drawn for each of four sites.
         kind_seeds: seeds of the phantoms with an artefact.
         subjects: subjects of a phantom.
         seed: seed of the search.
@@ -54,7 +53,7 @@ class Detection(Experiment):
     seed: int = 0
 
     def cells(self) -> list[Cell]:
-        """Return the cells; those of one site and seed follow each other, and share the eyes."""
+        """Return the cells; those of one site and seed are neighbours and share the eyes."""
         from ppi_med.phantoms.oct.spec import SITES
 
         of_mark = {site.artefact: site.name for site in SITES}
@@ -160,7 +159,7 @@ def _spec(site_name: str, seed: int, agreement: float | None, subjects: int) -> 
 
 
 def _stacks(site_name: str, seed: int, kind: str, agreement: str, subjects: int) -> Iterator[Any]:
-    """Yield training and validation as image stacks, normalised as the GA bundle does it."""
+    """Yield training and validation as image stacks, normalised as in the GA bundle."""
     from ppi_med.data.oct.transforms import NormalizeOctd
     from ppi_med.phantoms.base import stream
     from ppi_med.phantoms.oct.artefacts import burn_in

@@ -1,10 +1,10 @@
-"""Does a method look past the device? Two real sets whose class goes with the device.
+"""Whether a method looks past the device: two real sets whose class agrees with the device.
 
 Children's chest X-rays: the normals come from one device, nearly all pneumonias from others; a few
 pneumonias from the normals' device are kept for the test. Test 1 is normal against pneumonia of the
-*same* device, where the device tells nothing; test 2 is normal against pneumonia of other devices,
-what a validation shows. The ceiling is plain training on as many images, half of whose pneumonias
-are from the normals' device.
+*same* device, where the device is no clue; test 2 is normal against pneumonia of other devices, as
+in a validation. The ceiling is plain training on as many images, half of whose pneumonias are from
+the normals' device.
 
 White blood cells: lobed nuclei of one laboratory against single nuclei of another. The tests are
 lobed against single within either laboratory; the ceiling is plain training on as many cells of
@@ -43,14 +43,14 @@ CEILING = "plain, both devices"
 
 @dataclass(frozen=True)
 class _Benchmark:
-    """A set: its files, its lists and tests, and how its table names them.
+    """A set: its files, lists and tests, and their names in the table.
 
     Attributes:
         archive: archive of the images.
         table: table of the rows.
         label: column of the table.
         classes: names of labels 0 and 1.
-        image: path in the archive, to be formatted with the row.
+        image: path in the archive, formatted with the row.
         lists: training -> name of its list of rows.
         sites: sites of the test -> name of its list of rows.
         tests: name -> the sites that it consists of.
@@ -93,7 +93,7 @@ _BENCHMARKS = (
 )
 _SMALLEST_GAP = 0.01
 _VALIDATION = 5
-"""Where a set has no list for validation, each fifth group of a training list is kept for it."""
+"""If a set has no list for validation, every fifth group of a training list is kept for it."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Devices(Experiment):
         """Unpack the images and write the datalists.
 
         Raises:
-            MissingFileError: if the source is not there.
+            MissingFileError: if the source does not exist.
         """
         from ppi_med.data.datalist import write_datalist
 
@@ -178,7 +178,7 @@ class Devices(Experiment):
                 write_datalist(folder / "datalist.json", named)
 
     def _benchmark(self) -> _Benchmark:
-        """Return the set that lies in the source; the X-rays where there is none."""
+        """Return the set in the source; the X-rays if there is none."""
         found = [one for one in _BENCHMARKS if (self.source / one.table).is_file()]
         return (found or list(_BENCHMARKS))[0]
 
@@ -232,7 +232,7 @@ def _table(tests: Mapping[str, tuple[str, ...]], records: Sequence[Record], repe
 
 
 def _train_and_validation(items: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Return the items without and with each fifth group, class by class."""
+    """Return the items without and with every fifth group, class by class."""
     kept: set[tuple[int, str]] = set()
     for label in (0, 1):
         groups = sorted({item["subject"] for item in items if item["label"] == label}, key=_digest)
@@ -258,7 +258,7 @@ def _item(row: dict[str, str], own: _Benchmark) -> dict[str, Any]:
 
 
 def _of_label_1(row: dict[str, str]) -> float:
-    """Return the probability of label 1, where a row has that of its own label."""
+    """Return the probability of label 1 from a row with that of its own label."""
     score = float(row["score"])
     return round(score if row["label"] == "1" else 1 - score, 6)
 
@@ -278,7 +278,7 @@ def _of_test(record: Record, sites: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _closed(entry: Entry, found: Sequence[Entry]) -> str:
-    """Return which part of the gap between plain training and the ceiling a method closes."""
+    """Return the part of the gap between plain training and the ceiling that a method closes."""
     means = {one.method: one.mean for one in found}
     if entry.method in (PLAIN, CEILING) or not {PLAIN, CEILING} <= means.keys():
         return ""

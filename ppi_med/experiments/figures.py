@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _FRAME, _CELL = "#1f2933", "#d1495b", 0.95
-# Heat maps beside each other: more cannot be read on a page.
+# Heat maps side by side: more are not legible on a page.
 _ACROSS = 4
-# One hue a family, one dash a member: methods of a family tend to lie together.
+# One hue per family, one dash per member: curves of a family tend to be close.
 _FAMILIES = {
     "#d1495b": ("wbp",),
     "#0b6e99": ("gradient", "gradient_absolute", "gradient_x_input"),
@@ -72,7 +72,7 @@ def heat_map(found: Sequence[Matrix], title: str = "", note: str = "") -> Figure
 
 
 def _label(panels: NDArray[Any], found: Sequence[Matrix]) -> None:
-    """Name the sites at the left and below, and hide the panels without a matrix."""
+    """Name the sites at the left and the bottom, and hide the panels without a matrix."""
     (rows, columns), across = found[0].values.shape, panels.shape[1]
     for number, axes in enumerate(panels.flat):
         axes.set_visible(number < len(found))

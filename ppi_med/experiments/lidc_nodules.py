@@ -1,9 +1,9 @@
 """LIDC's nodules: every method and network on five folds of patients.
 
-Each patient is tested in one fold, by a network that has not seen it; of the other patients an
-eighth is validation and gives the threshold. All entries train the same number of epochs and keep
-the last epoch's network. After the first seed the best PPI entry is chosen, by validation alone; it
-and plain training then get the further seeds.
+Each patient is tested in one fold, by a network that has not seen that patient. An eighth of the
+other patients is for validation and sets the threshold. All entries train the same number of epochs
+and keep the last epoch's network. After the first seed the best PPI entry is chosen by validation
+only; it and plain training then get the further seeds.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "lotenet": {"architecture": "lotenet"},
     "densenet": {"architecture": "monai:DenseNet121", "architecture_options": _DENSENET},
 }
-"""Keys of the bundle by entry; plain training of the small CNN but for them."""
+"""Keys of the bundle by entry; the rest is plain training of the small CNN."""
 
 PPI_ENTRIES = tuple(name for name in ENTRIES if name.startswith("ppi_"))
 CEILING, FLOOR = "ceiling", "floor"
 
 Dice = Callable[[Path, Mapping[str, Any]], Mapping[str, Mapping[str, float]]]
-"""Dice of a finished run's masks, by name and case, from its folder and its overrides."""
+"""From a finished run's folder and overrides to the Dice of its masks, by name and case."""
 Found = dict[tuple[int, int], Record]
-"""The records of an entry by fold and seed."""
+"""Records of an entry by fold and seed."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class LidcNodules(Experiment):
         data: folder of the nodules.
         work: folder for weights and outputs of the runs, one per cell.
         entries: names of `ENTRIES`.
-        folds: to test on.
+        folds: folds to test on.
         seeds: the first for all entries, the others for plain training and the best PPI.
         max_epochs: epochs of each run; None: the bundle's.
         overrides: further ids of the bundle, for all cells.
-        dice: measures the masks after each run; what it returns is kept case by case. Picklable
-            where there is more than one worker. If it fails, the record says why.
+        dice: measures the masks after each run; its result is kept case by case. Picklable for more
+            than one worker. If it fails, the record says why.
     """
 
     bundle: Path
@@ -131,7 +131,7 @@ class LidcNodules(Experiment):
         return Cell(f"{entry}-fold{fold}-seed{seed}", keys, overrides)
 
     def sources(self, records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-        """Return what the record of each cell has to say of data, folds and command."""
+        """Return the data, folds and command that the record of each cell must have."""
         from ppi_med.data.lidc.cases import case_hashes, require_cases
 
         require_cases(self.data)
@@ -142,7 +142,7 @@ class LidcNodules(Experiment):
         }
 
     def run(self, cell: Cell) -> dict[str, Any]:
-        """Train and test a cell; one that was stopped goes on from its checkpoint."""
+        """Train and test a cell; a stopped one continues from its checkpoint."""
         (config,) = config_files(self.bundle)
         begun = _begun(self.work / cell.name, config, cell)
         models = (self.work / cell.name / "models").as_posix()
@@ -150,7 +150,7 @@ class LidcNodules(Experiment):
         trained = json.loads((folder / "model.json").read_text(encoding="utf-8"))["trained"]
         record["epoch"] = record.pop("best_epoch")
         if begun:
-            # What was computed before a stop is not counted anywhere.
+            # Time before a stop is not counted.
             del record["seconds"], record["cpu_seconds"]
         predictions = predictions_of(folder / "test_predictions.csv")
         facts = ("architecture", "method", "data_hash", "split_hash")
@@ -199,18 +199,18 @@ def best_ppi(records: Iterable[Mapping[str, Any]], seed: int) -> str | None:
 def _measured(
     dice: Dice | None, folder: Path, overrides: Mapping[str, Any]
 ) -> tuple[dict[str, Mapping[str, float]], str]:
-    """Return the Dice of the masks, or why there is no mask: the training is kept all the same."""
+    """Return the Dice of the masks, or why there is no mask: the training is kept anyway."""
     if dice is None:
         return {}, ""
     try:
         return dict(dice(folder, overrides)), ""
-    except Exception as error:  # whatever a map or a mask raises is for the record
+    except Exception as error:  # any error of a map or a mask goes into the record
         logger.exception("%s: no masks", folder)
         return {}, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _begun(folder: Path, config: Path, cell: Cell) -> bool:
-    """Return whether a run with the same configuration was stopped here; note that it begins."""
+    """Return whether a run with the same configuration was stopped here; record that it begins."""
     wanted = {"config": config.read_text(encoding="utf-8"), "overrides": dict(cell.overrides)}
     note = folder / "begun.json"
     if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == wanted:
@@ -261,7 +261,7 @@ def _interval(own: Mapping[tuple[int, int], Cases], repeats: int) -> Interval:
 
 
 def _whole(found: Found) -> dict[tuple[int, int], Cases]:
-    """Return the cases of the seeds that have all folds: others would weigh patients unequally."""
+    """Return the cases of the seeds that have all folds: others would weight patients unequally."""
     folds: dict[int, int] = {}
     for _, seed in found:
         folds[seed] = folds.get(seed, 0) + 1
@@ -274,7 +274,7 @@ def _p_value(
     plain: Mapping[tuple[int, int], Cases],
     shared: Sequence[tuple[int, int]],
 ) -> str:
-    """Return DeLong's inside each fold, over the mean of the folds, for the first common seed."""
+    """Return DeLong's test inside each fold, for the mean over folds, of the first common seed."""
     first = min(seed for _, seed in shared)
     tests = []
     for place in shared:

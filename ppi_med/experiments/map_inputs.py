@@ -1,4 +1,4 @@
-"""What maps are compared on: photographs with boxes, a pretrained network, methods by name."""
+"""The inputs of map comparisons: photographs with boxes, a pretrained network, named methods."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def map_method(name: str, bounds: Range) -> MapMethod:
 
 
 def random_map(network: Any, image: Tensor, target: Tensor) -> Tensor:
-    """Return random values: pixels in no order."""
+    """Return random values: pixels in random order."""
     return random_values(image, seed=0).unsqueeze(1).expand_as(image) / image.shape[1]
 
 
@@ -73,7 +73,7 @@ def centre_map(network: Any, image: Tensor, target: Tensor) -> Tensor:
 
 
 def edge_map(network: Any, image: Tensor, target: Tensor) -> Tensor:
-    """Return the absolute response of an edge filter: it draws the image, not the network."""
+    """Return the absolute response of an edge filter: it shows the image, not the network."""
     kernel = torch.full((1, 1, 3, 3), -1.0, dtype=image.dtype, device=image.device)
     kernel[0, 0, 1, 1] = 8.0
     padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
@@ -88,7 +88,7 @@ class Photographs:
     Attributes:
         images: `(N, 3, side, side)` in 0..1.
         labels: class indices `(N,)`.
-        masks: `(N, side, side)`, boolean: inside a box of the labelled thing.
+        masks: `(N, side, side)`, boolean: inside a box of the labelled object.
     """
 
     images: Tensor
@@ -97,11 +97,11 @@ class Photographs:
 
 
 def load_photographs(photos: Sequence[Photo], side: int = 224) -> Photographs:
-    """Load photographs, cut to their centre of side x side; boxes are cut alike.
+    """Load photographs, cut to their centre of side x side; boxes are cut too.
 
     Args:
         photos: result of `ppi_med.data.photos.layouts.read_photos`.
-        side: in pixels; nothing is resampled.
+        side: side in pixels; nothing is resampled.
 
     Raises:
         MissingFileError: an image is missing.
@@ -120,7 +120,7 @@ def _photograph(photo: Photo, side: int) -> tuple[Tensor, Tensor]:
     height, width = pixels.shape[:2]
     if min(height, width) < side:
         raise UsageError(
-            f"{photo.image} has {width} x {height} pixels, expected at least {side} a side."
+            f"{photo.image} has {width} x {height} pixels, expected at least {side} per side."
         )
     if not photo.boxes:
         raise UsageError(f"{photo.image} has no box: energy in the box needs one per image.")
@@ -131,20 +131,20 @@ def _photograph(photo: Photo, side: int) -> tuple[Tensor, Tensor]:
 
 
 def _whole_pixels(box: Box, top: int, left: int) -> list[int]:
-    """Return the first row and column that a box touches, and the first behind it."""
+    """Return the first row and column that a box touches, and the first ones after it."""
     y0, x0, y1, x1 = box
     first = [math.floor(y0) - top, math.floor(x0) - left]
     return [*first, math.ceil(y1) - top, math.ceil(x1) - left]
 
 
-# RGB in 0..1: mean and standard deviation, of the networks that do not take ImageNet's.
+# RGB in 0..1: mean and standard deviation of networks that do not use ImageNet's.
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _OTHERS = {"efficientnet_lite0": ((127 / 255,) * 3, (128 / 255,) * 3)}
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """(image - mean) / std, channel by channel; 0 is then a grey like the mean.
+    """(image - mean) / std, channel by channel; 0 is then the mean grey.
 
     Examples:
         >>> preparation_of("efficientnet_lite0")(torch.full((1, 3, 1, 1), 127 / 255)).abs().max()
@@ -166,14 +166,14 @@ class Preparation:
 
 
 def preparation_of(name: str) -> Preparation:
-    """Return what a pretrained network of this name expects."""
+    """Return the preparation that a pretrained network of this name expects."""
     return Preparation(*_OTHERS.get(name, _IMAGENET))
 
 
 def pretrained(name: str, weights: Path, classes: int = 1000) -> nn.Module:
     """Return a classifier in evaluation mode with all its weights from a file.
 
-    Channels lie last in memory: half of the time on a CPU, the same results.
+    Channels are last in memory: half the time on a CPU, the same results.
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -32,7 +32,7 @@ from ppi_med.experiments.records import Record
 from ppi_med.experiments.run import Experiment
 from ppi_med.experiments.table import Row, Table, Value, ranged
 
-# Those of Figure 5, and two on the way to all of 224 x 224.
+# Those of Figure 5, and two between them and all of 224 x 224.
 COUNTS = (*TOP_K, 25000)
 TOP = 1000
 AGREEMENT, ENERGY_TOP, ENERGY_ALL, POINTING, BOX = (
@@ -53,14 +53,14 @@ QUANTITIES = {
     POINTING: "pointing game ↑",
     AGREEMENT: "rank correlation with WBP",
 }
-# Per-image results do not depend on it.
+# Results per image do not depend on it.
 _BATCH = 10
 SINGLE = (AGREEMENT, ENERGY_TOP, ENERGY_ALL, POINTING, BOX)
 
 
 @dataclass(frozen=True)
 class Maps(Experiment):
-    """The experiment: some photographs, one network and one method a cell.
+    """The experiment: each cell has some photographs, one network and one method.
 
     Attributes:
         network: name of a classifier, such as `squeezenet1_1`.
@@ -68,8 +68,8 @@ class Maps(Experiment):
         images: folder of photographs with boxes, in a layout of
             `ppi_med.data.photos.layouts.read_photos`.
         methods: names, see `METHODS`.
-        part: photographs a cell: a stopped run loses at most one cell.
-        most: photographs in all; None: all there are.
+        part: photographs per cell: a stopped run loses at most one cell.
+        most: largest number of photographs; None: all.
         classes: classes of the network.
         side: photographs are cut to side x side.
     """
@@ -119,7 +119,7 @@ class Maps(Experiment):
         }
 
     def source(self, photos: Sequence[Photo]) -> dict[str, Any]:
-        """Return what a cell with these photographs is made of, as its record says it."""
+        """Return the inputs of a cell with these photographs, as in its record."""
         return {"weights": self.weights.name, "images": f"{photos[0].name} .. {photos[-1].name}"}
 
     def photos_of(self, cell: Cell, photos: Sequence[Photo]) -> Sequence[Photo]:
@@ -128,7 +128,7 @@ class Maps(Experiment):
         return photos[first : first + self.part]
 
     def sources(self, records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-        """Return what each cell is made of, by name; the folder is read once."""
+        """Return the inputs of each cell, by name; the folder is read once."""
         photos = self._photos()
         return {c.name: self.source(self.photos_of(c, photos)) for c in self.cells()}
 
@@ -164,8 +164,8 @@ def measure(
 
     Args:
         network: in evaluation mode.
-        method: under test.
-        reference: its maps' rank correlation with the method's is the agreement.
+        method: the method under test.
+        reference: method for the agreement, the rank correlation of both methods' maps.
         image: prepared images `(N, C, H, W)`.
         target: class indices `(N,)`.
         mask: inside the box, `(N, H, W)`.
@@ -219,7 +219,7 @@ def columns(pixels: int) -> list[str]:
 
 
 def lines(found: dict[str, Tensor]) -> list[str]:
-    """Return one line per image: numbers with commas between, nothing for NaN."""
+    """Return one line per image: comma-separated numbers, nothing for NaN."""
     curves = torch.cat([found["deletion"], found["insertion"]], 1)
     single = torch.stack([found[name].to(curves.dtype) for name in SINGLE], 1)
     return [",".join(_number(v) for v in row) for row in torch.cat([curves, single], 1).tolist()]
@@ -236,7 +236,7 @@ def parsed(text: Sequence[str]) -> list[list[float]]:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """All images of a method on a network: one vector a column."""
+    """All images of a method on a network: one vector per column."""
 
     network: str
     method: str
@@ -267,7 +267,7 @@ class MethodResult:
 def results(records: Iterable[Record]) -> list[MethodResult]:
     """Join the records of each network and method, in the order of the methods.
 
-    Records of which a part is missing are joined all the same: see `images`.
+    Incomplete records are joined too: see `images`.
     """
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:

@@ -1,4 +1,4 @@
-"""The matrix of sites (Table 3), the folds of Table 2, and what methods differ by, from records."""
+"""The matrix of sites (Table 3), the folds of Table 2, and differences of methods, from records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Matrix:
         method: its name.
         train_sites: labels of the rows.
         test_sites: test sites of the columns.
-        seeds: that are in it.
+        seeds: the seeds in it.
         values: `(rows, columns)`, mean over the seeds; NaN where a cell is missing.
         deviations: `(rows, columns)`, standard deviation over the seeds (n - 1).
         seen: `(rows, columns)`, where the test site is among the training sites.
@@ -71,15 +71,15 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Gain:
-    """What a method is better by, paired: same training site, seed and test cases.
+    """The gain of a method, paired: same training site, seed and test cases.
 
     Attributes:
         value: mean difference of AUC.
         low: lower end of the 95 % interval over resampled subjects.
         high: upper end.
-        low_with_seeds: lower end where seeds are resampled too.
+        low_with_seeds: lower end if seeds are resampled too.
         high_with_seeds: upper end.
-        cells: pairs that are in it.
+        cells: number of pairs.
     """
 
     value: float
@@ -94,7 +94,7 @@ _NAN = float("nan")
 NO_GAIN = Gain(_NAN, _NAN, _NAN, _NAN, _NAN, cells=0)
 
 Chosen = dict[tuple[str, str, int, str], CellRecord]
-"""(training, method, seed, test site) -> the cell that counts there."""
+"""(training, method, seed, test site) -> its cell."""
 
 
 def choose(records: Sequence[CellRecord], sites: Sequence[str], selection: Selection) -> Chosen:
@@ -146,17 +146,18 @@ def matrices(
 def gain(
     chosen: Chosen, method: str, other_sites: bool, *, base: str = PLAIN, repeats: int = 2000
 ) -> Gain:
-    """Return what a method is better by than another, over cells that both have.
+    """Return a method's gain over another, over cells that both have.
 
     The mean of AUC(method) - AUC(base) over pairs of the same training, seed and test site. Whole
-    subjects of each test site are resampled: the same ones for all cells of that site, others at
-    other sites.
+    subjects of each test site are resampled: the same ones for all cells of that site,
+    independently for each site.
 
     Args:
         chosen: result of `choose`.
-        method: the one.
-        other_sites: over test sites that were not trained on; False: over those that were.
-        base: the other.
+        method: the first method.
+        other_sites: over test sites that were not trained on; False: over
+            those that were.
+        base: the second method.
         repeats: resamples.
 
     Raises:
@@ -239,7 +240,7 @@ def _fold_gain(
     if method == PLAIN or not pairs:
         return _NAN, _NAN, _NAN
     value = float(np.mean([a.auc() - b.auc() for a, b in pairs]))
-    # The same subjects for all cells of a fold, others in other folds.
+    # The same subjects for all cells of a fold, independently for each fold.
     found = interval(
         [difference(a.predictions, b.predictions, f"fold{a.fold}", a.seed) for a, b in pairs],
         repeats=repeats,
@@ -248,7 +249,7 @@ def _fold_gain(
 
 
 def _part(site: str, seed: int, a: CellRecord, b: CellRecord) -> Part:
-    """Return the paired difference on a site's cases; each site's subjects are drawn alone."""
+    """Return the paired difference on a site's cases; each site's subjects are drawn separately."""
     one, other = a.predictions.of_site(site), b.predictions.of_site(site)
     if not np.array_equal(one.volume_id, other.volume_id):
         raise UsageError(

@@ -48,7 +48,7 @@ class Methods(Experiment):
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def cells(self) -> list[Cell]:
-        """Return the cells, seed by seed, so that an early stop leaves whole tables.
+        """Return the cells, seed by seed, so that an early stop leaves complete tables.
 
         Raises:
             UsageError: for a method that does not exist.
@@ -64,7 +64,7 @@ class Methods(Experiment):
         overrides: dict[str, Any] = {**self.overrides, "method": method, "seed": seed}
         if self.data is not None:
             overrides["dataset_dir"] = self.data.as_posix()
-        overrides["tracking_uri"] = "none"  # MONAI's command line passes no null on
+        overrides["tracking_uri"] = "none"  # MONAI's command line cannot pass null
         return Cell(f"{method}-seed{seed}", {"method": method, "seed": seed}, overrides)
 
     def sources(self, records: Sequence[Record]) -> dict[str, dict[str, Any]]:
@@ -95,7 +95,7 @@ class Methods(Experiment):
         return {**record, "settings": self.settings(), "predictions": cases}
 
     def _data_name(self) -> str:
-        """Return a data set's content in short: a folder's name would be of one machine only."""
+        """Return a hash of a data set's content: a folder's name is valid on one machine only."""
         from ppi_med.data.photos.convert import DATALIST, photos_hash
 
         data = self.data if self.data is not None else self._own_data()
@@ -108,7 +108,7 @@ class Methods(Experiment):
         return found[:16]
 
     def _own_data(self) -> Path:
-        """Return the folder that the bundle reads where none is named."""
+        """Return the folder that the bundle reads by default."""
         from monai.bundle import ConfigParser
 
         parser = ConfigParser()
@@ -118,7 +118,7 @@ class Methods(Experiment):
 
     @staticmethod
     def tables(records: Sequence[Record], repeats: int = 2000) -> list[Table]:
-        """Return one table a measure, one line per method."""
+        """Return one table per measure, one line per method."""
         records = in_order(records, DEFAULT_METHODS)
         return [
             _table(measure, entries(records, measure, repeats)) for measure in measures_of(records)
@@ -126,9 +126,9 @@ class Methods(Experiment):
 
 
 def measures_of(records: Sequence[Record]) -> list[str]:
-    """Return the measures that all records have: what is compared with plain training.
+    """Return the measures that all records have, to compare with plain training.
 
-    Accuracy (of each site where there are several), or AUC; then the energies in the box.
+    Accuracy (of each site, if there are several), or AUC; then the energies in the box.
     """
     common = set.intersection(*(set(record) for record in records)) if records else set()
     by_site = sorted((n for n in common if n.startswith(f"{TEST_ACCURACY}/")), reverse=True)

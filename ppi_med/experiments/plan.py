@@ -1,4 +1,4 @@
-"""The cells of a sweep, one training each, and what it has to know of a bundle and its data."""
+"""The cells of a sweep, one training each, and facts about a bundle and its data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ppi_med.experiments.compare import PLAIN
 Training = Literal["each", "all-but-one", "pooled"]
 TRAININGS: tuple[Training, ...] = ("each", "all-but-one", "pooled")
 PLACE = "{train_site}"
-"""In `dataset_dir`: stands for the training site, where each has a data set of its own."""
+"""In `dataset_dir`: replaced by the training site, if each has its own data set."""
 
 
 NEEDED = (
@@ -36,27 +36,27 @@ NEEDED = (
     "experiment",
     "tags",
 )
-"""Keys that a classification bundle must have for a sweep to set them."""
+"""Keys that a sweep sets, so that a classification bundle must have them."""
 
 _PARTS = ("train", "validate", "test")
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What a sweep consists of.
+    """The settings of a sweep.
 
     Attributes:
         bundle: the bundle's folder.
         files: configuration and overlays, as written in the recorded command.
         dataset_dir: the data set; `{train_site}` in it is replaced in each cell.
-        sites: to train and to test on.
+        sites: sites to train and to test on.
         methods: values of `--method`.
         seeds: seeds of the runs.
-        trainings: on each site, on all but one, on all pooled.
+        trainings: some of: on each site, on all but one, on all pooled.
         candidates: settings (`method_options`) among which a selection chooses.
-        folds: subject-wise folds to leave out in turn; then one training on all sites each.
+        folds: subject-wise folds to leave out in turn, with one training on all sites each.
         overrides: id -> value of every cell.
-        overlays_of: method -> further overlays it needs.
+        overlays_of: method -> further overlays that it needs.
         kind: `cross_site` or `cross_validate`.
         experiment: experiment in MLflow.
         name: name of the sweep.
@@ -98,7 +98,7 @@ class SweepPlan:
             )
 
     def cells(self) -> list[Cell]:
-        """Return the cells, seed by seed, so that an early stop leaves whole tables."""
+        """Return the cells, seed by seed, so that an early stop leaves complete tables."""
         return [
             self._cell(train, method, candidate, seed, fold)
             for seed in self.seeds
@@ -130,7 +130,7 @@ class SweepPlan:
         return (*self.files, *self.overlays_of.get(method, ()))
 
     def key(self, facts: Mapping[str, Any]) -> str:
-        """Return what tells this sweep from others of its name: settings that all cells share.
+        """Return the settings that all cells share; they identify a sweep among others of its name.
 
         Methods, seeds, settings to choose from and folds may be added to a sweep later.
         """
@@ -181,7 +181,7 @@ class SweepPlan:
         return Cell(_safe("-".join(part for part in parts if part)), keys, overrides)
 
     def _apart(self, label: str) -> str:
-        """Return a short hash for a label that would be another's once it is safe."""
+        """Return a short hash for a label whose safe form could equal another's."""
         others = {self.label(train) for train in self.train_sites()} - {label}
         if _safe(label) == label or _safe(label) not in map(_safe, others):
             return ""
@@ -190,7 +190,7 @@ class SweepPlan:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a bundle says of its data."""
+    """A bundle's statements about its data."""
 
     sites: tuple[str, ...]
     hashes: Mapping[str, str | None]
@@ -207,7 +207,7 @@ def default_methods(files: Sequence[Path]) -> tuple[str, ...]:
 
 
 def config_hash(files: Sequence[Path]) -> str:
-    """Return a hash of what the configurations say."""
+    """Return a hash of the configurations' content."""
     found = hashlib.sha256()
     for file in files:
         found.update(file.read_bytes())
@@ -215,7 +215,7 @@ def config_hash(files: Sequence[Path]) -> str:
 
 
 def data_facts(files: Sequence[Path], overrides: Mapping[str, Any]) -> DataFacts:
-    """Return what a bundle says of its data, without building anything else of it.
+    """Return a bundle's statements about its data, without building anything else.
 
     Args:
         files: the configuration and its overlays.
@@ -234,7 +234,7 @@ def data_facts(files: Sequence[Path], overrides: Mapping[str, Any]) -> DataFacts
             f"{files[0]} has no key {', '.join(missing)}, which a sweep sets in each run: use a "
             "classification bundle like bundles/ga_ppi, or add them."
         )
-    # All sites, whatever the configuration would take; its own folder, as in a run.
+    # All sites, whatever the configuration selects; its own folder, as in a run.
     every = {"sites": None, "test_sites": None, "bundle_root": files[0].parent.as_posix()}
     for key, value in {**every, **overrides}.items():
         parser[key] = value
@@ -270,7 +270,7 @@ def parse_candidates(texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
             name, separator, value = item.partition("=")
             if not separator or not name:
                 raise UsageError(
-                    f"A setting is {text!r}, expected NAME=VALUE, several with commas between."
+                    f"A setting is {text!r}, expected NAME=VALUE, several separated by commas."
                 )
             try:
                 setting[name.strip()] = json.loads(value)
@@ -281,5 +281,5 @@ def parse_candidates(texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
 
 
 def _safe(name: str) -> str:
-    """Return a name that can be a folder's."""
+    """Return a name that is safe for a folder."""
     return re.sub(r"[^\w\-.=,+]", "_", name, flags=re.ASCII)

@@ -1,4 +1,4 @@
-"""Does each method's map depend on what the network learned? Cascading randomisation of it."""
+"""Whether each method's map depends on what the network learned: cascading randomisation."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from ppi_med.experiments.records import Record
 from ppi_med.experiments.run import Experiment
 from ppi_med.experiments.table import Row, Table
 
-# Adebayo et al. compare absolute values too: signs may hide what two maps have in common.
+# Adebayo et al. compare absolute values too: signs can hide similarity.
 KINDS = {"absolute": "abs_sum", "signed": "sum"}
-# Of the mean absolute correlation once everything is random, see evaluation.sanity.
+# Limit of the mean absolute correlation once everything is random, see evaluation.sanity.
 LIMIT = 0.5
 
 
 @dataclass(frozen=True)
 class Randomisation(Experiment):
-    """What is randomised, and whose maps are compared.
+    """The network to randomise, and the methods to compare.
 
     Attributes:
         network: name of a classifier.
@@ -45,8 +45,8 @@ class Randomisation(Experiment):
         most: photographs, the first of the folder.
         classes: classes of the network.
         side: photographs are cut to side x side.
-        steps: blocks after which maps are compared, spread over all, the first and the last among
-            them.
+        steps: number of blocks after which maps are compared, spread over all, with the first and
+            the last.
         seed: seed of the new parameters.
     """
 
@@ -84,18 +84,18 @@ class Randomisation(Experiment):
         return {**self.source(photos), "steps": steps}
 
     def source(self, photos: Sequence[Photo]) -> dict[str, Any]:
-        """Return what every cell is made of, as its record says it."""
+        """Return the inputs of every cell, as in its record."""
         names = f"{photos[0].name} .. {photos[-1].name}"
         return {"weights": self.weights.name, "images": names, "seed": self.seed}
 
     def sources(self, records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-        """Return what the record of each cell has to say."""
+        """Return what the record of each cell must say."""
         source = self.source(read_photos(self.images)[: self.most])
         return {cell.name: source for cell in self.cells()}
 
     @staticmethod
     def tables(records: Sequence[Record]) -> list[Table]:
-        """Return a table for each kind of values and network: a line a block, a column a method."""
+        """Return a table per kind of values and network: a line per block, a column per method."""
         groups: dict[str, dict[str, Record]] = {}
         for record in records:
             groups.setdefault(record["network"], {})[record["method"]] = record
@@ -110,7 +110,7 @@ def compare(
     blocks: Sequence[str],
     seed: int = 0,
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield each block with the rank correlations `(N,)` once it and all behind it are random.
+    """Yield each block with the rank correlations `(N,)` once it and all later ones are random.
 
     A map that is constant has no order: NaN.
     """
@@ -129,7 +129,7 @@ def compare(
 
 
 def spread(names: Sequence[str], most: int) -> list[str]:
-    """Return at most so many of the names, evenly, the first and the last among them.
+    """Return at most so many of the names, evenly, with the first and the last.
 
     Examples:
         >>> spread(["a", "b", "c", "d", "e"], 3)
@@ -142,7 +142,7 @@ def spread(names: Sequence[str], most: int) -> list[str]:
 def blocks_of(network: nn.Module) -> list[str]:
     """Return the names of a network's blocks with parameters, from the output to the image.
 
-    A block is what a chain of `Sequential` holds: a layer or a block of several.
+    A block is an entry of a chain of `Sequential`: a layer or several.
 
     Examples:
         >>> blocks_of(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Sequential(nn.Linear(2, 2))))
@@ -164,13 +164,13 @@ def _numbers(values: Tensor) -> list[float | None]:
 
 
 def correlation(step: dict[str, Any], kind: str) -> float:
-    """Return the mean over the images of the correlation's size; NaN where no map has an order."""
+    """Return the mean size of the correlation over the images; NaN if no map has an order."""
     values = [abs(value) for value in step[kind] if value is not None]
     return float(np.mean(values)) if values else float("nan")
 
 
 def passes(record: Record, kind: str = "absolute", limit: float = LIMIT) -> bool | None:
-    """Say whether little is left of the map once all is random; None: its maps are constant."""
+    """Say whether little of the map is left once all is random; None: its maps are constant."""
     left = correlation(record["steps"][-1], kind)
     return None if left != left else left <= limit
 

@@ -1,4 +1,4 @@
-"""What is kept of finished cells: one interface, and its simplest form, a folder of JSON files.
+"""Records of finished cells: the interface, and its simplest form, a folder of JSON files.
 
 `ppi_med.experiments.sweep_records` is the other form: runs of MLflow.
 """
@@ -40,17 +40,17 @@ class Records(ABC, Generic[One]):
 
     @abstractmethod
     def missing(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Return the cells that have no record yet."""
+        """Return the cells without a record."""
 
     def write(self, cell: Cell, result: Mapping[str, Any]) -> None:
-        """Keep what a cell has returned; nothing where the cell itself has recorded it."""
+        """Keep a cell's result; nothing if the cell itself has recorded it."""
 
 
 class FolderRecords(Records[Record]):
-    """A folder of JSON files, one a finished cell.
+    """A folder of JSON files, one per finished cell.
 
     Args:
-        folder: their place; made when the first is written.
+        folder: their folder; made when the first is written.
 
     Examples:
         >>> FolderRecords("no_such_folder").done()
@@ -70,22 +70,22 @@ class FolderRecords(Records[Record]):
         write_json(self.path(cell), {"format": FORMAT, "cell": cell.name, **cell.keys, **result})
 
     def missing(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Return the cells that have no record yet."""
+        """Return the cells without a record."""
         return [cell for cell in cells if not self.path(cell).exists()]
 
     def done(self) -> list[Record]:
         """Return all records, sorted by name.
 
         Raises:
-            UsageError: a file is no record.
+            UsageError: a file is not a record.
         """
         return [self._read(path) for path in whole_files(self.folder, ".json")]
 
     def require_same(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
-        """Refuse records of something else: they would stand in for what is asked.
+        """Refuse records of other data or settings: they would replace the requested ones.
 
         Args:
-            wanted: cell name -> what its record has to say, such as the data's hash.
+            wanted: cell name -> what its record must say, such as the data's hash.
 
         Raises:
             UsageError: naming the first record that says something else.
@@ -106,12 +106,12 @@ class FolderRecords(Records[Record]):
                 f"{path} is not JSON ({error}): remove it to run its cell again."
             ) from error
         if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise UsageError(f"{path} is no record of format {FORMAT}: remove it.")
+            raise UsageError(f"{path} is not a record of format {FORMAT}: remove it.")
         return record
 
 
 def in_order(records: Iterable[Record], methods: Sequence[str]) -> list[Record]:
-    """Return records in the order of their methods, those that are not named last.
+    """Return records in the order of their methods, unnamed ones last.
 
     >>> in_order([{"method": "b"}, {"method": "c"}, {"method": "a"}], ["a", "b"])
     [{'method': 'a'}, {'method': 'b'}, {'method': 'c'}]
@@ -126,10 +126,10 @@ class Cases:
 
     Attributes:
         names: one per case.
-        units: the subject of each, or the case itself: what is resampled.
+        units: the unit of resampling: the subject of each, or the case itself.
         sites: "" where unknown.
-        columns: `label` and `score`, or `right` (0 or 1), and measures of maps; NaN where a
-            case has none.
+        columns: `label` and `score`, or `right` (0 or 1), and measures of maps; NaN if a case has
+            none.
     """
 
     names: list[str]
@@ -160,7 +160,7 @@ class Cases:
         """Return a measure minus that of another training on the same cases.
 
         Raises:
-            ValueError: if the cases are not the same.
+            ValueError: if the cases differ.
         """
         if self.names != other.names:
             raise ValueError(
@@ -184,8 +184,8 @@ def predictions_of(path: Path) -> list[str]:
 def cases_of(record: Mapping[str, Any]) -> Cases:
     """Return the test cases of a record, in whichever form they were written.
 
-    Lines of CSV (`predictions_of`); before that, columns under `cases` or `predictions`,
-    or texts with spaces between.
+    Lines of CSV (`predictions_of`); in older records, columns under `cases` or `predictions`, or
+    space-separated texts.
     """
     found = record["cases"] if isinstance(record.get("cases"), dict) else record["predictions"]
     if isinstance(found, list):
@@ -221,7 +221,7 @@ def pack_values(values: Mapping[str, float], names: Sequence[str]) -> str:
 
 
 def unpack_values(packed: str) -> NDArray[np.float64]:
-    """Return packed values; NaN where there was none.
+    """Return packed values; NaN for a missing one.
 
     Examples:
         >>> unpack_values("- 500").tolist()

@@ -1,4 +1,4 @@
-"""What an experiment is, and running the cells of it that have no record yet."""
+"""The interface of an experiment, and running its cells without a record."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Experiment(ABC):
         return []
 
     def sources(self, records: Sequence[Record]) -> Mapping[str, Mapping[str, Any]]:
-        """Return what the record of a cell has to say, such as the data's hash, by its name."""
+        """Return what the record of each cell must say, such as the data's hash, by its name."""
         return {}
 
     def prepare(self, workers: int) -> None:
-        """Make what all cells need, such as a phantom; called where a cell is missing."""
+        """Make what all cells need, such as a phantom; called if a cell is missing."""
         return None
 
     @staticmethod
@@ -49,12 +49,12 @@ class Experiment(ABC):
 def run_experiment(
     experiment: Experiment, records: FolderRecords, workers: int = 1
 ) -> dict[str, str]:
-    """Run what is missing of an experiment.
+    """Run the missing cells of an experiment.
 
     Args:
-        experiment: what to run.
-        records: where finished cells are kept.
-        workers: processes; each computes with one thread where there are several.
+        experiment: the experiment.
+        records: records of finished cells.
+        workers: processes; several compute with one thread each.
 
     Returns:
         Cell name -> reason, of the cells that failed.
@@ -78,15 +78,15 @@ def run_cells(
     workers: int = 1,
     dask: str | None = None,
 ) -> dict[str, str]:
-    """Run the missing cells and keep their records; a failed cell stops no other.
+    """Run the missing cells and keep their records; a failed cell does not stop the others.
 
-    A run that is stopped goes on with the cells that are left when it is started again; its
-    workers end with it. A cell whose worker was lost is given to another.
+    A stopped run continues with the missing cells when it is started again; its workers end with
+    it. A cell whose worker was lost is given to another.
 
     Args:
         cells: all cells of the experiment, in the order to run them in.
-        records: where finished cells are kept.
-        run: cell -> result; picklable where there is more than one worker.
+        records: records of finished cells.
+        run: cell -> result; picklable for more than one worker.
         workers: processes; a single one is this process.
         dask: address of a Dask scheduler, or `local`, to compute there instead.
 
@@ -113,12 +113,12 @@ def run_cells(
 def outlook(
     cells: Sequence[Cell], missing: Sequence[Cell], seconds: Sequence[float], workers: int = 1
 ) -> str:
-    """Return what a run would do: each cell, and the hours that the missing ones would take.
+    """Return the plan of a run: each cell, and the hours of the missing ones.
 
     Args:
         cells: cells of the experiment, without those that depend on records.
-        missing: those that have no record.
-        seconds: that finished cells took.
+        missing: the cells without a record.
+        seconds: seconds of the finished cells.
         workers: processes.
 
     Examples:

@@ -1,7 +1,7 @@
-"""Which of several settings counts: named, separate, and by construction blind to the test site.
+"""The choice among several settings: named, separate, and blind to the test site by construction.
 
-A selection gives each finished cell a score; of the cells that differ in their settings only, the
-one with the highest score is taken for a test site. The default cannot see any test case; leaving
+A selection gives each finished cell a score; among cells that differ only in their settings, the
+one with the highest score is used for a test site. The default cannot see any test case; leaving
 one site out cannot see the test site; the oracle does see it, and every table says so.
 """
 
@@ -20,8 +20,8 @@ class Selection(ABC):
     """A rule to choose among settings.
 
     Attributes:
-        name: as asked for on the command line.
-        note: what tables say of it.
+        name: its name on the command line.
+        note: its description in tables.
         oracle: whether it looks at the test site: an upper bound, not a result.
     """
 
@@ -31,11 +31,11 @@ class Selection(ABC):
 
     @abstractmethod
     def score(self, record: CellRecord, test_site: str) -> float:
-        """Return how good a cell is for a test site; NaN where this cannot be said."""
+        """Return a cell's score for a test site; NaN if there is none."""
 
 
 class InSiteValidation(Selection):
-    """By the AUC on the validation subjects of the training sites: what its user would have."""
+    """By the AUC on the validation subjects of the training sites, which a user would have."""
 
     name = "in-site"
     note = "settings chosen on the validation subjects of the training sites"
@@ -52,7 +52,7 @@ class LeaveOneSiteOut(Selection):
     note = "settings chosen on sites that are neither trained on nor tested on"
 
     def score(self, record: CellRecord, test_site: str) -> float:
-        """Return the mean over the other sites; NaN where there is none."""
+        """Return the mean over the other sites; NaN if there are no others."""
         others = [s for s in record.test_sites if s not in (*record.train_sites, test_site)]
         return float(np.mean([record.auc(site) for site in others])) if others else float("nan")
 
@@ -78,7 +78,7 @@ def selection_of(name: str) -> Selection:
     """Return a selection by its name.
 
     Raises:
-        UsageError: if there is none of that name.
+        UsageError: if there is no selection of that name.
 
     Examples:
         >>> selection_of("oracle").oracle
@@ -93,7 +93,7 @@ def select(records: Iterable[CellRecord], selection: Selection, test_site: str) 
     """Return one cell for each training, method, seed and fold: the best for a test site.
 
     Raises:
-        UsageError: if there is a choice and the rule has no score for any of them.
+        UsageError: if there is a choice and the selection has no score for any of the cells.
     """
     groups: dict[tuple[object, ...], list[CellRecord]] = {}
     for record in records:

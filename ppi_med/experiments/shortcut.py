@@ -1,10 +1,10 @@
-"""Does a method unlearn a site's artefact? The phantom, the cells and the table.
+"""Whether a method unlearns a site's artefact: the phantom, the cells and the table.
 
 A site's artefact agrees with the label in all training and validation subjects; in the test
 subjects of the same site it agrees by chance (0.5). A network that follows it is perfect in
-validation and at chance in the test. Beside it stands the same data without any artefact in
-training: what a method costs where there is no shortcut, and, for plain training, the ceiling.
-Validation is in-site and sees the artefact, as its user's would; the test is used once, at the end.
+validation and at chance in the test. The same data without any artefact in training show what a
+method costs if there is no shortcut, and, for plain training, the ceiling. Validation is in-site
+and sees the artefact, as a user's would; the test is used once, at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ppi_med.experiments.run import Experiment
 from ppi_med.experiments.table import Row, Table, Value, number, ranged
 from ppi_med.naming import TEST_AUC, VAL_AUC
 
-# A site's artefact stays at its place: training keeps the images where they are.
+# A site's artefact stays at its place, so training does not move the images.
 AT_ITS_PLACE = {
     "augment#shift_rows": 0.0,
     "augment#shift_columns": 0.0,
@@ -55,9 +55,9 @@ _COLUMNS = (
 
 
 def last_epoch(epochs: int) -> dict[str, Any]:
-    """Return overrides that take the last epoch's network, for every method alike.
+    """Return overrides that keep the last epoch's network, for every method.
 
-    In-site validation is perfect on the artefact: to choose an epoch by it would be to choose the
+    In-site validation is perfect on the artefact: choosing an epoch by it would choose the
     artefact.
     """
     return {
@@ -95,7 +95,7 @@ class Shortcut(Experiment):
     trainings: tuple[str, ...] = TRAININGS
 
     def cells(self) -> list[Cell]:
-        """Return the cells, seed by seed, so that an early stop leaves whole tables."""
+        """Return the cells, seed by seed, so that an early stop leaves complete tables."""
         return [
             self._cell(training, method, seed)
             for seed in self.seeds
@@ -108,7 +108,7 @@ class Shortcut(Experiment):
             "dataset_dir": (self.data / training).as_posix(),
             "method": method,
             "seed": seed,
-            "tracking_uri": "none",  # MONAI's command line passes no null on
+            "tracking_uri": "none",  # MONAI's command line cannot pass null
             **AT_ITS_PLACE,
             **last_epoch(self.max_epochs),
         }
@@ -116,7 +116,7 @@ class Shortcut(Experiment):
         return Cell(f"{training}-{method}-seed{seed}", keys, overrides)
 
     def prepare(self, workers: int) -> None:
-        """Make the two phantoms, or complete them."""
+        """Make or complete the two phantoms."""
         from ppi_med.phantoms.oct.spec import SITES, OctPhantomSpec
         from ppi_med.phantoms.oct.write import make_oct_phantom
 
@@ -170,7 +170,7 @@ class Shortcut(Experiment):
 MARKS = ("logo", "band", "line", "ticks")
 """The marks of the phantom's four sites, in the order of the sites."""
 FURTHER_MARKS = ("retina", "corner", "jitter", "speckle", "gain", "watermark")
-"""Other artefacts, all at the first site: over the eye, moving, without a place."""
+"""Further artefacts, all at the first site: over the eye, moving, without a place."""
 AGREEMENTS = ("1.0", "0.9", "0.8", "0.5", "none")
 MARK_METHODS = (
     "plain",
@@ -198,7 +198,7 @@ class Marks(Experiment):
         methods: names of `ppi_med.handlers.methods.METHODS`.
         seeds: seeds of the runs.
         marks: some of `MARKS` and `FURTHER_MARKS`.
-        agreements: with the label in training and validation; `none`: no mark there.
+        agreements: agreements with the label in training and validation; `none`: no mark there.
         subjects: subjects of each phantom.
         phantom_seed: methods were developed on others.
         max_epochs: epochs of each run.
@@ -225,7 +225,7 @@ class Marks(Experiment):
                     raise UsageError(f"{name} is {one!r}, expected some of {', '.join(known)}.")
 
     def cells(self) -> list[Cell]:
-        """Return the cells, so ordered that an early stop leaves whole tables."""
+        """Return the cells in an order in which an early stop leaves complete tables."""
         return [
             self._cell(mark, agreement, method, seed)
             for seed in self.seeds
@@ -241,7 +241,7 @@ class Marks(Experiment):
             "method": method,
             "seed": seed,
             "tracking_uri": "none",
-            # Only the last epoch counts, and what is not looked at costs nothing.
+            # Only the last epoch counts, so nothing else is computed.
             "val_interval": self.max_epochs,
             "test#handlers#2#_disabled_": True,
             **AT_ITS_PLACE,
@@ -251,7 +251,7 @@ class Marks(Experiment):
         return Cell(f"{mark}-{agreement}-{method}-seed{seed}", keys, overrides)
 
     def run(self, cell: Cell) -> dict[str, Any]:
-        """Make the cell's phantom where it is missing, train and test."""
+        """Make the cell's phantom if it is missing, train and test."""
         from ppi_med.phantoms.oct.spec import SITES, OctPhantomSpec
         from ppi_med.phantoms.oct.write import make_oct_phantom
 

@@ -1,4 +1,4 @@
-"""A sweep: the parent run, the cells that are missing, and the tables in the end."""
+"""A sweep: the parent run, the missing cells, and the tables at the end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep has come to."""
+    """The result of a sweep."""
 
     sweep: Sweep
     records: list[CellRecord]
@@ -60,29 +60,29 @@ def run_sweep(
     command: str = "",
     patience: float = 900.0,
 ) -> SweepResult:
-    """Run the cells of a plan that are not finished, then write the tables of all that are.
+    """Run the unfinished cells of a plan, then write the tables of all finished ones.
 
-    Started again with the same settings it goes on: finished cells are kept, runs that were left
-    open are closed and their cells run again. Methods, seeds and settings may be added.
+    A second call with the same settings continues: finished cells are kept, open runs are closed
+    and their cells run again. Methods, seeds and settings may be added.
 
     Args:
-        plan: the cells.
-        location: where runs are kept.
-        facts: hashes of configuration and data, part of what makes two sweeps the same one.
+        plan: the plan.
+        location: location of the runs.
+        facts: hashes of configuration and data, which help to identify a sweep.
         work: folder for checkpoints and outputs, reached by all workers.
         output: folder for the tables.
         workers: processes; a single one is this process.
         dask: address of a Dask scheduler, or `local`, to compute there instead.
         selection: selection of settings; default by in-site validation.
-        command: that started this, for the record.
-        patience: seconds to wait for a tracking server that is away.
+        command: the command line, for the record.
+        patience: seconds to wait for a tracking server that cannot be reached.
 
     Returns:
-        The finished cells and the files; `failed` names what failed.
+        The finished cells and the files; `failed` names the failed cells.
 
     Raises:
         UsageError: if another process runs the same sweep.
-        UnreachableError: if the tracking server stays away.
+        UnreachableError: if the tracking server stays unreachable.
     """
     from ppi_med.tracking.ending import EndingWatch, status_of
 
@@ -106,7 +106,7 @@ def run_sweep(
                 _close_and_read(client, sweep)
                 client.set_terminated(sweep.run_id, ended)
             except Exception:
-                logger.warning("the sweep could not be closed: start it again to go on")
+                logger.warning("the sweep could not be closed: start it again to continue")
             raise
         finally:
             watch.remove()
@@ -117,17 +117,17 @@ def run_sweep(
 
 @dataclass(frozen=True)
 class CellRun:
-    """Trains and tests a cell of a sweep: an ordinary bundle run, in which it records all itself.
+    """Trains and tests a cell of a sweep: an ordinary bundle run that records everything itself.
 
     Picklable, for a worker that may be on another machine.
 
     Attributes:
         plan: plan of the sweep.
-        location: where runs are kept.
+        location: location of the runs.
         sweep: the parent run.
         folder: folder of the sweep, for checkpoints and outputs; what earlier attempts at a cell
             left is removed.
-        patience: seconds to wait at the end for a tracking server that is away.
+        patience: seconds to wait at the end for a tracking server that cannot be reached.
     """
 
     plan: SweepPlan
@@ -137,7 +137,7 @@ class CellRun:
     patience: float = 900.0
 
     def __call__(self, cell: Cell) -> dict[str, Any]:
-        """Return `run_id` and `seconds`; MLflow then has all of the cell."""
+        """Return `run_id` and `seconds`; MLflow has the rest of the cell."""
         with _ONE_AT_A_TIME:
             started = time.monotonic()
             done = self._close_earlier(cell)
@@ -147,7 +147,7 @@ class CellRun:
 
     def _trained(self, cell: Cell) -> str:
         shutil.rmtree(self.folder / cell.name, ignore_errors=True)
-        # A folder of its own: a worker that was taken for lost may still write into the other.
+        # A new folder: a worker that was believed lost may still write into the old one.
         folder = self.folder / cell.name / uuid.uuid4().hex[:8]
         folder.mkdir(parents=True)
         files = self.plan.files_of(str(cell.keys["method"]))
@@ -159,7 +159,7 @@ class CellRun:
             raise
 
     def _arrived(self, folder: Path) -> str:
-        """Send what still waits in a run's folder; return its id, once the run is complete."""
+        """Send the waiting records in a run's folder; return its id, once the run is complete."""
         from ppi_med.tracking.pending import send_pending
         from ppi_med.tracking.run import read_run_file
 
@@ -174,7 +174,7 @@ class CellRun:
         return run_id
 
     def _close_earlier(self, cell: Cell, status: str = "KILLED") -> str | None:
-        """Close what an earlier attempt at a cell has left open; return the complete run."""
+        """Close the runs that earlier attempts at a cell left open; return the complete run."""
         from ppi_med.tracking.store import telling_unreachable_apart
 
         condition = (
@@ -187,8 +187,8 @@ class CellRun:
                 runs = list(client.search_runs([self.sweep.experiment_id], condition))
                 closed = close_open(client, runs, status)
         except UnreachableError:
-            # The sweep closes it in the end.
-            logger.warning("the tracking store is away: runs left open are closed later")
+            # The sweep closes it at the end.
+            logger.warning("the tracking store cannot be reached: open runs are closed later")
             return None
         if closed:
             logger.info("%s: an earlier attempt is closed as %s", cell.name, status)
@@ -210,7 +210,7 @@ class CellRun:
         }
 
     def _tags(self, cell: Cell) -> dict[str, str]:
-        """Return tags that a run has from its first moment, so that a crashed one can be found."""
+        """Return tags that a run has from the start, so that a crashed run can be found."""
         keys: Mapping[str, Any] = cell.keys
         files = self.plan.files_of(str(keys["method"]))
         tags = {
@@ -229,7 +229,7 @@ class CellRun:
 def close_open(client: Any, runs: list[Any], status: str = "KILLED") -> list[str]:
     """Close the runs that no process runs any more; return their names.
 
-    A mark is left on them: one that is running all the same does not count when it ends.
+    They are tagged: one that is still running does not count when it ends.
     """
     closed = []
     for run in runs:
@@ -263,7 +263,7 @@ def _open(plan: SweepPlan, location: Location, key: str, command: str) -> tuple[
     }
     store.send({"kind": "tags", "items": {k: str(v) for k, v in tags.items() if v is not None}})
     run = client.get_run(store.run_id)
-    # Without it MLflow's pages open as for language models, where the list of runs is hidden.
+    # Without it MLflow's pages open as for language models, with the list of runs hidden.
     client.set_experiment_tag(run.info.experiment_id, *_KIND)
     sweep = Sweep(
         run_id=str(store.run_id),
@@ -289,7 +289,7 @@ def _earlier(client: Any, plan: SweepPlan, key: str) -> str | None:
 
 
 def _close_and_read(client: Any, sweep: Sweep) -> list[CellRecord]:
-    """Close what no process runs any more; return the finished cells."""
+    """Close the runs that no process runs any more; return the finished cells."""
     closed = close_open(client, sweep_records.children(client, sweep))
     if closed:
         logger.info("%d runs that were left open are closed: %s", len(closed), ", ".join(closed))
@@ -307,7 +307,7 @@ def _publish(
     if sweep.kind != "cross_site" or not done:
         return
     now, means = int(time.time() * 1000), {}
-    # The oracle's means are upper bounds: no result may be taken for one.
+    # The oracle's means are upper bounds and must not be taken for results.
     prefix = "oracle/" if selection.oracle else ""
     for one in matrices(done, sweep.sites, selection):
         means[f"{prefix}other_sites/{one.method}"] = one.other_sites
@@ -318,7 +318,7 @@ def _publish(
 
 
 def _insist(call: Callable[[], T], patience: float) -> T:
-    """Return what a call to the store returns, trying again while the store is away."""
+    """Return the result of a call to the store, trying again while it cannot be reached."""
     from ppi_med.tracking.store import telling_unreachable_apart
 
     limit = time.monotonic() + patience
@@ -332,13 +332,13 @@ def _insist(call: Callable[[], T], patience: float) -> T:
                     f"The tracking store is away ({error}): start the sweep again when it is "
                     "there; finished cells are kept."
                 ) from error
-            logger.warning("the tracking store is away (%s): trying again", error)
+            logger.warning("the tracking store cannot be reached (%s): trying again", error)
             time.sleep(min(5.0, max(patience / 10, 0.1)))
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a sweep's folder; the lock goes with the process, however it ends."""
+    """Lock a sweep's folder; the lock ends with the process, even after a kill."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
     try:

@@ -1,4 +1,4 @@
-"""Finished cells and their sweeps as runs of MLflow: all that the tables are made from.
+"""Finished cells and their sweeps as runs of MLflow: the source of all tables.
 
 A run of a cell is complete once it is finished and holds its predictions.
 """
@@ -26,7 +26,7 @@ TAG_KIND, TAG_SWEEP, TAG_SWEEP_KEY = "sweep.kind", "sweep.name", "sweep.key"
 TAG_CELL, TAG_COMMAND = "sweep.cell", "command"
 TAG_SELECTION = "sweep.selection"
 TAG_CLOSED = "sweep.closed"
-"""On runs that were given up: their cell is run again, whatever they still write."""
+"""Tag of abandoned runs: their cell is run again, whatever they still write."""
 TAG_TRAIN_SITES, TAG_CANDIDATE, TAG_SITES = "train_sites", "settings", "sweep.sites"
 _PAGE = 100
 
@@ -38,13 +38,13 @@ class CellRecord:
     Attributes:
         name: name of the cell.
         train_site: label of the training sites.
-        train_sites: whose subjects it was trained on.
+        train_sites: sites of the training subjects.
         method: method of training.
         seed: seed of the run.
-        candidate: settings among which a selection chooses; "" where there is one only.
-        fold: that was left out; None in a cross-site sweep.
+        candidate: settings among which a selection chooses; "" if there is only one.
+        fold: the fold left out; None in a cross-site sweep.
         validation: AUC on the validation cases of the training sites.
-        predictions: on the held-out cases.
+        predictions: predictions on the held-out cases.
         mask: kind of the method's mask, or None.
         run_id: id in MLflow.
     """
@@ -85,9 +85,9 @@ class Sweep:
         run_id: id in MLflow.
         name: name of the sweep.
         kind: `cross_site` or `cross_validate`.
-        bundle: whose runs it holds.
-        sites: in the order of the tables.
-        experiment_id: where it is.
+        bundle: bundle of its runs.
+        sites: sites in the order of the tables.
+        experiment_id: id of its experiment.
         status: status of the run.
     """
 
@@ -120,12 +120,12 @@ def find_sweeps(client: Any, experiments: Sequence[str] | None = None) -> list[S
 
 
 def children(client: Any, sweep: Sweep) -> list[Any]:
-    """Return all runs of a sweep, whatever became of them."""
+    """Return all runs of a sweep, with any status."""
     return _search(client, [sweep.experiment_id], f"tags.`{PARENT}` = '{sweep.run_id}'")
 
 
 def finished(client: Any, sweep: Sweep) -> list[CellRecord]:
-    """Return the finished cells of a sweep, sorted by name; of twins the first."""
+    """Return the finished cells of a sweep, sorted by name; the first of duplicates."""
     found: dict[str, CellRecord] = {}
     for run in sorted(children(client, sweep), key=lambda run: int(run.info.start_time)):
         if is_complete(run):
@@ -152,7 +152,7 @@ def finished_seconds(location: Location, name: str) -> dict[str, float]:
 
 
 def is_complete(run: Any) -> bool:
-    """Say whether a run has all that a finished cell has."""
+    """Say whether a run has everything that a finished cell has."""
     tags = run.data.tags
     finished = run.info.status == "FINISHED" and TAG_CELL in tags and TAG_CLOSED not in tags
     return finished and bool(_profiles(run))

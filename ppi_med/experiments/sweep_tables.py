@@ -32,14 +32,14 @@ _TAGS = (
     naming.TAG_TRAIN_SITE,
     naming.TAG_TEST_SITE,
 )
-# Not results: ends of intervals, and what the tables of sweeps show by site.
+# Not results: ends of intervals, and values that the tables of sweeps show by site.
 _LEFT_OUT = re.compile(r"_(low|high|same_site|other_sites|selected)$|^test/auc/|threshold$")
 
 
 def cross_site_tables(
     sweep: Sweep, records: Sequence[CellRecord], selection: Selection, repeats: int = 2000
 ) -> list[Table]:
-    """Return the summary, the matrix of all methods, and Table 3 of each method beside plain."""
+    """Return the summary, the matrix of all methods, and Table 3 of each method and plain."""
     found = matrices(records, sweep.sites, selection)
     chosen = choose(records, sweep.sites, selection)
     notes = (f"Selection: {selection.note}.",)
@@ -193,7 +193,7 @@ def _side_by_side(sweep: Sweep, plain: Matrix, one: Matrix, notes: tuple[str, ..
 
 
 def _marked(table: Table, selection: Selection) -> Table:
-    """Say in the title what is no result."""
+    """Mark in the title what is not a result."""
     if not selection.oracle:
         return table
     title = f"ORACLE - {table.title}"
@@ -212,10 +212,10 @@ def rebuild(
 
     Args:
         location: location of the store, such as a copied database.
-        output: a folder; each sweep and each experiment gets its own in it.
+        output: a folder; each sweep and each experiment gets its own folder inside.
         selection: selection of settings, in sweeps that have several.
         name: name of one sweep only; ordinary runs are then left out.
-        experiment: only of this experiment.
+        experiment: only this experiment.
 
     Returns:
         The files.
@@ -249,7 +249,7 @@ def _rebuild(
         done = sweep_records.finished(client, sweep)
         if not done:
             continue
-        # Two sweeps of one name differ in their settings.
+        # Two sweeps with one name differ in their settings.
         folder = sweep.name if sweep.name not in used else f"{sweep.name}-{sweep.run_id[:8]}"
         used.add(folder)
         written += write_sweep(sweep, done, output / folder, selection)

@@ -23,11 +23,11 @@ _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "±": r"$\
 
 @dataclass(frozen=True)
 class Value:
-    """A value and how it is shown; in CSV the value itself stands.
+    """A value and its text; CSV has the value itself.
 
     Attributes:
         text: shown.
-        value: a number, or None where the text is all.
+        value: a number, or None if there is only the text.
     """
 
     text: str
@@ -45,8 +45,8 @@ class Table:
         name: name of its files.
         title: one line above it.
         columns: names.
-        rows: one text or cell a column.
-        notes: lines below it: how settings were chosen, what an interval is of.
+        rows: one text or cell per column.
+        notes: lines below it: how settings were chosen, what an interval means.
     """
 
     name: str
@@ -88,13 +88,13 @@ def signed(value: float, low: float = float("nan"), high: float = float("nan")) 
 
 
 def ranged(found: Interval | None, sign: str = "", digits: int = 3, mark: str = "") -> Value:
-    """Return a value with its interval, which has no ends where they are NaN; nothing for None.
+    """Return a value with its interval, without ends that are NaN; nothing for None.
 
     Args:
         found: the interval.
         sign: "+" for differences.
         digits: digits after the point.
-        mark: behind the value.
+        mark: mark after the value.
 
     Examples:
         >>> ranged(Interval("", 0.5, 0.4, 0.6), digits=2, mark="*").text

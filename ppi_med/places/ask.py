@@ -51,7 +51,7 @@ def difference_map(
         network: in evaluation mode; `(N, C, H, W)` to one logit, or one per class.
         stack: stack of the training part.
         every: only each k-th position is asked.
-        batch_size: images at a time.
+        batch_size: images per forward pass.
         target: label -> target of the map; default the label.
 
     Returns:

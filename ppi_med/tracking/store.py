@@ -74,7 +74,7 @@ class Store:
     """Runs of one experiment.
 
     Args:
-        location: where runs are kept.
+        location: location of the runs.
         experiment: name of the experiment; made where there is none.
     """
 

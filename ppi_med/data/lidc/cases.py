@@ -55,7 +55,7 @@ def load_cases(
         Dictionaries with `label`, `volume_id`, `subject`, `site`, and where the arrays are.
 
     Raises:
-        MissingFileError: if the folder is no data set.
+        MissingFileError: if the folder is not a data set.
         UsageError: for an unknown part, site or fold, or nothing left.
     """
     folder = Path(dataset_dir)

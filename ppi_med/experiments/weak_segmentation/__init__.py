@@ -1,9 +1,9 @@
 """Weak segmentation on LIDC: from the map of a classifier to a mask, and how good it is.
 
 - `cases`: patches with their readers' masks, in the crop that the network sees.
-- `maps`: of a network for these; ceiling and floors: readers, and masks without a map.
-- `choice`: the rule is chosen on validation patients, and on no others.
-- `study`: all of it for one network. `report`: what is written, and the Dice of a finished run.
+- `maps`: maps of a network; ceiling and floors: readers, and masks without a map.
+- `choice`: the rule is chosen on validation patients only.
+- `study`: all of this for one network. `report`: its files, and the Dice of a finished run.
 """
 
 from __future__ import annotations

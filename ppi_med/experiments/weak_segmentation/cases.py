@@ -1,4 +1,4 @@
-"""Patches with what their readers drew, as arrays: all that is judged here."""
+"""Patches with their readers' outlines, as arrays."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Case:
 
 @dataclass(frozen=True)
 class View:
-    """A case as it is judged: the window's pixels.
+    """A case in its window.
 
     Attributes:
         case: the whole patch.
-        window: what is cut.
+        window: the window.
         image, readers, union, majority: of the window, as in `Case`.
     """
 
@@ -115,7 +115,7 @@ def case_of(item: Mapping[str, Any], part: str) -> Case:
 
 
 def view_of(case: Case, grid: NetworkGrid, mode: CropMode = "centred", seed: int = 0) -> View:
-    """Return a case in the window that the network sees, image and masks cut alike.
+    """Return a case in the window that the network sees; image and masks are cut together.
 
     Args:
         case: the whole patch.
@@ -149,10 +149,10 @@ def require_unseen_cases(
     fold: int | None = None,
     test_fold: int | None = None,
 ) -> None:
-    """Refuse to choose or to judge on patients that the network was trained on.
+    """Refuse to choose or to measure on patients that the network was trained on.
 
     Raises:
-        MissingFileError: if the folder is no data set.
+        MissingFileError: if the folder is not a data set.
         UsageError: if the folds are not those of the training.
     """
     from ppi_med.bundle_tools.preflight import require_folds_of_training
@@ -179,10 +179,10 @@ def load_study_cases(
         dataset_dir: patches in Zarr, or nodules in npz arrays.
         fold: validation is this fold.
         test_fold: test is this fold, as in the network's training.
-        most: at most so many cases of each part, spread over it.
+        most: largest number of cases per part, spread over it.
 
     Raises:
-        MissingFileError: if the folder is no data set.
+        MissingFileError: if the folder is not a data set.
         UsageError: as of `load_cases`.
     """
     from ppi_med.data.lidc.cases import load_cases

@@ -1,4 +1,4 @@
-"""The rule from map to mask, chosen on validation patients and on no others."""
+"""The rule from map to mask, chosen on validation patients only."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from ppi_med.segmentation.scores import quick_dice
 
 Option = TypeVar("Option")
 REFERENCES = ("union", "majority")
-"""What a rule may be chosen for."""
+"""The references for the choice of a rule."""
 
 
 class TestCaseError(ValueError):
     """A rule was to be chosen on cases that are kept for the test."""
 
-    __test__ = False  # not a test, whatever pytest makes of the name
+    __test__ = False  # not a test, despite its name
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class RuleChoice:
 
     Args:
         views: views of validation cases.
-        held_out: patients of the test: none of them may be among the views, whatever their part
-            is said to be.
-        reference: "union" or "majority", what Dice is measured against.
+        held_out: patients of the test; none of them may be among the views, whatever their stated
+            part.
+        reference: "union" or "majority", the reference of Dice.
 
     Raises:
         TestCaseError: if a case is not a validation case, or its patient is held out.
@@ -104,7 +104,7 @@ class RuleChoice:
         self.views = list(views)
         self.reference = reference
         self._wanted: list[Mask] = [getattr(view, reference) for view in views]
-        # A majority can be empty: no mask is better than another there.
+        # A majority can be empty: then no mask is better than another.
         self._counted = [mask.any() for mask in self._wanted]
         if not any(self._counted):
             raise ValueError(f"the {reference} of every validation case is empty.")
@@ -112,11 +112,11 @@ class RuleChoice:
     def best_of(
         self, options: Iterable[Option], mask_of: Callable[[Option, View], Mask]
     ) -> Chosen[Option]:
-        """Return the best option, the first of equals.
+        """Return the best option, the first among equals.
 
         Args:
-            options: what to choose from.
-            mask_of: makes the mask of an option for a view.
+            options: the options.
+            mask_of: function that makes the mask of an option for a view.
         """
         listed = list(options)
         means = [
@@ -142,13 +142,13 @@ class RuleChoice:
         which is kept if it is better.
 
         Args:
-            maps: one a view.
+            maps: one per view.
             rules: default `rule_grid`.
             betas: betas of the random walker; none: it is not tried.
-            pictures: images in 0 to 1 for the random walker, one a view.
+            pictures: images in 0 to 1 for the random walker, one per view.
 
         Raises:
-            ValueError: if maps and views are not of one number and shape.
+            ValueError: if maps and views differ in number or shape.
         """
         if [m.shape for m in maps] != [w.shape for w in self._wanted]:
             raise ValueError(
@@ -205,7 +205,7 @@ class RuleChoice:
 
 
 def _dice_of_rules(values: Values, rules: Sequence[MaskRule], view: View, wanted: Mask) -> Values:
-    """Return the Dice of each rule on one map; what rules share is done once."""
+    """Return the Dice of each rule on one map; shared steps are done once."""
     found = np.empty(len(rules))
     order = sorted(range(len(rules)), key=lambda i: _shared_key(rules[i]))
     for _, same_map in groupby(order, key=lambda i: _shared_key(rules[i])[:2]):
@@ -222,7 +222,7 @@ def _dice_of_rules(values: Values, rules: Sequence[MaskRule], view: View, wanted
 def _dice_of_components(
     mask: Mask, components: Sequence[Component], smooth: Values, wanted: Mask
 ) -> list[float]:
-    """Return the Dice of each choice of a component, by counting labels: no mask is made."""
+    """Return the Dice of each choice of a component by counting labels, without a mask."""
     if not mask.any():
         return [quick_dice(mask, wanted)] * len(components)
     labels = labelled(mask)

@@ -1,4 +1,4 @@
-"""The maps of a network for cases, and what stands beside them: readers, masks without a map."""
+"""The maps of a network for cases, and their bounds: readers, masks without a map."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ppi_med.segmentation.masking import Mask, Values, filled, kept_component
 from ppi_med.segmentation.scores import MEASURES, scores_against
 
 RADII_MM = tuple(np.arange(1.0, 20.5, 0.5).tolist())
-"""Of the discs to choose from."""
+"""Radii of the discs to choose from."""
 LEVELS_HU = tuple(range(-900, 101, 50))
-"""Of the thresholds to choose from."""
+"""Thresholds to choose from."""
 LEVELS_IN_DISC = tuple(product(range(-900, 1, 100), range(2, 14)))
-"""Of thresholds in HU and radii in mm to choose from together."""
+"""Pairs of thresholds in HU and radii in mm to choose from."""
 
 
 def network_maps(
@@ -45,14 +45,14 @@ def network_maps(
     """Return the map of each view for the positive class, on the window's pixels.
 
     Args:
-        network: images `(N, 1, size, size)` to logits; evaluated, left in the modes it was in.
+        network: images `(N, 1, size, size)` to logits; its modes are restored afterwards.
         method: saliency by `method(network, image, target)`; channels are summed.
         views: views of cases.
         grid: grid of the network's images.
         normalise: from HU to the network's values, on the whole patch before it is resampled.
-        positive: class that is explained, where there are two logits or more.
-        batch_size: images at a time.
-        device: where the network is.
+        positive: the class to explain, for two or more logits.
+        batch_size: images per forward pass.
+        device: device of the network.
 
     Returns:
         float64 `(side, side)` each.
@@ -72,7 +72,7 @@ def network_maps(
 
 
 def network_image(view: View, grid: NetworkGrid, normalise: Normalise = normalised_ct) -> Tensor:
-    """Return what the network sees of a view, `(1, size, size)`."""
+    """Return the network's image of a view, `(1, size, size)`."""
     patch = normalise(torch.from_numpy(view.case.image)[None])
     return grid.image(patch, view.case.spacing_mm, view.window)
 
@@ -87,7 +87,7 @@ def reader_agreement(view: View, *, distances: bool = True) -> dict[str, float]:
     Returns:
         `dice_mutual`, `iou_mutual`, `hd95_mm_mutual`: mean over the pairs of readers;
         `dice_union`: mean of each reader against the union of all, and so on for `iou_union` and
-        `hd95_mm_union`. NaN where fewer than two drew anything in the window.
+        `hd95_mm_union`. NaN if fewer than two drew anything in the window.
     """
     masks = [view.readers[slot] for slot in np.flatnonzero(view.case.drawn).tolist()]
     masks = [mask for mask in masks if mask.any()]
@@ -107,7 +107,7 @@ def reader_agreement(view: View, *, distances: bool = True) -> dict[str, float]:
 
 
 def disc_mask(radius_mm: float, view: View) -> Mask:
-    """Return a disc in the middle of the window: what knowing the place alone is worth."""
+    """Return a disc in the middle of the window: the value of knowing the place only."""
     window, spacing = view.window, view.case.spacing_mm
     rows, columns = (
         (np.arange(window.side) + start - middle) * mm
@@ -125,7 +125,7 @@ def bright_component(level_hu: float, view: View) -> Mask:
 def bright_component_in_disc(level_and_radius: tuple[float, float], view: View) -> Mask:
     """Return the tissue above a threshold that is nearest to the middle, cut off by a disc.
 
-    Without the disc a nodule at a vessel or the chest wall takes these along.
+    Without the disc a nodule at a vessel or the chest wall would include these.
 
     Args:
         level_and_radius: in HU and in mm.
@@ -137,7 +137,7 @@ def bright_component_in_disc(level_and_radius: tuple[float, float], view: View) 
 
 
 def random_map(view: View, grid: NetworkGrid, seed: int = 0) -> Values:
-    """Return noise on the network's grid, brought to the window as a network's map is."""
+    """Return noise on the network's grid, mapped to the window like a network's map."""
     digest = hashlib.sha256(f"random-map-{seed}-{view.case.name}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     noise = torch.from_numpy(rng.standard_normal((1, grid.size, grid.size)))

@@ -1,4 +1,4 @@
-"""What a study leaves: tables, rules and pictures, in a run of MLflow too; Dice of one run."""
+"""The output of a study: tables, rules and pictures, also in a run of MLflow; Dice of one run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 CASES, SUMMARY, RULES = "cases.csv", "summary.csv", "rules.json"
 PREFIX = "seg"
-"""Of the metrics: `seg/dice_union/centred/wbp`, `seg_case/...` with the case as the step."""
+"""Prefixes of the metrics: `seg/dice_union/centred/wbp`, `seg_case/...` with the case as the
+step."""
 READER_COLOURS = ("#ffd166", "#06d6a0", "#4cc9f0", "#ef476f")
 _MASK = "#ff5d2e"
 _PERCENTILE = 99.5
@@ -52,7 +53,7 @@ def write_outcomes(
 
     Args:
         outcomes: outcomes of a study.
-        directory: made if it is not there; files of an earlier study are replaced.
+        directory: output folder, made if missing; files of an earlier study are replaced.
         tracker: an open run; None records nothing.
         pictures: cases per picture; 0 for none.
 
@@ -61,7 +62,7 @@ def write_outcomes(
     """
     folder, tracker = Path(directory), tracker if tracker is not None else NullTracker()
     files = write_table(summary_table(outcomes), folder)
-    # In place of the table's own CSV: all measures with their ends.
+    # Instead of the table's own CSV: all measures with their ends.
     _write_rows(folder / SUMMARY, summary_rows(outcomes))
     files.append(_write_rows(folder / CASES, [row for o in outcomes for row in case_rows(o)]))
     write_json(folder / RULES, [_rule(outcome) for outcome in outcomes])
@@ -136,7 +137,7 @@ def difference_interval(
         measure: a column of the rows.
 
     Raises:
-        ValueError: if the cases are not the same.
+        ValueError: if the cases differ.
     """
     names = [[view.case.name for view in outcome.views] for outcome in (one, other)]
     if names[0] != names[1] or one.crops != other.crops:
@@ -168,7 +169,7 @@ def case_rows(outcome: Outcome) -> list[dict[str, Any]]:
 def intervals(outcome: Outcome) -> dict[str, Interval]:
     """Return the mean of each score that some case has, with its interval.
 
-    Scores of single readers are left to the table of cases: slots are no persons.
+    Scores of single readers are only in the table of cases: slots are not people.
     """
     subjects = [view.case.subject for view in outcome.views]
     found: dict[str, Interval] = {}
@@ -229,7 +230,7 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
 def typical_cases(outcome: Outcome, count: int = 6) -> list[int]:
     """Return indices of cases at evenly spaced ranks of the lesion's area.
 
-    The same cases for every method and network: they are not picked by how well a method does.
+    The cases are the same for every method and network, and do not depend on a method's success.
     """
     areas = [int(view.union.sum()) for view in outcome.views]
     order = sorted(range(len(areas)), key=lambda i: (areas[i], outcome.views[i].case.name))
@@ -241,7 +242,7 @@ def segmentation_figure(outcome: Outcome, count: int = 6) -> Figure:
     """Draw typical cases, one per row.
 
     Args:
-        outcome: with masks; maps are drawn where there are some.
+        outcome: an outcome with masks; maps are drawn if there are any.
         count: number of cases.
 
     Raises:
@@ -298,13 +299,13 @@ def run_dice(
         folder: folder of the run, with `model.pt`.
         overrides: overrides of the bundle's configuration, as the run had them: `bundle_root`,
             `dataset_dir`, `test_fold` or `fold`, and the network's.
-        methods: saliency methods, commas between.
-        most: at most so many cases of each part.
+        methods: saliency methods, comma-separated.
+        most: largest number of cases per part.
 
     Returns:
         `union/centred/wbp` and so on for majority and shifted crops, by case; the same with
         `ceiling` (the readers' mutual Dice, with union only; NaN for a nodule of one reader) and
-        `floor` (the floor that is best on these very cases).
+        `floor` (the best floor on these same cases).
     """
     own = {key: overrides[key] for key in _NETWORK if key in overrides}
     found = load_network(overrides["bundle_root"], Path(folder) / "model.pt", own)

@@ -1,4 +1,4 @@
-"""The weak segmentation of one network: choice on validation, scores on test, beside its bounds."""
+"""The weak segmentation of one network: choice on validation, scores on test, and bounds."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class Outcome:
     Attributes:
         method: name; one of `FLOORS`, `CEILING` or a saliency method.
         crops: "centred" or "shifted".
-        rule: what was chosen, in words; "" where nothing was.
+        rule: the chosen rule, in words; "" if nothing was chosen.
         options: the same as plain values.
-        validation_dice: Dice of the choice; NaN where nothing was chosen.
+        validation_dice: Dice of the choice; NaN if nothing was chosen.
         tried: number of options.
         views: the test cases.
-        rows: scores, one a view, see `score_case`.
-        masks: one a view; none of the ceiling.
-        maps: one a view, where there is a map.
+        rows: scores, one per view, see `score_case`.
+        masks: one per view; empty for the ceiling.
+        maps: one per view, if there is a map.
         reason: why there are no scores, such as a network without a layer that GradCAM needs.
     """
 
@@ -71,15 +71,15 @@ class Outcome:
 class Study:
     """Judges maps as segmentations on validation and test cases.
 
-    Rules, radii and thresholds are chosen on the validation cases, for each kind of crop, and
-    used unchanged on the test cases.
+    Rules, radii and thresholds are chosen on the validation cases, for each kind of crop, and used
+    unchanged on the test cases.
 
     Args:
         cases: cases of validation and test; cases of other parts are left out.
         grid: grid of the network's images.
         seed: seed of the shifts and the random maps.
-        reference: "union" or "majority": what is chosen for.
-        rules: to choose from; default `rule_grid`.
+        reference: "union" or "majority": the reference for the choice.
+        rules: rules to choose from; default `rule_grid`.
         betas: betas of the random walker, tried on the best rule; none: not tried.
         distances: also measure HD95, which takes most of the time.
 
@@ -128,20 +128,20 @@ class Study:
         return found
 
     def views(self, part: str, mode: CropMode) -> list[View]:
-        """Return the views of a part, cut alike for every method."""
+        """Return the views of a part, the same for every method."""
         if (part, mode) not in self._views:
             self._views[part, mode] = views_of(self.parts[part], self.grid, mode, self.seed)
         return self._views[part, mode]
 
     def choice(self, mode: CropMode) -> RuleChoice:
-        """Return what chooses on the validation views."""
+        """Return the chooser on the validation views."""
         if mode not in self._choices:
             views = self.views("validation", mode)
             self._choices[mode] = RuleChoice(views, self.held_out, self.reference)
         return self._choices[mode]
 
     def ceiling(self, mode: CropMode) -> Outcome:
-        """Return how well the readers agree: Dice over their pairs, and against their union."""
+        """Return the readers' agreement: Dice over their pairs, and against their union."""
         views = self.views("test", mode)
         return Outcome(
             CEILING,
@@ -151,7 +151,7 @@ class Study:
         )
 
     def floors(self, mode: CropMode) -> list[Outcome]:
-        """Return what needs no map: disc in the middle, bright tissue there, random map."""
+        """Return the masks without a map: disc in the middle, bright tissue there, random map."""
         level = "above {:g} HU"
         return [
             self._without_map("disc", mode, RADII_MM, disc_mask, "radius {:g} mm"),
@@ -180,7 +180,7 @@ class Study:
         normalise: Normalise = normalised_ct,
         **options: Any,
     ) -> Outcome:
-        """Return the outcome of a saliency method; one without a map for this network says why.
+        """Return the outcome of a saliency method, or why it has no map for this network.
 
         Args:
             name: name of the method.
@@ -240,7 +240,7 @@ class Study:
             score_case(mask, view.references, view.case.spacing_mm, distances=self.distances)
             for mask, view in zip(masks, views, strict=True)
         ]
-        # A case whose majority is empty has no Dice against it.
+        # A case with an empty majority has no Dice against it.
         mean = float(np.nanmean([row.get(f"dice_{self.reference}", np.nan) for row in rows]))
         logger.info("%s, %s: Dice %.3f (%s)", name, mode, mean, rule)
         return Outcome(
@@ -256,7 +256,7 @@ class Study:
 
 
 def modes_of(text: str) -> list[CropMode]:
-    """Return kinds of crops from their names, commas between.
+    """Return kinds of crops from comma-separated names.
 
     Raises:
         UsageError: for another name.
@@ -273,7 +273,7 @@ def modes_of(text: str) -> list[CropMode]:
 
 
 def reference_of(text: str) -> str:
-    """Return what a rule may be chosen for, as it was given.
+    """Return the given reference for the choice of a rule.
 
     Raises:
         UsageError: for another name.
