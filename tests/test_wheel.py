@@ -75,7 +75,7 @@ def test_bundles_are_listed_and_copied(programs: Path, tmp_path: Path) -> None:
     refused = run(
         programs / "ppi-med", "copy", "lidc_ppi", "mine/train.json", cwd=tmp_path, check=False
     )
-    assert refused.returncode == 2 and "is there already" in refused.stderr
+    assert refused.returncode == 2 and "already exists" in refused.stderr
     refused = run(programs / "ppi-med", "copy", "ga_pii", "x", cwd=tmp_path, check=False)
     assert refused.returncode == 2 and "did you mean ga_ppi?" in refused.stderr
     # A copy is run from where it lies, and says what it lacks in words that hold without a clone.

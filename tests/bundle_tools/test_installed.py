@@ -38,7 +38,7 @@ def test_a_copy_has_the_files_and_no_runs(tmp_path: Path, monkeypatch: pytest.Mo
     ]  # fmt: skip
     # A folder that is there gets the bundle inside it.
     assert copy_bundle("ga_ppi", tmp_path) == tmp_path / "ga_ppi"
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         copy_bundle("ga_ppi", tmp_path)
     with pytest.raises(UsageError, match="There is no bundle 'ga', expected one of ga_ppi"):
         copy_bundle("ga", tmp_path / "x")
