@@ -2,10 +2,10 @@
 
 - `volumes`: files of any supported format; `ga`: one volume to a result.
 - `explain`: the network's answer and its map, in bounded memory.
-- `outputs`: what is written for a volume; `report`: the page that shows it.
+- `outputs`: the files of a volume; `report`: its page.
 - `evaluator`, `handler`: the same as parts of a MONAI bundle.
 
-They are imported on first use, so that reading a volume does not cost MONAI.
+They are imported on first use, so that reading a volume does not import MONAI.
 """
 
 from __future__ import annotations

@@ -32,10 +32,10 @@ from ppi_med.saliency.base import SaliencyMethod
 
 @dataclass
 class VolumeItem:
-    """One volume as the network takes it.
+    """One volume in the form for the network.
 
     Attributes:
-        volume: what is known of it.
+        volume: the volume.
         image: float32, `(1, S, h, w)`.
         positions: ids of the B-scans, `(S,)`.
     """
@@ -47,13 +47,13 @@ class VolumeItem:
 
 @dataclass
 class SourceItem:
-    """What came of one source: its volumes, or the reason why there are none.
+    """The result for one source: its volumes, or the reason why there are none.
 
     Attributes:
-        source: the file or folder, relative to what was asked for.
+        source: the file or folder, relative to the request.
         name: name of its outputs.
-        volumes: one, or several where the format holds several.
-        error: "" where it was read.
+        volumes: one, or several if the format holds several.
+        error: reason of a failure, or "".
     """
 
     source: str
@@ -69,8 +69,8 @@ class OctFiles(Dataset[SourceItem]):
         data: from `volumes.find_inputs`.
         transform: transform of items `{"image": uint8 (1, S, H, W)}`; it gives `image`, float32,
             and `positions`. See `ga.standard_preprocessing`.
-        options: fields of `ReadOptions`, what the user knows and the files do not say; `None` is
-            the default.
+        options: fields of `ReadOptions`, values that the user knows and the files do not state;
+            `None` is the default.
 
     Raises:
         ValueError: for options that make no sense.
@@ -100,7 +100,7 @@ class OctFiles(Dataset[SourceItem]):
             for volume in read_volumes(source, self.options, item.name):
                 ready = self.transform({"image": volume_tensor(volume)})
                 item.volumes.append(VolumeItem(volume, ready["image"], ready["positions"]))
-        except BaseException as error:  # a file's fault, of whatever kind, is its own
+        except BaseException as error:  # a fault of one file, of any kind, must not stop the others
             item.error = fault_of(error)
             item.volumes.clear()
         return item
@@ -126,8 +126,7 @@ class GaInferer(Inferer):
     Args:
         method: for the map, or `None` for no map.
         chunk_size: slices at a time in the map.
-        known: `inputs` of the JSON file beside the weights: what inputs known from the training
-            are like.
+        known: `inputs` of the JSON file beside the weights, which describes the training's inputs.
     """
 
     def __init__(
@@ -167,10 +166,10 @@ class SourceOutput:
     """What an iteration leaves in `engine.state.output`.
 
     Attributes:
-        source: the file or folder, relative to what was asked for.
+        source: the file or folder, relative to the request.
         results: one per volume.
-        error: "" where all of the source went through.
-        bug: what only the program can be blamed for; it is raised once the others are done.
+        error: reason of a failure, or "".
+        bug: a fault of the program; it is raised once the others are done.
     """
 
     source: str
@@ -182,8 +181,8 @@ class SourceOutput:
 def infer_iteration(engine: SupervisedEvaluator, batch: SourceItem) -> SourceOutput:
     """Run the evaluator's inferer on one source; its `iteration_update`.
 
-    What a single file causes (unreadable, too small for the network, too large for the memory)
-    ends up in the output, and the evaluator goes on with the next one.
+    Errors of a single file (unreadable, too small for the network, too large for the memory) go
+    into the output, and the evaluator continues with the next one.
 
     Args:
         engine: the evaluator; its `inferer` is a `GaInferer`.
@@ -195,7 +194,7 @@ def infer_iteration(engine: SupervisedEvaluator, batch: SourceItem) -> SourceOut
         for item in batch.volumes:
             with engine.mode(engine.network):
                 output.results.append(_infer(engine, item))
-    except BaseException as error:  # a file's fault, of whatever kind, is its own
+    except BaseException as error:  # a fault of one file, of any kind, must not stop the others
         output.error = fault_of(error)
         if isinstance(error, _BUGS):
             output.bug = error

@@ -15,11 +15,11 @@ from ppi_med.saliency.base import SaliencyMethod
 from ppi_med.training.modes import evaluating
 
 _PRESENT = 1
-"""The class whose evidence a map shows."""
+"""The class that a map explains."""
 
 
 class ExplainableNetwork(Protocol):
-    """What inference asks of a network; see `ppi_med.networks.multiview.MultiViewClassifier`."""
+    """The interface that inference needs, that of `ppi_med.networks.MultiViewClassifier`."""
 
     num_positions: int
 
@@ -32,14 +32,14 @@ class ExplainableNetwork(Protocol):
 
 @dataclass(frozen=True)
 class VolumeExplanation:
-    """What the network says of volumes of S slices, on the network's own grid.
+    """The network's answer about volumes of S slices, on the network's own grid.
 
     Attributes:
         logit: `(N, 1)`.
         slice_logits: z, `(N, S)`.
         slice_weights: w, summing to 1 over the slices, `(N, S)`.
         saliency: `(N, 1, S, H, W)`, or `None` where no map was asked for.
-        features: mean over the slices of what the last layer is given, `(N, features)`, or `None`.
+        features: mean over the slices of the last layer's input, `(N, features)`, or `None`.
     """
 
     logit: Tensor
@@ -61,7 +61,7 @@ def explain_volume(
 
     In evaluation a slice does not see its neighbours, so the map of a volume is that of its single
     slices, each times the slice's weight. It is computed `chunk_size` slices at a time: the memory
-    is that of one chunk beside the volume and the map.
+    is that of one chunk, the volume and the map.
 
     Args:
         network: a `MultiViewClassifier`, or one with its methods `explain` and `slice_classifier`.
@@ -71,7 +71,7 @@ def explain_volume(
         chunk_size: slices at a time in the map.
 
     Returns:
-        The explanation, on `image`'s device. The network's modes are as before.
+        The explanation, on `image`'s device. The network's modes are restored.
 
     Raises:
         TypeError: for a network without these methods.

@@ -27,7 +27,7 @@ Preprocessing = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def network_hash(network: nn.Module) -> str:
-    """Return the SHA-256 of a network's parameters and buffers, whatever device they are on.
+    """Return the SHA-256 of a network's parameters and buffers, on any device.
 
     Two networks share it only if names, types, shapes and every bit of the values are the same.
 
@@ -47,7 +47,7 @@ def network_hash(network: nn.Module) -> str:
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """Which network spoke.
+    """The network of a result.
 
     Attributes:
         name: name of its class.
@@ -62,11 +62,11 @@ class NetworkInfo:
 
 @dataclass(frozen=True)
 class GaResult:
-    """What the network says of one volume.
+    """The network's answer about one volume.
 
     Attributes:
-        volume: what it was asked about.
-        network: which network was asked.
+        volume: the volume.
+        network: identity of the network.
         probability: probability of GA, in [0, 1].
         logit: the same before the sigmoid.
         slice_logits: z of each B-scan, float32 `(S,)`.
@@ -74,7 +74,7 @@ class GaResult:
         positions: id of each B-scan's place, int64 `(S,)`.
         saliency: float32 `(S, H, W)` on the volume's own grid, or `None`.
         network_size: (depth, width) of the B-scans as the network saw them.
-        likeness: how like the data of the training the volume is.
+        likeness: how like the training's data the volume is.
     """
 
     volume: LoadedVolume
@@ -90,7 +90,7 @@ class GaResult:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to warn of: that the volume is unlike the training's first, then its own."""
+        """Warnings: first that the volume is unlike the training's, then its own."""
         own = self.likeness.warning
         return (*([own] if own else []), *self.volume.warnings)
 
@@ -112,20 +112,20 @@ def infer_volume(
     chunk_size: int = 16,
     known: KnownInputs | None = None,
 ) -> GaResult:
-    """Ask a network about one volume.
+    """Apply a network to one volume.
 
     Args:
         network: a `MultiViewClassifier` with its trained weights.
-        volume: a file or folder of any supported format, or a volume that was read already.
+        volume: a file or folder of any supported format, or a volume that is already read.
         method: for the map, such as `WBP()`; `None` for no map.
         size: (depth, width) of the B-scans that the network was trained on: others are brought to
             it, see `fit.fitting_matrices`. `None`: every volume in its own size.
-        preprocessing: in place of the standard one, which is `size`, then all B-scans, then the
+        preprocessing: replaces the standard one, which is `size`, then all B-scans, then the
             training's normalisation; `size` is then unused.
-        options: what the user knows of the volume and its file does not say.
-        device: where to compute; default where the network is.
+        options: values that the user knows and the file does not state.
+        device: device of the computation; default the network's.
         chunk_size: slices at a time in the map.
-        known: what inputs known from the training are like, from the JSON file beside the weights:
+        known: statistics of the training's inputs, from the JSON file beside the weights:
             `KnownInputs.read(weights_facts(path).get("inputs"))`.
 
     Returns:
@@ -163,7 +163,7 @@ def infer_volume(
 def standard_preprocessing(
     size: Sequence[int] | None = None, num_positions: int = 100
 ) -> Preprocessing:
-    """Return what the bundle's evaluation does to a volume `image` of 8-bit pixels.
+    """Return the bundle's evaluation transform for a volume `image` of 8-bit pixels.
 
     Args:
         size: (depth, width) of the network's training, or `None` for the volume's own.
@@ -202,14 +202,15 @@ def make_result(
     item: Mapping[str, Any],
     known: KnownInputs | None = None,
 ) -> GaResult:
-    """Join what is known of a volume with what the network says of it.
+    """Join a volume with the network's answer about it.
 
     Args:
         volume: volume of S B-scans.
         explanation: explanation of a batch of this one volume.
-        network: which network it was.
-        item: what the network was given: `image`, `(1, S, h, w)`, and `positions`, `(S,)`.
-        known: what inputs known from the training are like.
+        network: the network.
+        item: the network's input: `image`, `(1, S, h, w)`, and `positions`,
+            `(S,)`.
+        known: statistics of the training's inputs.
 
     Raises:
         ValueError: if the network's numbers are not finite.

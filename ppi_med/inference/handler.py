@@ -1,4 +1,4 @@
-"""Write what an evaluator found, volume by volume, and say what became of every file."""
+"""Write an evaluator's results volume by volume, and report on every file."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class SummaryRow:
     """One line of `predictions.csv`.
 
     Attributes:
-        source: the file, relative to what was asked for.
+        source: the file, relative to the request.
         volume_id: name of its folder, "" where it failed.
         status: "ok" or "failed".
         probability: probability of GA, "" where it failed.
         logit: before the sigmoid, "" where it failed.
         n_slices: number of B-scans, "" where it failed.
         reason: why it failed.
-        warning: that it is unlike the data of the training, "" where it is like it.
+        warning: that it is unlike the training's data, or "".
     """
 
     source: str
@@ -54,16 +54,16 @@ class SummaryRow:
 class GaOutputs:
     """One of an evaluator's handlers: `<output_dir>/<volume_id>/` with map, result and report.
 
-    A file that failed is named with the reason and the others go on. At the end
+    A file that failed is named with the reason, and the others are still done. At the end
     `<output_dir>/predictions.csv` has one line per volume or failed file.
 
     Args:
-        output_dir: made if it is not there.
+        output_dir: output folder, made if missing.
         report: write `report.html` too.
         notes: sentences for the reader of the reports, such as what the network was trained on.
         checkpoint: the weights' file; its name goes into the results.
-        place: `trained.place` of the JSON file beside the weights: what the training found of a
-            shortcut and did about it.
+        place: `trained.place` of the JSON file beside the weights: the shortcut that the training
+            found, and what it did about it.
 
     Attributes:
         rows: rows of the last run.
@@ -105,7 +105,7 @@ class GaOutputs:
         return [row for row in self.rows if row.status != "ok"]
 
     def verdict(self) -> str:
-        """Return one line on all files; what a command exits with if there are failures."""
+        """Return one line on all files, the exit message if there are failures."""
         failed = self.failures
         done = f"{_counted(len(self.rows) - len(failed), 'volume')} done."
         if not failed:
@@ -119,7 +119,7 @@ class GaOutputs:
     def _start(self) -> None:
         self.rows.clear()
         self._bug = None
-        self._held.close()  # of a run that an error ended
+        self._held.close()  # for a run that an error ended
         try:
             self._held.enter_context(exclusive(self.output_dir, "inference"))
         except OSError as error:

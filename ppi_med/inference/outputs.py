@@ -1,4 +1,4 @@
-"""What is written for a volume: `result.json`, `saliency.nii.gz`, `report.html`."""
+"""The files of a volume: `result.json`, `saliency.nii.gz`, `report.html`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PACKAGES = ("torch", "monai", "numpy")
 
 
 def software_versions() -> dict[str, str]:
-    """Return the versions of this package and of those that decide the numbers."""
+    """Return the versions of this package and of those that affect the numbers."""
     versions = {"ppi_med": ppi_med.__version__}
     for name in _PACKAGES:
         try:
@@ -39,8 +39,8 @@ def software_versions() -> dict[str, str]:
 def write_map(path: str | Path, saliency: NDArray[np.float32], spacing: Spacing) -> Path:
     """Write a map so that it covers its volume in every viewer.
 
-    Axes, affine, units and form codes are those that `write_nifti` gives a volume of this spacing:
-    where a distance is unknown, the header says so.
+    Axes, affine, units and form codes are those of `write_nifti` for a volume of this spacing: if a
+    distance is unknown, the header says so.
 
     Args:
         path: ends in `.nii.gz` or `.nii`.
@@ -66,7 +66,7 @@ def write_map(path: str | Path, saliency: NDArray[np.float32], spacing: Spacing)
         )
     path = Path(path)
     with atomic_path(path) as temporary:
-        # The volume's own writer decides on the geometry, so that the two cannot differ.
+        # The volume's own writer sets the geometry, so that the two cannot differ.
         write_nifti(temporary, np.zeros(saliency.shape, np.uint8), spacing)
         header = nib.load(temporary).header.copy()
         header.set_data_dtype(np.float32)
@@ -84,12 +84,12 @@ _AXES = (("lateral", "A-scans"), ("axial", "depth"), ("between", "between B-scan
 def report_content(
     result: GaResult, facts: Mapping[str, Any], account: Account | None = None
 ) -> ReportContent:
-    """Put a result into words.
+    """Describe a result.
 
     Args:
         result: result of a volume.
         facts: the content of its `result.json`.
-        account: what the training found of a shortcut and did about it.
+        account: the shortcut that the training found, and what it did about it.
     """
     volume = result.volume
     place = own_place(result, account)
@@ -115,7 +115,7 @@ def report_content(
 def own_place(result: GaResult, account: Account | None) -> NDArray[np.bool_] | None:
     """Return where a shortcut was in training, on the volume's own grid, bool `(H, W)`.
 
-    `None` where it was nowhere, or where the network saw the volume in another size than then.
+    `None` without a place, or if the network saw the volume in another size than then.
     """
     mask = None if account is None else account.mask
     if mask is None or tuple(mask.shape) != tuple(result.network_size):
@@ -171,7 +171,7 @@ RESULT = "result.json"
 SALIENCY = "saliency.nii.gz"
 REPORT = "report.html"
 FORMAT = 1
-"""Of `result.json`; counted up whenever a key changes its meaning."""
+"""Version of `result.json`; it rises when a key changes its meaning."""
 
 
 def write_outputs(
@@ -188,15 +188,15 @@ def write_outputs(
 
     Args:
         result: result of `infer_volume`.
-        folder: made if it is not there; files of an earlier run are replaced.
+        folder: output folder, made if missing; files of an earlier run are replaced.
         report: write the page too.
         notes: sentences for the reader of the page, such as what the network was trained on.
         checkpoint: name of the weights' file.
         created: time of the result; default now.
-        account: what the training found of a shortcut and did about it.
+        account: the shortcut that the training found, and what it did about it.
 
     Returns:
-        The files. `result.json` is written last: where it is, the others are too.
+        The files. `result.json` is written last: if it is there, so are the others.
     """
     folder = Path(folder)
     facts = result_facts(

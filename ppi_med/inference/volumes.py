@@ -45,7 +45,7 @@ _NO_VOLUMES = "masks"
 
 @dataclass(frozen=True)
 class LoadedVolume:
-    """A volume ready for a network, with what is known of it.
+    """A volume ready for a network, with its facts.
 
     Attributes:
         volume_id: name of its outputs.
@@ -55,7 +55,7 @@ class LoadedVolume:
         reader: name of the reader.
         source: the file, relative to the folder that was asked for.
         source_sha256: hash of the source, "" where it was not a file.
-        provenance: for each value that is not in the file: where it came from.
+        provenance: the source of each value that is not from the file.
         warnings: sentences.
     """
 
@@ -77,11 +77,11 @@ class LoadedVolume:
 
 
 def find_inputs(paths: str | Path | Sequence[str | Path]) -> list[Source]:
-    """List what is to be read below the paths, in natural order.
+    """List the sources in the paths, in natural order.
 
-    A folder is searched as the conversion does it, and for NIfTI volumes besides; NIfTI files in a
-    folder named `masks` are skipped. What cannot be read (a missing path, an empty folder, a
-    file of no known format) is listed too, without a reader, so that it is reported and not lost.
+    A folder is searched as in the conversion, and also for NIfTI volumes; NIfTI files in a folder
+    named `masks` are skipped. Unreadable sources (a missing path, an empty folder, a file of an
+    unknown format) are listed too, without a reader, so that they are reported.
 
     Args:
         paths: a file or folder, or several.
@@ -123,15 +123,15 @@ def output_names(sources: Iterable[Source]) -> list[str]:
 def read_volumes(
     source: Source, options: ReadOptions | None = None, name: str | None = None
 ) -> list[LoadedVolume]:
-    """Read all volumes of a source and prepare them as the conversion does.
+    """Read all volumes of a source and prepare them as in the conversion.
 
     Args:
         source: from `find_inputs`.
-        options: what the user knows and the file does not say.
-        name: name of the outputs; default as the conversion would call the volume.
+        options: values that the user knows and the file does not state.
+        name: name of the outputs; default: the conversion's name for the volume.
 
     Returns:
-        One volume, or several where the format holds several.
+        One volume, or several if the format holds several.
 
     Raises:
         OctReadError: if it cannot be read; the message names the file and says why.
@@ -158,7 +158,7 @@ def read_volumes(
 
 
 def _add_manifest(volume: OctVolume) -> None:
-    """Take what the manifest beside a converted volume knows and NIfTI has no place for."""
+    """Read the facts that NIfTI cannot hold from the manifest beside a converted volume."""
     path = volume.source
     manifest = path.parent.parent / "manifest.csv"
     if path.parent.name != "volumes" or not manifest.is_file():
@@ -190,11 +190,11 @@ def _rows(manifest: Path, _: int) -> dict[str, ManifestRow]:
 def load_volume(
     volume: OctVolume, options: ReadOptions | None = None, *, volume_id: str | None = None
 ) -> LoadedVolume:
-    """Prepare a volume that a reader handed over.
+    """Prepare a volume from a reader.
 
     Args:
         volume: the volume as its source describes it.
-        options: what the user knows and the file does not say.
+        options: values that the user knows and the file does not state.
         volume_id: name of its outputs; default by its source.
 
     Returns:

@@ -1,7 +1,7 @@
 """Places: find a shortcut, judge it, and exchange it.
 
-A network that was trained plainly for a few epochs shows the shortcut. `search` asks it where
-it looks, and judges from the training and validation parts whether that is an artefact.
+A network that was trained plainly for a few epochs shows the shortcut. `search` finds out where it
+looks, and judges from the training and validation parts whether that is an artefact.
 """
 
 from ppi_med.places.account import Account

@@ -1,6 +1,6 @@
-"""Runs on the MLflow API: opened, fed, continued and closed by us.
+"""Runs on the MLflow API: opened, written, continued and closed by this package.
 
-`create_tracker` is what a bundle names; nothing of MLflow is imported before a run is opened.
+A bundle names `create_tracker`; MLflow is not imported before a run is opened.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ def create_tracker(
     """Return the tracker of a run, or one that does nothing.
 
     Args:
-        tracking: None or "none": record nothing (MONAI's command line passes no null on, so a
-            bundle is told `--KEY none`). "default": `MLFLOW_TRACKING_URI` where it is set, else
-            SQLite in `root`. Anything else: a tracking URI.
-        directory: this run's own folder: which run it is, records that wait for the server, and
-            the resolved configuration are kept there.
-        root: folder of the database and artifacts, shared by runs that are to be compared;
-            default the parent of `directory`.
+        tracking: None or "none": record nothing (MONAI's command line cannot pass null, so a bundle
+            gets `--KEY none`). "default": `MLFLOW_TRACKING_URI` if it is set, else SQLite in
+            `root`. Anything else: a tracking URI.
+        directory: this run's own folder; it keeps the run's id, records that wait for the server,
+            and the resolved configuration.
+        root: folder of the database and artifacts, shared by runs to compare; default the parent of
+            `directory`.
         experiment: name of the experiment.
-        run_name: default made of the experiment and the time; a name that is taken gets a number.
+        run_name: default made of the experiment and the time; a name in use gets a number.
         tags: see `ppi_med.naming.TAGS`; None is left out, git_commit is added.
         params: further parameters.
         config: the configuration to record: a mapping or a file. Default: that of the MONAI bundle
             that is running, with its references resolved.
         system_metrics: record the load of processor, memory, disk and GPU.
-        resume: enter the run of `directory` again where there is one; False: begin another.
+        resume: continue the run of `directory` if there is one; False: begin another.
 
     Returns:
         A tracker; one that does nothing on all processes but the first.

@@ -1,4 +1,4 @@
-"""What a tracker can be asked, and the one that does nothing."""
+"""The interface of a tracker, and a tracker that does nothing."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ class Tracker:
     """A run that is recorded. This base records nothing.
 
     Attributes:
-        run_id: id of the open run; None where there is none, or not yet.
+        run_id: id of the open run; None without one, or before it is known.
     """
 
     run_id: str | None = None
 
     @property
     def active(self) -> bool:
-        """Whether anything is recorded: ask before preparing something costly."""
+        """Whether anything is recorded: check it before preparing something costly."""
         return False
 
     def start(self) -> None:
-        """Open the run, or enter it again; further calls do nothing."""
+        """Open or continue the run; further calls do nothing."""
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record metrics of a step, in one request."""
@@ -36,7 +36,7 @@ class Tracker:
         """Set tags; None is left out."""
 
     def log_artifact(self, path: str | os.PathLike[str], folder: str = "") -> None:
-        """Record a file, or a folder with all in it, under a folder of the run."""
+        """Record a file or a whole folder, under a folder of the run."""
 
     def log_dataset(
         self,
@@ -45,10 +45,10 @@ class Tracker:
         context: str,
         source: str | os.PathLike[str] = "",
     ) -> None:
-        """Record what a part of the data consists of."""
+        """Record the cases of a part of the data."""
 
     def log_predictions(self, text: str) -> None:
-        """Record what was predicted for each held-out case, see `Predictions.to_json`."""
+        """Record the prediction for each held-out case, see `Predictions.to_json`."""
 
     def log_model(self, network: Any, example: Any, **options: Any) -> str | None:
         """Record the network in MLflow's own format; return its URI."""
@@ -58,15 +58,15 @@ class Tracker:
         """Close the run with this status; further calls do nothing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what names the run, for a checkpoint."""
+        """Return the run's identity, for a checkpoint."""
         return {"run_id": self.run_id}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Make the checkpoint's run the one to enter."""
+        """Set the checkpoint's run as the one to continue."""
 
 
 class NullTracker(Tracker):
-    """Records nothing and imports nothing: tracking switched off, or another process's part.
+    """Records nothing and imports nothing: for tracking switched off, and for further processes.
 
     Examples:
         >>> tracker = NullTracker()

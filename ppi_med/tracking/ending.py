@@ -1,4 +1,4 @@
-"""No run is left "running": what happens when the process is told to end, or just ends."""
+"""No run is left "running" when the process is stopped or ends."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ppi_med.tracking.base import Status
 
 
 class EndingWatch:
-    """Closes a run when the process ends without having done so.
+    """Closes a run when the process ends before the run is closed.
 
     SIGTERM becomes a `SystemExit` in the main thread, so that `finally` blocks and handlers run.
-    A run that is open when the process exits has FAILED: only who reaches its end finishes it.
+    A run that is open when the process exits has FAILED: only a completed one is finished.
 
     Args:
-        finish: closes the run; does nothing where it is closed.
+        finish: function that closes the run, if it is open.
     """
 
     def __init__(self, finish: Callable[[Status], None]) -> None:
@@ -32,14 +32,14 @@ class EndingWatch:
         self._installed = False
 
     def install(self) -> None:
-        """Begin to watch. The signal is only caught from the main thread."""
+        """Begin to watch. The signal is only caught in the main thread."""
         atexit.register(self._at_exit)
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._on_signal)
             self._installed = True
 
     def remove(self) -> None:
-        """Stop watching and put the signal's former handler back."""
+        """Stop watching and restore the signal's former handler."""
         atexit.unregister(self._at_exit)
         ours = self._installed and signal.getsignal(signal.SIGTERM) == self._on_signal
         if ours and threading.current_thread() is threading.main_thread():
@@ -50,7 +50,7 @@ class EndingWatch:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            # A forked worker inherits this; to it the signal means what it always meant.
+            # A forked worker inherits this; for it the signal keeps its usual meaning.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
@@ -65,10 +65,10 @@ class EndingWatch:
 
 
 def status_of(error: BaseException) -> Status:
-    """Return the status of a run that this ended: KILLED if someone wanted it to."""
+    """Return the status of a run that this error ended: KILLED if it was stopped on purpose."""
     return "KILLED" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "FAILED"
 
 
 def _last_error() -> BaseException | None:
-    """Return the error that the interpreter has printed, which is what ended the process."""
+    """Return the error that the interpreter has printed, which ended the process."""
     return getattr(sys, "last_value", None)

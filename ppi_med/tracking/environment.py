@@ -1,4 +1,4 @@
-"""Settings that MLflow reads from the environment, made before it is used."""
+"""Settings that MLflow reads from the environment, set before it is used."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _DEFAULTS = {
     # Read at import; MONAI may have imported MLflow already, see below.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    # A server that is away must not stop an epoch for minutes: we keep records and try again.
+    # A server that cannot be reached must not stop an epoch for minutes: records wait instead.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    # A run is read from a terminal or a log file, where links of a hosted service help nobody.
+    # Runs are read in a terminal or a log file, where links of a hosted service do not help.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
 def import_mlflow() -> Any:
-    """Return `mlflow`, without telemetry and with short time-outs; what the user has set stays.
+    """Return `mlflow`, without telemetry and with short time-outs; the user's settings stay.
 
     Raises:
         ImportError: if it is not installed, saying what to do.
@@ -41,16 +41,16 @@ def import_mlflow() -> Any:
     if early:
         from mlflow.telemetry import set_telemetry_client
 
-        # Looks at the environment again, and drops the client that the import made.
+        # Reads the environment again, and drops the client that the import made.
         set_telemetry_client()
     return mlflow
 
 
 @contextmanager
 def quiet(*names: str) -> Iterator[None]:
-    """Let loggers of these names say only errors inside the block.
+    """Let loggers of these names log only errors inside the block.
 
-    MLflow tells of each of the sixty migrations that make a new database.
+    MLflow logs each of the sixty migrations that make a new database.
     """
     loggers = [logging.getLogger(name) for name in names]
     levels = [one.level for one in loggers]

@@ -1,4 +1,4 @@
-"""Where runs are kept: the address of the store, and the folder of the artifacts."""
+"""The location of runs: the address of the store, and the folder of the artifacts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class Location:
-    """Where runs are kept.
+    """The location of runs.
 
     Attributes:
         uri: MLflow's tracking URI.
@@ -33,10 +33,10 @@ class Location:
 
 
 def locate(root: str | os.PathLike[str], uri: str | None = None) -> Location:
-    """Return where to keep runs.
+    """Return the location for runs.
 
     Args:
-        root: folder of the database and of the artifacts where no address is given.
+        root: folder of the database and of the artifacts, if no address is given.
         uri: a tracking URI; default `MLFLOW_TRACKING_URI`, then SQLite in `root`.
 
     Raises:
@@ -54,7 +54,7 @@ def locate(root: str | os.PathLike[str], uri: str | None = None) -> Location:
         )
     if not chosen.startswith(_SQLITE):
         return Location(chosen, None)
-    # Artifacts cannot live in a database; they lie beside it, at an absolute place.
+    # Artifacts cannot be in a database; they are beside it, under an absolute path.
     database = _file(chosen).absolute()
     options = chosen.removeprefix(_SQLITE).partition("?")
     uri = _sqlite(database) + options[1] + options[2]
@@ -86,7 +86,7 @@ def prepared(location: Location) -> Iterator[None]:
 
 
 def _in_words(error: Exception, database: Path) -> Exception:
-    """Return what to say of a database that cannot be opened; any other error as it is."""
+    """Return the error about a database that cannot be opened; any other error as it is."""
     found = getattr(error, "orig", error)  # SQLAlchemy wraps SQLite's errors
     if "locked" in str(found):
         return UnreachableError(f"{database} is locked by another program")

@@ -42,9 +42,9 @@ def write_model(
     """Write the network to a folder in MLflow's format.
 
     Args:
-        network: written in evaluation mode from the CPU; left as it was.
+        network: the network; it is written in evaluation mode from the CPU and restored.
         example: input `(N, C, *spatial)`; for "pt2" N >= 2, or the batch is fixed to 1.
-        folder: replaced where it exists.
+        folder: output folder; an existing one is replaced.
         serialization: see the module.
         free_axes: axes of the input whose length the signature leaves open.
         metadata: kept in the model's description.
@@ -58,7 +58,7 @@ def write_model(
             "batch size to 1."
         )
     import_mlflow()
-    # Where Lightning is installed MLflow imports it, and with it torchvision.
+    # If Lightning is installed MLflow imports it, and with it torchvision.
     ensure_torchvision()
     from mlflow import pytorch as mlflow_pytorch
 
@@ -70,7 +70,7 @@ def write_model(
         try:
             network.cpu()
             signature = _signature(network, inputs, free_axes)
-            # It warns that a pickle runs code when loaded; that is said above, where it is read.
+            # It warns that a pickle runs code when loaded, as the docstring says.
             with warnings.catch_warnings(), quiet("mlflow.pytorch"):
                 warnings.simplefilter("ignore")
                 mlflow_pytorch.save_model(
@@ -87,7 +87,7 @@ def write_model(
 
 
 def send_model(client: Any, run_id: str, record: Record) -> str:
-    """Record a written model with a run, and register it where a name is given; return its URI."""
+    """Record a written model with a run, and register it if a name is given; return its URI."""
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
@@ -137,6 +137,6 @@ def _signature(network: nn.Module, inputs: Tensor, free_axes: tuple[int, ...]) -
 
 
 def _requirements() -> list[str]:
-    """Return what loading needs, exactly; a local build is the same version ("+cpu")."""
+    """Return the exact requirements for loading; a local build ("+cpu") is the same version."""
     found = versions()
     return [f"{name}=={found[name].split('+')[0]}" for name in _REQUIRED if name in found]

@@ -1,4 +1,4 @@
-"""Sends records in order; while the store is away, keeps them and tries again."""
+"""Sends records in order; while the store cannot be reached, keeps them and tries again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Record = dict[str, Any]
 
 
 class Journal:
-    """A file of records in the order in which they are to be sent.
+    """A file of records in sending order.
 
     Args:
         path: path of the file; it exists only while something waits.
@@ -45,7 +45,7 @@ class Journal:
             os.fsync(file.fileno())
 
     def read(self) -> list[Record]:
-        """Return the records. A last line that was torn by a kill is left out."""
+        """Return the records, without a last line that a kill has truncated."""
         if not self.path.exists():
             return []
         lines = self.path.read_text(encoding="utf-8").splitlines()
@@ -59,14 +59,14 @@ class Journal:
         return records
 
     def move(self, path: str | os.PathLike[str]) -> None:
-        """Move the records to another file, behind those that are there."""
+        """Move the records to another file, after its own."""
         other = Journal(path)
         for record in self.read():
             other.append(record)
         self.replace([])
 
     def replace(self, records: list[Record]) -> None:
-        """Keep only these records; none removes the file."""
+        """Keep only these records; an empty list removes the file."""
         if not records:
             self.path.unlink(missing_ok=True)
             return
@@ -78,13 +78,13 @@ logger = logging.getLogger(__name__)
 
 
 class Outbox:
-    """Records on their way to the store.
+    """Records for the store.
 
     Args:
-        journal: where records wait.
-        send: sends one record; raises `UnreachableError` where it may be tried again.
-        open_run: makes sure of an open run; raises `UnreachableError` likewise.
-        retry_after: seconds between attempts while the store is away.
+        journal: file of waiting records.
+        send: function that sends one record; raises `UnreachableError` if it may be tried again.
+        open_run: function that opens the run if needed; raises `UnreachableError` likewise.
+        retry_after: seconds between attempts while the store cannot be reached.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Outbox:
         self._tried_at = -float("inf")
 
     def put(self, record: Record) -> None:
-        """Send the record after all that wait, or let it wait too."""
+        """Send the record after all waiting ones, or let it wait too."""
         if not self._is_waiting():
             try:
                 self.open_run()
@@ -115,10 +115,10 @@ class Outbox:
             self.flush()
 
     def flush(self, attempts: int = 1, pause: float = 1.0) -> bool:
-        """Send what waits.
+        """Send the waiting records.
 
         Args:
-            attempts: how often to try while the store is away.
+            attempts: number of attempts while the store cannot be reached.
             pause: seconds before the second attempt; doubled each time.
 
         Returns:
@@ -132,13 +132,13 @@ class Outbox:
         return False
 
     def _is_waiting(self) -> bool:
-        """Say whether records wait; on the first call, look at what an earlier process left.
+        """Say whether records wait; the first call reads what an earlier process left.
 
         Only then: before its first record a process may learn that the folder is another one's.
         """
         if self._waiting is None:
             left = self.journal.read()
-            # Never append to a truncated line: a kill may have torn the last one.
+            # Never append to a truncated line: a kill may have cut the last one.
             self.journal.replace(left)
             self._waiting = bool(left)
         return self._waiting
@@ -162,7 +162,7 @@ class Outbox:
         return True
 
     def _send_or_refuse(self, record: Record) -> None:
-        """Send a record that waited; one that the store refuses must not block those behind it."""
+        """Send a waiting record; one that the store refuses must not block later ones."""
         try:
             self.send(record)
         except UnreachableError:

@@ -1,4 +1,4 @@
-"""Sending what waited for a server, when the run that made it is over."""
+"""Sending waiting records after their run has ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ppi_med.tracking.run import ASIDE, PENDING_FILE, read_run_file, tracker_of
 
 
 def send_pending(directory: str | os.PathLike[str], location: Location) -> int:
-    """Send the records that wait in a run's folder, those of earlier runs in it too.
+    """Send the waiting records in a run's folder, also those of earlier runs.
 
     Args:
         directory: the run's folder.
@@ -21,7 +21,7 @@ def send_pending(directory: str | os.PathLike[str], location: Location) -> int:
         How many were sent.
 
     Raises:
-        UnreachableError: if the store is still away.
+        UnreachableError: if the store still cannot be reached.
     """
     folder = Path(directory)
     earlier = [

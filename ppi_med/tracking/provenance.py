@@ -1,4 +1,4 @@
-"""What a run was made with: versions and commit."""
+"""The versions and the commit of a run."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def versions() -> dict[str, str]:
 
 
 def git_commit(folder: str | os.PathLike[str] | None = None) -> str | None:
-    """Return the commit that a repository is at, with "-dirty" where tracked files differ.
+    """Return the commit of a repository, with "-dirty" if tracked files differ.
 
     Args:
-        folder: inside the repository; default: that of this package, where it is run from its
+        folder: a folder in the repository; default: that of this package if it runs from its
             repository, else the current one.
 
     Returns:
@@ -41,7 +41,7 @@ def git_commit(folder: str | os.PathLike[str] | None = None) -> str | None:
     """
     if folder is None:
         package = Path(__file__).parent
-        # Installed below somebody else's repository it belongs to none.
+        # Installed inside another repository the package belongs to no repository.
         tracked = _git(package, "ls-files", "--error-unmatch", Path(__file__).name) is not None
         folder = package if tracked else "."
     commit = _git(folder, "rev-parse", "HEAD")

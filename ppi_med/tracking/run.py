@@ -1,4 +1,4 @@
-"""A run of MLflow whose life is ours: opened once, entered again by its id, always closed."""
+"""A run of MLflow managed here: opened once, continued by its id, always closed."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class RunTracker(Tracker):
     """Records one run; see `ppi_med.tracking.create_tracker` for the arguments.
 
     While the store cannot be reached, records wait in `mlflow_pending.jsonl` of the run's folder
-    and are sent as soon as it can; training does not stop. What still waits from an earlier run
-    when another begins in its folder goes to that run, or waits on in `mlflow_pending-RUN`.
+    and are sent as soon as it can; training does not stop. Records of an earlier run in the folder
+    are sent to that run, or keep waiting in `mlflow_pending-RUN`.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class RunTracker(Tracker):
         return self.store.run_id
 
     def start(self) -> None:
-        """Open the run, or enter it again, and record what it is made of.
+        """Open or continue the run, and record its settings.
 
         Raises:
             UsageError: if the experiment is deleted.
@@ -99,7 +99,7 @@ class RunTracker(Tracker):
             self._begin()
         except UsageError:
             if self.run_id is None:
-                # The store takes no run: at the exit of the process there is none to close.
+                # The store accepts no run: there is none to close when the process exits.
                 self._is_open = False
                 self._watch.remove()
             raise
@@ -142,7 +142,7 @@ class RunTracker(Tracker):
             self.outbox.put({"kind": "tags", "items": items})
 
     def log_artifact(self, path: str | os.PathLike[str], folder: str = "") -> None:
-        """Record a file, or a folder with all in it; it must stay there until it is sent."""
+        """Record a file or a whole folder; it must stay there until it is sent."""
         self.outbox.put(
             {"kind": "artifact", "path": os.path.abspath(path), "folder": folder.strip("/")}
         )
@@ -154,13 +154,13 @@ class RunTracker(Tracker):
         context: str,
         source: str | os.PathLike[str] = "",
     ) -> None:
-        """Record what a part of the data consists of, by MLflow's own data set.
+        """Record the cases of a part of the data as MLflow's own data set.
 
         Args:
             name: name of the data set.
             rows: one per case, of plain values: ids, site, label; not paths that name a patient.
             context: the part, such as "train".
-            source: where the rows come from, such as the datalist.
+            source: source of the rows, such as the datalist.
         """
         from ppi_med.tracking.settings import describe
 
@@ -168,7 +168,7 @@ class RunTracker(Tracker):
         self.outbox.put({"kind": "dataset", "dataset": dataset, "context": context})
 
     def log_predictions(self, text: str) -> None:
-        """Record what was predicted for each held-out case, in the run's record itself.
+        """Record the prediction for each held-out case in the run's record itself.
 
         Args:
             text: text of `ppi_med.evaluation.predictions.Predictions.to_json`.
@@ -191,7 +191,7 @@ class RunTracker(Tracker):
                 `step`, and those of `ppi_med.tracking.models.write_model`.
 
         Returns:
-            None: where it lies is in the run, as soon as it is sent.
+            None: the run has its location as soon as it is sent.
         """
         from ppi_med.tracking.models import write_model
 
@@ -218,7 +218,7 @@ class RunTracker(Tracker):
         self.outbox.put({"kind": "status", "status": status, "time": _now()})
         if not self.outbox.flush(attempts=3):
             logger.warning(
-                "The tracking store is still away: %d records wait in %s; the next run in this "
+                "The tracking store cannot be reached: %d records wait in %s; the next run in this "
                 "folder, or ppi_med.tracking.pending.send_pending, sends them.",
                 len(self.outbox.journal),
                 self.outbox.journal.path,
@@ -226,12 +226,12 @@ class RunTracker(Tracker):
         self._watch.remove()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Make the checkpoint's run the one to enter, where the folder does not know its own."""
+        """Set the checkpoint's run as the one to continue, if the folder does not know its own."""
         if self.run_id is None:
             self._wanted = state["run_id"]
 
     def _open(self) -> None:
-        """Have an open run; called before each record, does something once."""
+        """Open the run if needed; called before each record."""
         if self.store.run_id is not None:
             return
         earlier = self._earlier()
@@ -244,7 +244,7 @@ class RunTracker(Tracker):
         logger.info("Run %r (%s) is recorded in %s.", name, self.run_id, self._uri)
 
     def _remember(self, name: str) -> None:
-        """Write down which run this folder belongs to; before it is open, what it will be."""
+        """Record the run of this folder; before it is open, the planned one."""
         found = {
             "run_id": self.run_id,
             "run_name": name,
@@ -255,7 +255,7 @@ class RunTracker(Tracker):
         write_json(self.directory / RUN_FILE, found)
 
     def _earlier(self) -> str | None:
-        """Return the id of the run that this folder belongs to, or the checkpoint's."""
+        """Return the id of this folder's run, or the checkpoint's."""
         if not self.resume:
             return None
         known = read_run_file(self.directory)
@@ -263,7 +263,7 @@ class RunTracker(Tracker):
         return earlier or self._wanted
 
     def _begin_anew(self) -> None:
-        """Part with the run that this folder belonged to, and close it where it was left open."""
+        """Leave this folder's earlier run, and close it if it was left open."""
         if len(self.outbox.journal):
             _part_with_earlier(self.directory, self.store.location)
             self.outbox = self._new_outbox()
@@ -286,7 +286,7 @@ class RunTracker(Tracker):
 
 
 def read_run_file(directory: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a run's folder knows of its run; empty where it has none."""
+    """Return the facts of a folder's run; empty without a run."""
     file = Path(directory) / RUN_FILE
     found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     return found
@@ -304,11 +304,11 @@ def tracker_of(folder: Path, location: Location) -> RunTracker:
 
 
 def _part_with_earlier(directory: Path, location: Location) -> None:
-    """Send what waits in a folder to the run that made it, or set it aside: another run begins.
+    """Send the waiting records in a folder to their run, or move them: another run begins.
 
     Args:
         directory: the folder of both runs.
-        location: where the new run is kept.
+        location: location of the new run.
     """
     known = read_run_file(directory)
     if known.get("tracking_uri") == location.uri:

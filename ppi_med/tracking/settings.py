@@ -19,7 +19,7 @@ from ppi_med.tracking.environment import import_mlflow
 PREDICTIONS = "predictions"
 """Context of the data set that holds a run's predictions on held-out cases."""
 _NAME = "test_predictions"
-# The most that MLflow takes of a profile.
+# The longest profile that MLflow accepts.
 _LONGEST = 16_000_000
 
 
@@ -55,7 +55,7 @@ def describe(name: str, rows: Iterable[Mapping[str, Any]], source: str = "") -> 
     Args:
         name: name of the data set.
         rows: one per case; the columns are the keys of all rows.
-        source: where they come from.
+        source: their source.
 
     Raises:
         ValueError: if there are no rows.
@@ -70,7 +70,7 @@ def describe(name: str, rows: Iterable[Mapping[str, Any]], source: str = "") -> 
     if table.empty:
         raise ValueError(f"The data set {name!r} has no rows, expected one for each case.")
     with warnings.catch_warnings():
-        # It hints at missing values in whole numbers, of which a label has none.
+        # It warns of missing values in whole numbers, but labels have none.
         warnings.simplefilter("ignore")
         found: dict[str, Any] = PandasDataset(
             table, CodeDatasetSource({"mlflow.source.name": source}), name=name
@@ -118,9 +118,9 @@ def shorten(value: Any) -> str:
 
 
 def safe_name(name: str) -> str:
-    """Return a name that MLflow takes: itself, where it does, else one that no other name gets.
+    """Return a name that MLflow accepts: the name itself, or else a unique one.
 
-    MLflow takes letters of any script, and refuses paths that lead elsewhere.
+    MLflow accepts letters of any script and refuses paths that lead elsewhere.
 
     Examples:
         >>> safe_name("test/auc/Köln")
@@ -160,9 +160,9 @@ def read_config(source: Mapping[str, Any] | str | os.PathLike[str] | None) -> di
 def bundle_config() -> dict[str, Any] | None:
     """Return the configuration of the MONAI bundle that is running, with what it has resolved.
 
-    Overrides and macros are in it; references and expressions that came to a number, text, truth
-    value or list of such are replaced by it, the others stay as written. Components do not get
-    at the parser that makes them, so it is looked for among the callers.
+    Overrides and macros are in it; references and expressions with a number, text, truth value or
+    list of such as result are replaced by it, the others stay as written. Components have no access
+    to the parser that makes them, so it is found among the callers.
 
     Returns:
         None where no bundle is running.

@@ -1,6 +1,6 @@
-"""The MLflow store: opens a run and takes records, each in one request where MLflow lets it.
+"""The MLflow store: opens a run and accepts records, each in one request if MLflow allows it.
 
-A record is a plain dict, so that one which cannot be sent now is written down and sent later:
+A record is a plain dict, so it can be written to a file and sent later:
 
 - `{"kind": "metrics", "items": [[name, value, milliseconds, step], ...]}`
 - `{"kind": "params" | "tags", "items": {name: text}}`
@@ -28,12 +28,12 @@ from ppi_med.tracking.outbox import Record
 
 logger = logging.getLogger(__name__)
 
-# Most that one request may hold.
+# Largest number in one request.
 _METRICS, _OTHERS = 1000, 100
 _ATTEMPTS = 5
 _OPEN = ("RUNNING", "SCHEDULED")
 
-# Errors that sending again would not mend.
+# Errors that persist when a record is sent again.
 _PERMANENT = {
     "BAD_REQUEST",
     "ENDPOINT_NOT_FOUND",
@@ -48,7 +48,7 @@ _PERMANENT = {
 
 @contextmanager
 def telling_unreachable_apart() -> Iterator[None]:
-    """Raise `UnreachableError` for what may mend itself; let errors in what was sent pass."""
+    """Raise `UnreachableError` for temporary faults; let errors in the record itself pass."""
     mlflow = import_mlflow()
     try:
         yield
@@ -57,14 +57,14 @@ def telling_unreachable_apart() -> Iterator[None]:
             raise
         raise UnreachableError(str(error).splitlines()[0][:200]) from error
     except OSError as error:
-        # Artifacts lie in a folder: a full disk may have room again.
+        # Artifacts are in a folder: a full disk may have room again.
         if isinstance(error, (UnreachableError, UsageError)):
             raise
         raise UnreachableError(plain_words(error)) from error
 
 
 def _of_the_disk(error: Exception) -> bool:
-    """Say whether SQLite failed below a request, not because of what was asked."""
+    """Say whether SQLite itself failed, and not the request."""
     found = getattr(error.__cause__, "orig", None)
     refused = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)
     return isinstance(found, sqlite3.Error) and not isinstance(found, refused)
@@ -75,7 +75,7 @@ class Store:
 
     Args:
         location: location of the runs.
-        experiment: name of the experiment; made where there is none.
+        experiment: name of the experiment; made if it does not exist.
     """
 
     def __init__(self, location: Location, experiment: str) -> None:
@@ -102,10 +102,10 @@ class Store:
         """Open an earlier run again.
 
         Returns:
-            Its name; None where there is no such run.
+            Its name; None if there is no such run.
 
         Raises:
-            UnreachableError: if the store cannot be asked.
+            UnreachableError: if the store cannot be reached.
         """
         mlflow = import_mlflow()
         try:
@@ -125,14 +125,14 @@ class Store:
         """Begin a run under a name that no other run of the experiment has.
 
         Args:
-            name: wished for; a number is added where it is taken.
+            name: requested name; a number is added if it is in use.
             started: milliseconds.
 
         Returns:
             The name.
 
         Raises:
-            UnreachableError: if the store cannot be asked.
+            UnreachableError: if the store cannot be reached.
             UsageError: if the experiment is deleted.
         """
         with telling_unreachable_apart():
@@ -159,7 +159,7 @@ class Store:
         for part in _parts(items, _METRICS):
             self.client.log_batch(self.run_id, metrics=[Metric(*item) for item in part])
             for name, _, _, step in part:
-                # Only now: a record that could not be sent is still new the next time.
+                # Only now: a record that could not be sent is still new next time.
                 self._recorded.get(name, set()).add(step)
 
     def _send_params(self, record: Record) -> None:
@@ -207,7 +207,7 @@ class Store:
                 self.client.log_inputs(self.run_id, datasets=[logged])
                 return
             except mlflow.exceptions.MlflowException as error:
-                # Two runs have recorded the same data set at once; the next time it is there.
+                # Two runs recorded the same data set at once; next time it exists.
                 if attempt == _ATTEMPTS - 1 or "unique" not in str(error).lower():
                     raise
 
@@ -218,7 +218,7 @@ class Store:
         self.client.set_terminated(self.run_id, record["status"], record["time"])
 
     def _send_abandon(self, record: Record) -> None:
-        """Close an earlier run that nobody will go on with; one that has ended stays as it is."""
+        """Close an abandoned earlier run; one that has ended stays as it is."""
         mlflow = import_mlflow()
         try:
             run = self.client.get_run(record["run_id"])
@@ -232,7 +232,7 @@ class Store:
     def _is_new(self, item: Sequence[Any]) -> bool:
         """Say whether a metric's step is not recorded yet.
 
-        An epoch that is repeated after a kill would otherwise stand there twice.
+        An epoch that is repeated after a kill would otherwise be there twice.
         """
         name, _, _, step = item
         if not self._entered_again or name.startswith("system/"):

@@ -1,4 +1,4 @@
-"""The machine's load, sampled in the background and handed over with the next metrics."""
+"""The machine's load, sampled in the background and sent with the next metrics."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Item = list[Any]
 class SystemMetrics:
     """Samples MLflow's monitors of processor, memory, disk, network and GPU.
 
-    MLflow's own monitor writes from its thread and ends for good at the first error of the server;
-    here samples wait in memory until `take`.
+    MLflow's own monitor writes from its thread and stops at the first error of the server; here
+    samples wait in memory until `take`.
 
     Args:
         started: milliseconds at which the run began; the step of a sample is the seconds since.
@@ -76,6 +76,6 @@ def _monitors() -> list[Any]:
 
         found.append(GPUMonitor())
     except (ImportError, MlflowException, RuntimeError):
-        # No GPU, or not the package that asks it: the other monitors go on.
+        # No GPU, or not the package that reads it: the other monitors continue.
         return found
     return found

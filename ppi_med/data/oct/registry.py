@@ -181,7 +181,7 @@ def read_all(
         reader: a name of `READERS`; default by `reader_for`.
 
     Returns:
-        One volume, or several where the format holds several.
+        One volume, or several if the format holds several.
 
     Raises:
         FileNotFoundError: if there is no such path.

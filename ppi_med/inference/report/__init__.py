@@ -1,6 +1,6 @@
-"""The report on a volume: one page that holds everything and asks nothing of any network.
+"""The report on a volume: one page that holds everything and loads nothing.
 
-- `page`: what a report says, and its page; `pictures`: pictures and plots.
+- `page`: the content of a report, and its page; `pictures`: pictures and plots.
 - `template.html`, `report.css`, `report.js`: its form.
 """
 

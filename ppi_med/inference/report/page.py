@@ -1,4 +1,4 @@
-"""What a report says, and its page: one file, readable offline, every text escaped."""
+"""The content of a report, and its page: one file, readable offline, every text escaped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Point:
         slice: its number, from 0.
         row: in pixels from the upper edge, 0 in the centre of the first.
         column: in pixels from the left edge.
-        text: what is there.
+        text: its description.
     """
 
     slice: int
@@ -53,7 +53,7 @@ class ReportContent:
     """The content of one report.
 
     Attributes:
-        finding: what the probability is of, such as "geographic atrophy".
+        finding: the finding of the probability, such as "geographic atrophy".
         source: name of the file.
         probability: in [0, 1].
         pixels: uint8, `(S, H, W)`.
@@ -68,13 +68,13 @@ class ReportContent:
         map_grid: (depth, width) on which the map was computed, if not the pixels' own.
         map_caption: a sentence on what the map shows.
         modality: in the heading.
-        slice_name: what a slice is called.
+        slice_name: word for a slice.
         slice_titles: a name for each slice, shown with it; none by default.
         points: places to mark.
-        front: show the mean over the rows, as a view from the front.
-        about: what the probability is of, as a sentence.
-        shortcut: what the training found of a shortcut and did about it, as a sentence.
-        place: where that was, bool `(H, W)` of the pixels' own grid; `None` where nowhere.
+        front: show the mean over the rows, a view from the front.
+        about: meaning of the probability, as a sentence.
+        shortcut: the shortcut that the training found, and what it did about it, as a sentence.
+        place: the shortcut's place, bool `(H, W)` of the pixels' own grid; `None` without one.
 
     Raises:
         ValueError: if the parts do not fit each other.
@@ -135,7 +135,7 @@ class ReportContent:
 
 
 MAX_BYTES = 14_000_000
-"""No report is much larger than this, whatever the volume's size."""
+"""Approximate largest size of a report, for any volume."""
 
 _WEIGHTS_HEIGHT, _PROBABILITIES_HEIGHT = 100, 60
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
@@ -169,7 +169,7 @@ def write_report(path: str | Path, content: ReportContent, max_bytes: int = MAX_
 
     Args:
         path: ends in `.html`.
-        content: what it says.
+        content: the content.
         max_bytes: largest size in bytes of the file; the pictures are compressed to fit.
 
     Returns:
@@ -183,11 +183,11 @@ def write_report(path: str | Path, content: ReportContent, max_bytes: int = MAX_
 def build_report(content: ReportContent, max_bytes: int = MAX_BYTES) -> str:
     """Return the page of a report.
 
-    Nothing in it points outside: pictures are embedded, and its own policy forbids a browser to
-    load anything or to run any script but the page's own.
+    It refers to nothing outside: pictures are embedded, and its policy forbids a browser to load
+    anything or to run any script but the page's own.
 
     Args:
-        content: what it says.
+        content: the content.
         max_bytes: largest size in bytes of the page; the pictures are compressed to fit.
     """
     maps = None if content.saliency is None else encode_maps(content.saliency, content.map_grid)
@@ -344,7 +344,7 @@ def _warnings(warnings: Iterable[str]) -> str:
 
 
 def _embedded(value: Mapping[str, Any]) -> str:
-    """Return JSON that no text inside can end the script element of."""
+    """Return JSON in which no text can end the script element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -32,9 +32,9 @@ def bars(
         top: the value that fills the height.
         height: height of the box.
         kind: class of the picture, for its colour.
-        label: what is drawn, read out to who cannot see it.
-        unit: what a value is called in the bar's own text.
-        word: what a slice is called.
+        label: description for screen readers.
+        unit: name of a value in the bar's own text.
+        word: word for a slice.
 
     Returns:
         The `svg` element. Each bar is a `rect.bar` with the number of its B-scan, from 0, in
@@ -53,7 +53,7 @@ def bars(
 
 
 def level(value: float, top: float, height: int) -> str:
-    """Return a dashed line across a plot of `bars`, as an element to stand inside it."""
+    """Return a dashed line across a plot of `bars`, as an element for it."""
     y = height * (1 - min(max(value / top, 0.0), 1.0))
     return f'<line class="level" x1="0" x2="{WIDTH}" y1="{y:.2f}" y2="{y:.2f}"></line>'
 
@@ -113,7 +113,7 @@ MAX_MAP = 160
 SMOOTHING = 1.0
 """Deviation in pixels of the map's grid."""
 _BASE64 = 4 / 3
-# From careful to coarse: quality of the compression and largest width.
+# From fine to coarse: quality of the compression and largest width.
 _STEPS = (
     *((95, MAX_WIDTH), (88, MAX_WIDTH), (80, MAX_WIDTH), (70, MAX_WIDTH)),
     *((60, 768), (50, 640), (40, 512), (30, 384)),
@@ -154,7 +154,7 @@ class Maps:
 
 
 def encode_slices(pixels: NDArray[np.uint8], max_bytes: int) -> Pictures:
-    """Encode B-scans, as well as `max_bytes` allow.
+    """Encode B-scans with the best quality that `max_bytes` allows.
 
     The quality is chosen on some of the slices, so that all are encoded once.
 
@@ -176,8 +176,8 @@ def encode_maps(saliency: NDArray[np.float32], grid: tuple[int, int] | None = No
     """Encode maps, smoothed lightly, at no more than `MAX_MAP` pixels per side.
 
     The maps are averaged to the grid on which they were computed and smoothed there with a Gaussian
-    of deviation `SMOOTHING`, so that single noisy pixels of both signs give way to their balance.
-    The scale of the volume is that of its loudest slice, see `loudness`.
+    of deviation `SMOOTHING`, so that single noisy pixels of both signs cancel. The scale of the
+    volume is that of its strongest slice, see `loudness`.
 
     Args:
         saliency: `(S, H, W)`.
