@@ -57,7 +57,7 @@ class ManifestRow:
         visit: as the labels or the file name tell it.
         site: clinic or device.
         label: class index.
-        label_rule: what made the label.
+        label_rule: rule of the label.
         n_slices: number of slices.
         rows_px: rows of a slice.
         columns_px: columns of a slice, after padding.

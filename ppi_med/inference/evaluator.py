@@ -73,7 +73,7 @@ class OctFiles(Dataset[SourceItem]):
             `None` is the default.
 
     Raises:
-        ValueError: for options that make no sense.
+        ValueError: for invalid options.
     """
 
     def __init__(

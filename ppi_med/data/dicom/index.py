@@ -116,7 +116,7 @@ def index_tree(
     Raises:
         FileNotFoundError: if there is no such root.
         UsageError: if another run writes to the output, or its database is damaged.
-        ValueError: for options that make no sense.
+        ValueError: for invalid options.
     """
     output = Path(output)
     check_scheduler(scheduler, workers)

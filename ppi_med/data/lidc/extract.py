@@ -102,7 +102,7 @@ def extract_patches(
     Raises:
         FileNotFoundError: if root or database are missing.
         UsageError: for an output of another tree, or one that another run writes to.
-        ValueError: for options that make no sense.
+        ValueError: for invalid options.
     """
     if options is None or isinstance(options, dict):
         options = PatchOptions(**(options or {}))

@@ -39,7 +39,7 @@ class ExtractionJob:
         result: what was done, None before.
 
     Raises:
-        ValueError: for options that make no sense.
+        ValueError: for invalid options.
 
     Examples:
         >>> ExtractionJob("dicom", "out", {"size": 64}).result is None

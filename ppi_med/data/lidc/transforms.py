@@ -125,7 +125,7 @@ class SamplePatchd(MapTransform, RandomizableTransform):
         crop_mode: "centred", or "shifted": the lesion anywhere in the square, at a place that
             depends on `seed` and the patch's name only; needs the key "lesion".
         seed: seed of the shifted places.
-        allow_missing_keys: pass over keys that an item lacks.
+        allow_missing_keys: skip keys that an item lacks.
 
     Raises:
         ValueError: if an argument is outside its range.

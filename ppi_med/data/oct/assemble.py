@@ -28,7 +28,7 @@ _MEANING: dict[Status, str] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one source.
+    """The outcome for one source.
 
     Attributes:
         source: path relative to the converted folder.
@@ -36,7 +36,7 @@ class Outcome:
         reason: a sentence, "" for the good ones.
         volume_ids: the volumes it gave.
         warnings: sentences.
-        provenance: where the values of its volumes came from, those of the file included.
+        provenance: sources of its volumes' values, those of the file included.
     """
 
     source: str
@@ -53,9 +53,9 @@ class ConversionReport:
 
     Attributes:
         outcomes: one per source.
-        notes: what concerns the run as a whole.
-        interrupted: whether it was stopped before the end; manifest and datalist were then left
-            as they were.
+        notes: sentences on the whole run.
+        interrupted: whether it was stopped before the end; then manifest and datalist are
+            unchanged.
         output: the data set's folder.
     """
 
@@ -70,7 +70,7 @@ class ConversionReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 1 something failed or nothing was found, 130 stopped by the user."""
+        """0 success, 1 something failed or nothing was found, 130 stopped by the user."""
         if self.interrupted:
             return 130
         return int(self.count("failed") > 0 or self.count("ok", "kept") == 0)
@@ -81,7 +81,7 @@ class ConversionReport:
         return tuple(outcome for outcome in self.outcomes if outcome.status == "failed")
 
     def table(self, limit: int = 40) -> str:
-        """Return the report as text: what went wrong first, then the counts.
+        """Return the report as text: faults first, then the counts.
 
         Args:
             limit: warnings beyond this number are counted only; failures are all listed.
@@ -102,7 +102,7 @@ class ConversionReport:
         total = len(self.outcomes)
         lines.append(f"{total} source{'s' * (total != 1)}: {', '.join(counts) or 'nothing found'}.")
         if self.interrupted:
-            lines.append("Stopped before the end: run the same command again to go on.")
+            lines.append("Stopped before the end: run the same command again to continue.")
         return "\n".join(lines)
 
     def write(self, path: str | Path) -> None:
@@ -118,7 +118,7 @@ class ConversionReport:
 
 
 def _grouped_warnings(outcomes: Sequence[Outcome], limit: int) -> list[str]:
-    """List each warning once with the sources it concerns: 500 files may share one."""
+    """List each warning once with its sources: 500 files may share one."""
     sources: dict[str, list[str]] = {}
     for outcome in outcomes:
         for warning in outcome.warnings:
@@ -134,7 +134,7 @@ def _grouped_warnings(outcomes: Sequence[Outcome], limit: int) -> list[str]:
 
 @dataclass
 class _Seen:
-    """The first volume with some pixels."""
+    """The first volume with certain pixels."""
 
     relative: str
     row: ManifestRow
@@ -147,8 +147,8 @@ class _State:
     Attributes:
         options: options of the conversion.
         extra: further columns of the table.
-        claims: for each patient's (hashed) id in the files the subjects that the user names, each
-            with the source and where the user says so.
+        claims: for each patient's (hashed) id in the files, the user's subjects, each with its
+            source and the origin of the statement.
         ordered: the first volume of each hash of pixels.
         unordered: the same whatever the order of the B-scans.
         rows: rows of the manifest.
@@ -165,13 +165,13 @@ class _State:
 
 
 class _RefusedError(Exception):
-    """A volume that is not taken into the data set."""
+    """A volume that is refused."""
 
 
 def assemble(
     results: Sequence[Result], options: ConvertOptions, extra: Sequence[str] = ()
 ) -> tuple[list[ManifestRow], list[Outcome]]:
-    """Join what was read with what table and pattern say of it, in the order of the sources.
+    """Join the volumes with the facts of table and pattern, in the order of the sources.
 
     Each volume of a source gets the facts of its own eye. A volume with the pixels of an earlier
     one is a duplicate and its files are removed; if subject, eye or label differ between the two
@@ -193,7 +193,7 @@ def assemble(
 
 
 def _note_subjects(state: _State, result: Result) -> None:
-    """Note whose the user says the volumes with a patient's id are."""
+    """Record the user's subjects for the volumes with a patient's id."""
     for record in result.volumes:
         try:
             facts = result.facts.of(record.number, result.eyes)
@@ -261,7 +261,7 @@ def _add(state: _State, result: Result) -> None:
 
 
 def _rows_left(result: Result, lines: set[int]) -> list[str]:
-    """Return a sentence for each row of the table that names the source and no volume of it."""
+    """Return a sentence for each row of the table that names the source but none of its volumes."""
     rows = [*result.facts.rows, *(facts for _, facts in result.facts.numbered)]
     return [
         f"line {facts.line} of the table ({facts.eye or 'no eye'}) fits none of its volumes."
@@ -312,11 +312,11 @@ def _subject(
     provenance: dict[str, str],
     warnings: list[str],
 ) -> str:
-    """Return whose volume it is: by the user, else by the patient's id; "" where left open."""
+    """Return a volume's subject: by the user, else by the patient's id; "" if unknown."""
     key = record.subject_key
     claims = list(state.claims.get(key, {}).items())
     if len(claims) > 1:
-        # first what is said of this volume, then the first that contradicts it
+        # first the statement about this volume, then the first that contradicts it
         claims.sort(key=lambda claim: claim[0] != facts.subject)
         one, other = (
             f"{origin} says {subject!r} of {relative}" for subject, (relative, origin) in claims[:2]
@@ -349,7 +349,7 @@ def _eye(
     provenance: dict[str, str],
     warnings: list[str],
 ) -> str:
-    """Return the side that file and user agree on; "" where unknown or left open."""
+    """Return the side that file and user agree on; "" if unknown."""
     own = record.laterality
     from_option = provenance.get("eye", "").startswith("user: --laterality")
     if own is not None and facts.eye is not None and own != facts.eye and not from_option:
@@ -372,7 +372,7 @@ def _duplicate(state: _State, relative: str, record: VolumeRecord, row: Manifest
     """Return why a volume is a duplicate, "" if it is not one.
 
     Raises:
-        _RefusedError: if the earlier copy says something else.
+        _RefusedError: if the earlier copy has other facts.
     """
     first = state.ordered.get(record.ordered_hash)
     if first is None:

@@ -1,4 +1,4 @@
-"""Bioptigen `.OCT` (InVivoVue): a list of keys with values, then one block a B-scan.
+"""Bioptigen `.OCT` (InVivoVue): a list of keys with values, then one block per B-scan.
 
 Each entry is a length, a name, a length and a value; a length of 0 ends a list. The pixels are
 16 bits, A-scan after A-scan.
@@ -59,7 +59,7 @@ def read(source: Source, options: ReadOptions) -> list[OctVolume]:
 
 
 def _read_header(path: Path, stream: BinaryIO) -> dict[str, Any]:
-    stream.read(6)  # a magic number and a version, which differ from model to model
+    stream.read(6)  # a magic number and a version, which differ between models
     if _entry(path, stream)[0] != "FRAMEHEADER":
         raise OctReadError(
             path,
@@ -88,7 +88,7 @@ def _entry(path: Path, stream: BinaryIO) -> tuple[str, int]:
     if length == 0:
         return "", 0
     if length > _LONGEST_KEY:
-        # the first entry of a foreign file: say so there, not with a wild number
+        # the first entry of another format: name the format, not a random number
         return "?", 0
     name = _value(path, stream, length).decode("latin-1").rstrip("\0")
     return name, _uint32(path, stream)
@@ -113,13 +113,13 @@ def _sizes(path: Path, header: dict[str, Any]) -> tuple[int, int, int]:
         raise OctReadError(
             path,
             f"{header['FRAMES']} frames at each of {header['SCANS']} places: the format does not "
-            "give their order; export one frame a place.",
+            "give their order; export one frame per place.",
         )
     return header["FRAMECOUNT"], header["LINECOUNT"], header["LINELENGTH"]
 
 
 def _read_frame(path: Path, stream: BinaryIO, number: int, lines: int, depth: int) -> Any:
-    """Return the pixels (depth, lines) of the next frame and leave the stream behind it."""
+    """Return the pixels (depth, lines) of the next frame and leave the stream after it."""
     where = f"B-scan {number + 1}"
     name, _ = _entry(path, stream)
     if name != "FRAMEDATA":

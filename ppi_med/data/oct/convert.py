@@ -43,19 +43,19 @@ class _Run:
 def convert_folder(options: ConvertOptions) -> ConversionReport:
     """Convert every OCT volume below a folder.
 
-    A source that cannot be read is reported and the rest goes on. What an earlier run did and is
-    unchanged (same source, same options, files there) is kept. The result does not depend on the
-    number of workers. Two conversions into one folder at once are refused.
+    A source that cannot be read is reported, and the others are still converted. Unchanged results
+    of an earlier run (same source, same options, files there) are kept. The result does not depend
+    on the number of workers. Two conversions into one folder at once are refused.
 
     Args:
-        options: source, output and all else; see `ConvertOptions.of`.
+        options: source, output and all other options; see `ConvertOptions.of`.
 
     Returns:
         The report; it was also written to `conversion_report.json`.
 
     Raises:
         FileNotFoundError: if the source or the table is missing.
-        ValueError: for options or a table that make no sense.
+        ValueError: for invalid options or an invalid table.
         ConversionError: if the output holds another data set, or another conversion works in it.
         OutputError: if the output cannot be written: full, or read-only.
     """
@@ -88,7 +88,7 @@ def _note_found(run: _Run, found: Found) -> None:
 def _convert(run: _Run, extra: tuple[str, ...]) -> ConversionReport:
     options = run.options
     _check_output(run)
-    for folder in ("volumes", "masks", RECORDS, "."):  # what a run that was killed left
+    for folder in ("volumes", "masks", RECORDS, "."):  # leftovers of a killed run
         remove_left_overs(options.output / folder)
     results, interrupted = _run_all(run)
     rows, outcomes = assemble(results, options, extra)
@@ -182,7 +182,7 @@ def _finish(run: _Run, rows: list[ManifestRow]) -> None:
 
 
 def _splits(run: _Run, rows: list[ManifestRow]) -> Splits | None:
-    """Read the splits if they are there, else make them, if that can be done."""
+    """Read the splits if they exist, else make them if possible."""
     options = run.options.splits
     path = run.options.output / SPLITS_NAME
     if path.exists() and not options.new_splits:

@@ -31,7 +31,7 @@ _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
 
 def read(source: Source, options: ReadOptions) -> list[OctVolume]:
-    """Read an Ophthalmic Tomography object; other DICOM objects are no OCT."""
+    """Read an Ophthalmic Tomography object; other DICOM objects are not OCT."""
     from pydicom.errors import InvalidDicomError
 
     path = source.path
@@ -39,7 +39,7 @@ def read(source: Source, options: ReadOptions) -> list[OctVolume]:
         return [_read(path, options)]
     except InvalidDicomError as error:
         raise OctReadError(path, "not a DICOM file.") from error
-    except BaseException as error:  # pydicom converts late and raises whatever that leads it to
+    except BaseException as error:  # pydicom converts late and can raise anything
         if isinstance(error, OctReadError):
             raise
         raise OctReadError(path, f"damaged DICOM file ({fault_of(error)}).") from error
@@ -101,7 +101,7 @@ def _pixels(path: Path, head: Any, n_frames: int) -> Any:
             pixels, padding = stored_values(pixels, head)
         else:
             padding = None
-    except BaseException as error:  # decoders raise whatever the bytes lead them to
+    except BaseException as error:  # the bytes can raise anything in a decoder
         hint = " (compressed: is the extra 'dicom' installed?)" if compressed else ""
         raise OctReadError(path, f"pixels cannot be decoded{hint}: {fault_of(error)}") from error
     if photometric == "MONOCHROME1":
@@ -111,7 +111,7 @@ def _pixels(path: Path, head: Any, n_frames: int) -> Any:
 
 
 def _groups(dataset: Any, n_frames: int) -> list[tuple[Any, Any]]:
-    """Return for each frame its own functional groups and the shared ones."""
+    """Return each frame's own functional groups, and the shared ones."""
     shared = (list(dataset.get("SharedFunctionalGroupsSequence") or []) or [None])[0]
     own = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
     own += [None] * (n_frames - len(own))
@@ -119,7 +119,7 @@ def _groups(dataset: Any, n_frames: int) -> list[tuple[Any, Any]]:
 
 
 def _find(groups: tuple[Any, Any], sequence: str, name: str) -> Any:
-    """Look a value up in a frame's own groups, then in the shared ones."""
+    """Look up a value in a frame's own groups, then in the shared ones."""
     for group in groups:
         items = list(group.get(sequence) or []) if group is not None else []
         if items and items[0].get(name) is not None:
@@ -128,12 +128,12 @@ def _find(groups: tuple[Any, Any], sequence: str, name: str) -> Any:
 
 
 def _frame_order(path: Path, dataset: Any, n_frames: int) -> list[int]:
-    """Return the frames sorted by their place in the stack, or as stored where it is unknown."""
+    """Return the frames sorted by their place in the stack, or as stored if it is unknown."""
     groups = _groups(dataset, n_frames)
     stacks = {str(_find(group, "FrameContentSequence", "StackID") or "") for group in groups}
     if len(stacks) > 1:
         raise OctReadError(
-            path, f"{len(stacks)} stacks of frames in one object: export each as one of its own."
+            path, f"{len(stacks)} stacks of frames in one object: export each separately."
         )
     places = [_find(group, "FrameContentSequence", "InStackPositionNumber") for group in groups]
     if any(place is None for place in places) or len(set(places)) < n_frames:
@@ -176,7 +176,7 @@ def _add_spacing(volume: OctVolume, dataset: Any, order: list[int]) -> None:
 
 
 def _stated(groups: list[tuple[Any, Any]]) -> float | None:
-    """Return SpacingBetweenSlices where all frames agree on it."""
+    """Return SpacingBetweenSlices if all frames agree on it."""
     found = {_find(g, "PixelMeasuresSequence", "SpacingBetweenSlices") for g in groups} - {None}
     return float(found.pop()) if len(found) == 1 else None
 

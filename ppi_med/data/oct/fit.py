@@ -1,9 +1,9 @@
 """From a volume's own grid to the one per network was trained on, and maps back again.
 
 Every step is a matrix on the rows and one on the columns of a B-scan, whose rows sum to 1: a pixel
-of the network's grid is a weighted mean of the volume's. A map goes back by the transposed
-matrices. Each pixel's relevance is then spread over the pixels it was made of, and the sum over a
-B-scan stays the same.
+of the network's grid is a weighted mean of the volume's. A map is mapped back by the transposed
+matrices: each pixel's relevance is spread over its source pixels, and the sum over a B-scan stays
+the same.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def resampling_matrix(source: int, target: int) -> Tensor:
 
 
 def padding_matrix(source: int, target: int) -> Tensor:
-    """Return the matrix that repeats the edges, as the conversion does (Appendix E.1).
+    """Return the matrix that repeats the edges, as in the conversion (Appendix E.1).
 
-    Half of the new samples go to each side, an odd one to the far one.
+    Half of the new samples go to each side, an odd one to the end.
 
     Examples:
         >>> padding_matrix(2, 4).argmax(1)
@@ -66,7 +66,7 @@ def padding_matrix(source: int, target: int) -> Tensor:
 
 
 def pads(shape: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Tell whether B-scans of `shape` are padded to `size`, not resampled."""
+    """Say whether B-scans of `shape` are padded to `size`, not resampled."""
     return shape[0] == size[0] and shape[1] <= size[1]
 
 
@@ -88,7 +88,7 @@ def fitting_matrices(shape: tuple[int, int], size: tuple[int, int]) -> tuple[Ten
 def fitted_axes(
     shape: tuple[int, int], size: tuple[int, int]
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return where the fitted pixels lie: for rows and columns the step and the first centre.
+    """Return the places of the fitted pixels: for rows and columns the step and the first centre.
 
     Both are in pixels of the volume: the centre of fitted pixel i is at `first + i * step`.
 
@@ -103,7 +103,7 @@ def fitted_axes(
 
 
 def describe_fit(shape: tuple[int, int], size: tuple[int, int]) -> str:
-    """Say in words what `fit_slices` does.
+    """Describe what `fit_slices` does.
 
     Examples:
         >>> describe_fit((496, 512), (64, 96))
@@ -123,7 +123,7 @@ def fit_slices(volume: Tensor, size: tuple[int, int]) -> Tensor:
         size: (depth, width).
 
     Returns:
-        `(..., S, *size)`. A volume of that size already is returned as it is; any other as
+        `(..., S, *size)`. A volume that already has that size is returned as it is; any other as
         float32.
 
     Examples:
@@ -139,8 +139,8 @@ def fit_slices(volume: Tensor, size: tuple[int, int]) -> Tensor:
 def spread_map(saliency: Tensor, shape: tuple[int, int]) -> Tensor:
     """Bring a map of fitted B-scans back to the volume's own grid; the sums stay.
 
-    The adjoint of `fit_slices`: each value is shared out to the pixels that its pixel is the mean
-    of, in proportion to their weights.
+    The adjoint of `fit_slices`: each value is distributed over the pixels that its pixel averages,
+    in proportion to their weights.
 
     Args:
         saliency: `(..., S, h, w)`.
@@ -194,13 +194,13 @@ def _multiplied(volume: Tensor, left: Tensor, right: Tensor) -> Tensor:
 class FitSlicesd(MapTransform):
     """Bring B-scans to the size that a network was trained on; see `fitting_matrices`.
 
-    It stands before `NormalizeOctd`, which then takes its levels from the fitted volume: the
-    network gets what it would have got, had the volume been recorded at the trained size.
+    Put it before `NormalizeOctd`, which then takes its levels from the fitted volume: the network
+    gets the same as for a volume recorded at the trained size.
 
     Args:
         keys: volumes `(1, S, H, W)`.
         size: (depth, width), or `None` to leave every volume as it is.
-        allow_missing_keys: pass over keys that an item lacks.
+        allow_missing_keys: skip keys that an item lacks.
 
     Raises:
         ValueError: if the size is not two positive numbers.
@@ -236,14 +236,14 @@ class FitSlicesd(MapTransform):
         if not isinstance(volume, MetaTensor):
             return fit_slices(volume, size)
         fitted = fit_slices(volume.as_tensor(), size)
-        # What was noted at loading is true of the volume before.
+        # The values from loading are those of the original volume.
         low, high = intensity_levels(fitted.reshape(-1, *size).cpu().numpy())
         meta = dict(volume.meta) | {"background": low, "bright": high}
         return MetaTensor(fitted, meta=meta | _geometry(volume, size))
 
 
 def _geometry(volume: MetaTensor, size: tuple[int, int]) -> dict[str, Any]:
-    """Return affine and spacing of a fitted volume: the centres of its pixels, where they were."""
+    """Return affine and spacing of a fitted volume, with its pixels' centres where they were."""
     shape = (int(volume.shape[-2]), int(volume.shape[-1]))
     to_own = torch.eye(4, dtype=torch.float64)
     steps = [1.0]

@@ -1,11 +1,11 @@
 """Heidelberg `.e2e` through eyepy (extra `oct`): pixels, eye and depth spacing, nothing else.
 
-The format's lateral scale and the distance between B-scans are not known to eyepy, which puts 1
-in their place: here they stay unknown.
+eyepy does not know the format's lateral scale and the distance between B-scans and puts 1 instead:
+here they stay unknown.
 
 Pixels are 16-bit numbers without sign, 6 bits of exponent above 10 of mantissa. Public readers take
-the mantissa's bits in reverse, which no other number format does; as neither is documented, the
-order in which neighbouring A-scans differ less is taken, and stated.
+the mantissa's bits in reverse, unlike any other number format. As neither order is documented, the
+one with smaller differences between neighbouring A-scans is used, and stated.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def read(source: Source, options: ReadOptions) -> list[OctVolume]:
             for number, item in enumerate(series, start=1):
                 try:
                     volumes.append(_read_series(path, item))
-                except BaseException as error:  # the other series may be sound
+                except BaseException as error:  # the other series may be valid
                     refused.append(f"series {number} of {len(series)} left out: {_damaged(error)}")
     except OctReadError:
         raise
-    except BaseException as error:  # eyepy raises whatever the bytes lead it to
+    except BaseException as error:  # the bytes can raise anything in eyepy
         raise OctReadError(path, _damaged(error)) from error
     if not volumes:
         raise OctReadError(path, " ".join(refused) or "no OCT series in it: damaged or truncated.")
@@ -80,7 +80,7 @@ def _damaged(error: BaseException) -> str:
 
 
 def _read_series(path: Path, series: Any) -> OctVolume:
-    """Read one series slice by slice: eyepy's own volume asks for more than the file must have."""
+    """Read one series slice by slice: eyepy's own volume needs more than the file must have."""
     slices = [series.slices[number] for number in sorted(series.slices)]
     metas = [item.get_meta() for item in slices]
     if not metas:
@@ -144,7 +144,7 @@ def _decode(codes: NDArray[np.uint16], reverse: bool) -> NDArray[np.float32]:
 
 
 def _mantissa_reversed(codes: NDArray[np.uint16]) -> bool:
-    """Tell whether neighbouring A-scans differ clearly less with the mantissa's bits reversed."""
+    """Say whether neighbouring A-scans differ clearly less with the mantissa's bits reversed."""
     rough = []
     for reverse in (False, True):
         grey = grey_from_float(_decode(codes, reverse), _EMPTY_ABOVE).astype(np.float32)
@@ -153,7 +153,7 @@ def _mantissa_reversed(codes: NDArray[np.uint16]) -> bool:
 
 
 def _eye(series: Any) -> str:
-    """Return "R" or "L"; "" where the series does not say or contradicts itself."""
+    """Return "R" or "L"; "" if the series does not state it or contradicts itself."""
     codes = {int(folder.data.laterality) for folder in _folders(series, _LATERALITY)}
     return chr(codes.pop()) if len(codes) == 1 else ""
 
@@ -164,6 +164,6 @@ def _patient(series: Any) -> str | None:
 
 
 def _folders(structure: Any, wanted: int) -> list[Any]:
-    """Return the data of one kind, kinds being eyepy's enumeration or plain numbers."""
+    """Return the data of one kind; kinds are eyepy's enumeration or plain numbers."""
     items = structure.folders.items()
     return [folder for kind, folders in items if int(kind) == wanted for folder in folders]

@@ -83,9 +83,9 @@ def read(source: Source, options: ReadOptions) -> list[OctVolume]:
 def _read_bscan(
     path: Path, stream: BinaryIO, place: int, shape: tuple[int, int], number: int
 ) -> tuple[tuple[Any, Any], NDArray[np.float32], int]:
-    """Return start and end in mm, the raw pixels, and the place behind the B-scan.
+    """Return start and end in mm, the raw pixels, and the position after the B-scan.
 
-    Its own header tells how long that header is; the file's header may say otherwise.
+    The length of its header is in that header; the file's header may differ.
     """
     what = f"the header of B-scan {number + 1}"
     fields = _BSCAN.unpack(read_range(path, stream, place, _BSCAN.size, what))
@@ -134,10 +134,10 @@ def _parse(head: bytes) -> dict[str, Any]:
 
 
 def _add_spacing(volume: OctVolume, header: dict[str, Any], lines: list[Any]) -> None:
-    """State the header's distances; that between B-scans only if the positions bear it out."""
+    """State the header's distances; that between B-scans only if the positions confirm it."""
     between: float | None = header["distance"]
     if len(lines) == 1 and between == 0:
-        between = None  # there is no other B-scan
+        between = None  # there is only one B-scan
     measured, reason = between_bscans([line[0] for line in lines], [line[1] for line in lines])
     far = between and measured and abs(measured - between) > _AGREE * abs(between)
     if far:
@@ -160,7 +160,7 @@ def _text(raw: bytes) -> str:
 
 
 def _moment(ticks: int) -> str:
-    """Return the moment of 100 ns ticks since 1601 as text, "" where it is not set."""
+    """Return the time of 100 ns ticks since 1601 as text, "" if it is not set."""
     if not 0 < ticks < 2**59:
         return ""
     return (datetime(1601, 1, 1) + timedelta(microseconds=ticks // 10)).isoformat("T", "seconds")

@@ -1,7 +1,7 @@
-"""Heidelberg's XML export: one XML, a picture a B-scan.
+"""Heidelberg's XML export: one XML, one picture per B-scan.
 
 Some exports name each picture's file (`ExamURL`, often a Windows path), others only number them;
-then the pictures are found by their numbers in the folder of the XML and those right below.
+then the pictures are found by their numbers in the folder of the XML and those directly below.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SCALE_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class _Bscan:
-    """What the XML says of one B-scan."""
+    """The XML's facts about one B-scan."""
 
     number: int
     width: int
@@ -69,13 +69,13 @@ def read(source: Source, options: ReadOptions) -> list[OctVolume]:
 
 
 def _mention_unused(source: Source, volumes: list[OctVolume]) -> None:
-    """Say which pictures beside an export belong to none of its B-scans."""
+    """Name the pictures of an export that belong to none of its B-scans."""
     used = {path for volume in volumes for path in volume.meta["paths"]}
     unused = [path for path in source.files[1:] if path not in used]
     if unused:
         first = unused[0].relative_to(source.path.parent).as_posix()
         volumes[0].warnings.append(
-            f"{len(unused)} pictures beside or below it are none of its B-scans, first {first}: "
+            f"{len(unused)} pictures beside or below it are not among its B-scans, first {first}: "
             "skipped."
         )
 
@@ -168,7 +168,7 @@ def _files(path: Path, bscans: list[_Bscan]) -> list[Path]:
 
 
 def _named_file(path: Path, bscan: _Bscan) -> Path:
-    """Return the picture that ExamURL names: its last part only, looked for beside the XML."""
+    """Return the picture that ExamURL names: only its last part, searched beside the XML."""
     name = re.split(r"[\\/]", bscan.url)[-1]
     if name in ("", ".", "..") or Path(name).suffix.lower() not in IMAGE_SUFFIXES:
         raise OctReadError(path, f"B-scan {bscan.number}: ExamURL {bscan.url!r} names no picture.")
@@ -183,7 +183,7 @@ def _literal(name: str) -> str:
 
 
 def _numbered_files(path: Path, bscans: list[_Bscan]) -> list[Path]:
-    """Find the one family of pictures whose names differ in the number alone and fit the XML."""
+    """Find the one family of pictures whose names differ only in the number and fit the XML."""
     endings = set()
     for bscan in bscans:
         endings |= set(_ENDINGS.get(bscan.ending, (f".{bscan.ending}",) if bscan.ending else ()))

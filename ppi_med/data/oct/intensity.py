@@ -35,7 +35,7 @@ def oct_augmentations(
     brightness: float = 0.15,
     gamma: tuple[float, float] = (0.8, 1.25),
 ) -> Transform:
-    """Return the augmentations in the manner of Appendix E.3, MONAI's own wherever it has them.
+    """Return augmentations as in Appendix E.3, MONAI's own where they exist.
 
     Left-right flip, small rotation and shift, the same for all slices of a volume, then brightness
     (a factor, so that 0 stays 0) and contrast. The slices pass through MONAI's two-dimensional
@@ -43,9 +43,9 @@ def oct_augmentations(
     outside is 0.
 
     Args:
-        image_key: volume `(1, S, H, W)`, normalised; of several, all change alike, and those that
-            an item lacks are left out.
-        mask_key: lesion mask of the same shape, moved along; may be missing in items.
+        image_key: volume `(1, S, H, W)`, normalised; several change together, and missing ones are
+            left out.
+        mask_key: lesion mask of the same shape, moved with the volume; may be missing in items.
         prob: probability of moving, of brightness, of contrast.
         flip_prob: probability of the flip.
         rotate_degrees: largest rotation to either side.
@@ -110,17 +110,17 @@ def intensity_levels(pixels: NDArray[Any]) -> tuple[float, float]:
 class NormalizeOctd(MapTransform):
     """Bring pixels to float32 so that 0 means "nothing there" and 1 is bright tissue.
 
-    x = (pixel - background) / (bright - background). The levels are the whole volume's, as
-    `LoadOctVolumed` noted them, or fixed numbers, which keep volumes comparable. Pixels that were
-    not recorded (exactly 0) and padding become 0 too. The noise of the background lies on both
-    sides of 0, so that a region replaced by 0 looks like background on average.
+    x = (pixel - background) / (bright - background). The levels are the whole volume's, as recorded
+    by `LoadOctVolumed`, or fixed numbers, which keep volumes comparable. Pixels that were not
+    recorded (exactly 0) and padding become 0 too. The background's noise is on both sides of 0, so
+    a region replaced by 0 looks like background on average.
 
     Args:
         keys: volumes of any shape.
         background: pixel value that becomes 0, or `None` for the volume's own.
         bright: pixel value that becomes 1, or `None` for the volume's own.
         clip: largest absolute value kept, or `None`.
-        allow_missing_keys: pass over keys that an item lacks.
+        allow_missing_keys: skip keys that an item lacks.
 
     Examples:
         >>> normalize = NormalizeOctd("image", background=20, bright=220)
@@ -182,7 +182,7 @@ class RandGammad(RandomizableTransform, MapTransform):
         keys: volumes as `NormalizeOctd` makes them; all get the same gamma.
         prob: probability of a change.
         gamma: smallest and largest exponent, drawn evenly on the log scale.
-        allow_missing_keys: pass over keys that an item lacks.
+        allow_missing_keys: skip keys that an item lacks.
     """
 
     def __init__(

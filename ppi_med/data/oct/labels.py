@@ -1,4 +1,4 @@
-"""What the files do not say: subject, eye, visit, site and label, from a table or a pattern."""
+"""Facts that files do not state: subject, eye, visit, site and label, from a table or a pattern."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ _NUMBER = re.compile(r"(.+)_([2-9]|[1-9]\d+)")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one volume apart from its content; "" and `None` are unknown.
+    """The facts of one volume apart from its content; "" and `None` are unknown.
 
     Attributes:
-        subject: whose eye.
+        subject: the patient.
         eye: the side.
         visit: its name or date.
         site: clinic or device.
         label: class index.
-        label_rule: what made the label.
+        label_rule: rule of the label.
         extra: further columns.
-        origin: field name to where its value came from.
-        line: line of the table, 0 where they are from no table.
+        origin: field name to the source of its value.
+        line: line of the table, 0 if they are not from a table.
     """
 
     subject: str = ""
@@ -65,13 +65,13 @@ class FactsError(ValueError):
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What table and pattern say of a source, which may hold several volumes.
+    """The facts of table and pattern about a source, which may hold several volumes.
 
     Attributes:
-        rows: the table's rows for it; several where each is of an eye.
+        rows: the table's rows for it; several if each is for one eye.
         numbered: rows of single volumes by their number, counted from 0: `a_2.e2e` is the second
             of `a.e2e`.
-        pattern: what the pattern finds in its path.
+        pattern: the facts that the pattern finds in its path.
     """
 
     rows: tuple[Facts, ...] = ()
@@ -83,7 +83,7 @@ class SourceFacts:
 
         Args:
             number: number of the volume, counted from 0.
-            eyes: eyes of all volumes of the source, as the file says.
+            eyes: eyes of all volumes of the source, as the file states them.
 
         Raises:
             FactsError: if several volumes could be meant.
@@ -99,7 +99,7 @@ class SourceFacts:
 
 
 def _one(rows: Sequence[Facts], eyes: Sequence[str | None], number: int) -> Facts | None:
-    """Return the one of the rows that is of a volume."""
+    """Return the row of a volume."""
     eye = eyes[number]
     if len(rows) == 1 and len(eyes) == 1:
         return rows[0]
@@ -131,20 +131,19 @@ def _where(facts: Facts) -> str:
 class Labels:
     """A table with a column `file` and any of subject, eye, visit, site, label, label_rule.
 
-    `file` is a path relative to the converted folder; a bare file name is enough where it is
-    unique. Of a file that holds several volumes each eye has a row, or each volume (`a_2.e2e` for
-    the second of `a.e2e`). Columns of other names are kept; one that the conversion itself writes,
-    such as `volume_id`, is refused.
+    `file` is a path relative to the converted folder; a bare file name is enough if it is unique.
+    In a file with several volumes each eye has a row, or each volume (`a_2.e2e` for the second of
+    `a.e2e`). Columns of other names are kept; one that the conversion itself writes, such as
+    `volume_id`, is refused.
 
-    Spreadsheets' tables are read as they write them: UTF-8, UTF-16 or Windows-1252, separated by
-    commas, semicolons or tabs, with empty rows, and with names whose accents are letters of their
-    own.
+    Tables of spreadsheets are read as they are: UTF-8, UTF-16 or Windows-1252, separated by commas,
+    semicolons or tabs, with empty rows, and with accents as separate letters.
 
     Raises:
         FileNotFoundError: if there is no such table.
         ValueError: naming table and line: no column `file`, a column of a name that is taken or
-            comes twice, a file that comes twice, a label that is no whole number, an eye that is
-            neither OD nor OS.
+            occurs twice, a file that occurs twice, a label that is not a whole number, an eye that
+            is neither OD nor OS.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -158,7 +157,7 @@ class Labels:
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
-        """Columns that are not among the known ones."""
+        """Unknown columns."""
         return tuple(name for name in self.columns if name not in RESERVED)
 
     def match(self, sources: Sequence[Source]) -> list[SourceFacts | ValueError]:
@@ -294,7 +293,7 @@ class Labels:
 
 
 def _plain(name: str) -> str:
-    """Return a name as it is compared: macOS writes letters and accents apart, Windows together."""
+    """Return a name for comparison: macOS separates letters and accents, Windows does not."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -325,7 +324,7 @@ def _decoded(path: Path) -> tuple[str, str]:
 
 
 def _separator(lines: Sequence[str]) -> str:
-    """Return what separates the columns: of the line that names them, else as `sep=` says."""
+    """Return the separator of the columns: from the line of their names, or from `sep=`."""
     for line in lines[:100]:
         if re.fullmatch(r"sep=.\s*", line, re.IGNORECASE):
             return line[4]
@@ -379,7 +378,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"pattern {pattern!r} is no regular expression: {error}.") from error
+        raise ValueError(f"pattern {pattern!r} is not a regular expression: {error}.") from error
     names = set(compiled.groupindex)
     if not names or names - set(FIELDS):
         raise ValueError(
@@ -393,7 +392,7 @@ def facts_from_pattern(pattern: re.Pattern[str], source: Source) -> Facts | None
     """Return what the pattern finds in a source's path, or else in those of its files.
 
     Raises:
-        ValueError: for a label or eye that makes no sense, or differs from file to file.
+        ValueError: for an invalid label or eye, or one that differs between files.
     """
     found = _searched(pattern, source.relative)
     if found is not None or not source.names:
@@ -429,10 +428,10 @@ def _searched(pattern: re.Pattern[str], relative: str) -> Facts | None:
 def facts_for_sources(
     sources: Sequence[Source], labels: Labels | None, pattern: re.Pattern[str] | None
 ) -> tuple[list[Source], list[SourceFacts]]:
-    """Return what table and pattern say of each source; one with a contradiction has a fault.
+    """Return the facts of table and pattern for each source; a contradiction is a fault.
 
     Raises:
-        ValueError: if no row of the table fits, or the pattern finds nonsense in all sources.
+        ValueError: if no row of the table fits, or the pattern finds invalid values in all sources.
     """
     said: Sequence[SourceFacts | ValueError] = (
         [SourceFacts()] * len(sources) if labels is None else labels.match(sources)

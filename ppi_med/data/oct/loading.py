@@ -26,16 +26,16 @@ from ppi_med.networks.multiview import relative_positions
 class SampleSlicesd(Randomizable, MapTransform):
     """Keep some random B-scans of `(C, S, H, W)` volumes, sorted, with their position ids.
 
-    All keys lose the same slices. A volume with fewer slices than asked keeps all; with
-    `fewer="repeat"` random ones of them come twice or more, so that batches can be collated.
+    All keys lose the same slices. A volume with fewer slices keeps all; with `fewer="repeat"`
+    random ones of them are repeated, so that batches can be collated.
 
     Args:
         keys: volumes of equal S.
         num_slices: how many to keep.
-        position_key: where the ids (int64, `(num_slices,)`, 1..`num_positions`) are put.
+        position_key: key for the ids (int64, `(num_slices,)`, 1..`num_positions`).
         num_positions: number of ids; see `relative_positions`.
         fewer: "repeat" or "all", for volumes with fewer slices.
-        allow_missing_keys: pass over keys that an item lacks.
+        allow_missing_keys: skip keys that an item lacks.
 
     Raises:
         ValueError: if the volumes of an item differ in S.
@@ -95,9 +95,9 @@ class AllSlicesd(MapTransform):
 
     Args:
         keys: volumes of equal S, `(C, S, H, W)`.
-        position_key: where the ids (int64, `(S,)`) are put.
+        position_key: key for the ids (int64, `(S,)`).
         num_positions: number of ids; see `relative_positions`.
-        allow_missing_keys: pass over keys that an item lacks.
+        allow_missing_keys: skip keys that an item lacks.
     """
 
     def __init__(
@@ -129,17 +129,16 @@ def _slices(transform: MapTransform, item: Mapping[Hashable, Any]) -> int:
 class LoadOctVolumed(MapTransform):
     """Load OCT volumes as `(1, S, H, W)` tensors.
 
-    NIfTI as written by the conversion, or a file of any supported format, which is then prepared
-    like a converted one. In other NIfTI 16 bits are shifted to 8, and whole numbers up to 255 are
-    kept in whatever type they are stored. The meta data hold `filename_or_obj`, `spacing_mm`
-    (between, axial, lateral; NaN where unknown), and `background` and `bright` of the whole volume
-    for `NormalizeOctd`.
+    NIfTI from the conversion, or a file of any supported format, which is then prepared like a
+    converted one. In other NIfTI 16 bits are shifted to 8, and whole numbers up to 255 are kept, in
+    any stored type. The meta data hold `filename_or_obj`, `spacing_mm` (between, axial, lateral;
+    NaN where unknown), and `background` and `bright` of the whole volume for `NormalizeOctd`.
 
     Args:
         keys: items with a path.
         dtype: "uint8" keeps the pixels as they are; "float32" has the same values.
         options: for other formats than NIfTI: fields of `ReadOptions`; `spacing` may be text.
-        allow_missing_keys: pass over keys that an item lacks.
+        allow_missing_keys: skip keys that an item lacks.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -204,7 +203,7 @@ def _eight_bits(path: Path, pixels: NDArray[Any]) -> NDArray[np.uint8]:
 def _affine(spacing: Spacing) -> torch.Tensor:
     """Return the affine of an `(S, H, W)` array to the NIfTI's (lateral, axial, between) in mm.
 
-    Where a distance is unknown it is 1, as in the NIfTI.
+    An unknown distance is 1, as in the NIfTI.
     """
     affine = torch.zeros(4, 4, dtype=torch.float64)
     for axis, size in enumerate(reversed(spacing)):

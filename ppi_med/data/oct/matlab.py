@@ -52,7 +52,7 @@ class Variable:
         name: as in MATLAB.
         shape: sizes, MATLAB's first axis first.
         dtype: as stored, which may be narrower than MATLAB's class.
-        place: where its element (behind the tag) begins in the file.
+        place: start of its element (after the tag) in the file.
         length: bytes of the element in the file.
         compressed: whether the element is a zlib stream.
         offset: offset of the values within the (unpacked) element.
@@ -76,7 +76,7 @@ def list_variables(path: Path) -> dict[str, Variable]:
     """Return the numeric arrays of a file without loading them.
 
     Raises:
-        OctReadError: if it is no Level 5 file, truncated, or claims sizes that it cannot hold.
+        OctReadError: if it is not a Level 5 file, truncated, or claims sizes that it cannot hold.
     """
     size = path.stat().st_size
     found: dict[str, Variable] = {}
@@ -142,7 +142,7 @@ def _order(path: Path, head: bytes) -> Order:
 def _describe(
     path: Path, stream: BinaryIO, order: Order, place: int, length: int, compressed: bool
 ) -> Variable | None:
-    """Read the beginning of an element; `None` for what is no numeric array."""
+    """Read the beginning of an element; `None` if it is not a numeric array."""
     if compressed:
         packed = stream.read(min(length, _HEAD_BYTES))
         head = _inflate(path, packed, _HEAD_BYTES)
@@ -231,14 +231,14 @@ def read_mat(
     """Read a volume from a MATLAB file.
 
     Args:
-        path: the file; v7.3 (HDF5) and older ones are told apart by their first bytes.
+        path: the file; its first bytes distinguish v7.3 (HDF5) from older ones.
         variable: name of the volume; default `images`, else the only 3D numeric variable.
         mask_variable: name of a lesion mask of the same shape, or `None`.
         axes: order of the volume's axes: d(epth), w(idth), n (B-scans).
         window: two values that become 0 and 255, for pixels that are not whole numbers.
 
     Returns:
-        The volume; spacing and laterality are unknown, since the format has no place for them.
+        The volume; spacing and laterality are unknown, since the format does not have them.
 
     Raises:
         OctReadError: if the file is damaged, holds no such variable, or claims absurd sizes.

@@ -1,4 +1,4 @@
-"""OCT volumes as NIfTI: axes (A-scan, depth, B-scan), 8 bits, mm or openly unknown."""
+"""OCT volumes as NIfTI: axes (A-scan, depth, B-scan), 8 bits, mm or marked as unknown."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _HEAD = 1024
 _STEP = 2**20
 _UNSCALED = ((None, None), (1.0, 0.0))
 _MOST_TRAILING = 2**20
-"""Bytes behind the pixels that other programs may leave."""
+"""Bytes after the pixels that other programs may leave."""
 
 
 def write_nifti(path: str | Path, pixels: NDArray[np.uint8], spacing: Spacing) -> Path:
     """Write `(S, H, W)` pixels as NIfTI.
 
-    Where all three distances are known the units are mm and the scanner's own frame is stated
-    (code 1). Where any is unknown that axis has pixdim 1, and the units and both form codes say
-    unknown (0): the numbers are then no distances.
+    If all three distances are known the units are mm and the frame is the scanner's (code 1). If
+    one is unknown its axis has pixdim 1, and the units and both form codes say unknown (0): the
+    numbers are then not distances.
 
     Args:
         path: ends in `.nii.gz` or `.nii`; the same pixels always give the same bytes.
@@ -77,10 +77,10 @@ def read(source: Source, options: ReadOptions) -> list[OctVolume]:
 
 
 def read_nifti(path: str | Path) -> tuple[NDArray[Any], Spacing]:
-    """Return `(S, H, W)` pixels and the spacing, all unknown where the header's units are.
+    """Return `(S, H, W)` pixels and the spacing, all unknown if the header's units are unknown.
 
-    The sizes that the header claims are checked before memory is taken for them. A compressed file
-    is unpacked no further than to these, and its checksum has to be right.
+    The sizes that the header claims are checked before memory is allocated. A compressed file is
+    unpacked only up to these sizes, and its checksum must be right.
 
     Raises:
         OctReadError: for a file that is damaged, too large, or without three axes.
@@ -92,7 +92,7 @@ def read_nifti(path: str | Path) -> tuple[NDArray[Any], Spacing]:
         return _read_packed(path) if packed else _read_plain(path)
     except (OctReadError, FileNotFoundError):
         raise
-    except Exception as error:  # nibabel raises whatever the bytes lead it to
+    except Exception as error:  # the bytes can raise anything in nibabel
         raise OctReadError(path, f"not a readable NIfTI volume ({fault_of(error)}).") from error
 
 
@@ -127,7 +127,7 @@ def _inflated(path: Path, stream: BinaryIO) -> Iterator[bytes]:
     """Yield the content of a gzip file piece by piece.
 
     Raises:
-        OctReadError: if it is truncated, or its checksum is another than that of the content.
+        OctReadError: if it is truncated, or its checksum is wrong.
     """
     unpack = zlib.decompressobj(wbits=31)
     pending = stream.read(_STEP)
@@ -182,6 +182,6 @@ def _content(header: Any, stored: NDArray[np.uint8]) -> tuple[NDArray[Any], Spac
     pixels = np.array(pixels, pixels.dtype.newbyteorder("="), order="C")
     if header.get_xyzt_units()[0] != "mm":
         return pixels, Spacing()
-    # pixdim is stored in 32 bits: seven figures are what it can hold
+    # pixdim is stored in 32 bits: seven digits
     lateral, axial, between = (float(f"{zoom:.7g}") for zoom in header.get_zooms()[:3])
     return pixels, Spacing(lateral, axial, between)

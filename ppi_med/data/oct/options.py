@@ -1,6 +1,6 @@
 """The options of a conversion, each written once: the command line is made of these fields.
 
-What shapes the files is hashed, so that a re-run knows what it may keep.
+The options that affect files are hashed, so that a second run knows what it may keep.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ppi_med.data.oct.volume import Laterality, Spacing, implausible
 
 CONVERTER_VERSION = 2
-"""Counted up whenever the same source and options would give other files."""
+"""Version; it rises when the same source and options would give other files."""
 
 Policy = Literal["refuse", "warn"]
 _POLICIES = ("refuse", "warn")
@@ -44,7 +44,7 @@ def parse_spacing(text: str) -> Spacing:
 
 
 def numbers(kind: Callable[[str], Any], count: int, what: str) -> Callable[[str], tuple[Any, ...]]:
-    """Return the reader of `count` numbers with commas between; `what` names them in its error."""
+    """Return the reader of `count` comma-separated numbers; `what` names them in its error."""
 
     def read(text: str) -> tuple[Any, ...]:
         try:
@@ -72,7 +72,7 @@ def option(
         default: default of the field.
         text: what the option does, for the help.
         group: heading in the help.
-        metavar: what stands for the value in the help.
+        metavar: placeholder of the value in the help.
         parse: from the command line's text to the value; raises ValueError.
         choices: the values allowed.
     """
@@ -82,12 +82,12 @@ def option(
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What shapes the pixels and the geometry of one volume; `--help` prints what each field is.
+    """Options for the pixels and the geometry of one volume; `--help` explains each field.
 
     `spacing` may be a `Spacing`, three numbers in mm, or text.
 
     Raises:
-        ValueError: for values that make no sense.
+        ValueError: for invalid values.
 
     Examples:
         >>> ReadOptions(spacing="0.006,0.004,?", pad_width=1000).spacing.axial
@@ -96,21 +96,24 @@ class ReadOptions:
 
     spacing: Spacing = option(
         Spacing(),
-        "mm, '?' where unknown; used where the file does not say",
-        "what the files do not say",
+        "mm, '?' where unknown; used if the file does not state it",
+        "facts that the files do not state",
         "LATERAL,AXIAL,BETWEEN",
         parse_spacing,
     )
     spacing_overrides: bool = option(
-        False, "let --spacing win over the files", "what the files do not say"
+        False, "let --spacing win over the files", "facts that the files do not state"
     )
     laterality: Laterality | None = option(
-        None, "for files that do not say", "what the files do not say", choices=("OD", "OS")
+        None,
+        "for files that do not state it",
+        "facts that the files do not state",
+        choices=("OD", "OS"),
     )
     shape: tuple[int, int, int] | None = option(
         None,
         "sizes for formats without a header (Zeiss .img)",
-        "what the files do not say",
+        "facts that the files do not state",
         "DEPTH,WIDTH,B-SCANS",
         numbers(int, 3, "DEPTH,WIDTH,B-SCANS"),
     )
@@ -129,9 +132,7 @@ class ReadOptions:
         "LOW,HIGH",
         numbers(float, 2, "LOW,HIGH"),
     )
-    colour: Policy = option(
-        "refuse", "pictures with something drawn into them", "checks", choices=_POLICIES
-    )
+    colour: Policy = option("refuse", "coloured pictures", "checks", choices=_POLICIES)
 
     def __post_init__(self) -> None:
         for name in ("shape", "window"):  # lists, from JSON
@@ -173,7 +174,7 @@ def _spacing(value: Any) -> Spacing:
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How the subjects are parted; see `ppi_med.data.splits.make_splits`."""
+    """Options of the splits; see `ppi_med.data.splits.make_splits`."""
 
     fractions: Sequence[float] = option(
         (0.6, 0.2, 0.2),
@@ -196,10 +197,10 @@ class SplitOptions:
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What a conversion is asked to do; `ConvertOptions.of` takes all options by name.
+    """The options of a conversion; `ConvertOptions.of` takes all of them by name.
 
     `source` is a folder, or one file; `output`, the data set's folder, may be inside it. The other
-    fields are what `--help` prints.
+    fields are explained by `--help`.
 
     Examples:
         >>> ConvertOptions.of("scans", "data", pad_width=1000, folds=3).read.pad_width
@@ -211,18 +212,18 @@ class ConvertOptions:
     labels: Path | None = option(
         None,
         "columns file, subject, eye, visit, site, label, label_rule; others are kept",
-        "what the files do not say",
+        "facts that the files do not state",
         "CSV",
         Path,
     )
     pattern: str | None = option(
         None,
         "the same from the path, by named groups: '(?P<site>[^/]+)/(?P<subject>[^_]+)'",
-        "what the files do not say",
+        "facts that the files do not state",
         "REGEX",
     )
     salt: str = option(
-        "", "goes into the hash that stands for a patient's id", "what the files do not say"
+        "", "part of the hash that replaces a patient's id", "facts that the files do not state"
     )
     images: Literal["stack", "single"] = option(
         "stack",
@@ -247,7 +248,7 @@ class ConvertOptions:
     )
     workers: int | None = option(None, "processes (default one per core)", "running", "N", int)
     overwrite: bool = option(False, "convert again what is done", "running")
-    prune: bool = option(False, "remove volumes whose source is no longer there", "running")
+    prune: bool = option(False, "remove volumes whose source no longer exists", "running")
     progress: bool = option(True, "no progress bar", "running")
     read: ReadOptions = ReadOptions()
     splits: SplitOptions = SplitOptions()
@@ -257,8 +258,8 @@ class ConvertOptions:
         """Return the options by their names, those of reading and of the splits among them.
 
         Raises:
-            TypeError: for a name that is no option's.
-            ValueError: for values that make no sense.
+            TypeError: for an unknown option.
+            ValueError: for invalid values.
         """
         parts: dict[str, Any] = {}
         for name, kind in (("read", ReadOptions), ("splits", SplitOptions)):

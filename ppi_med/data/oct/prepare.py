@@ -1,4 +1,4 @@
-"""From a volume as its source gives it to the one that is written: facts, 8 bits, width."""
+"""From a source's volume to the one that is written: facts, 8 bits, width."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ppi_med.data.oct.volume import (
 )
 
 _AGREE = 0.01
-"""Two statements of a spacing that differ by less than this share are the same."""
+"""Largest relative difference of two equal spacings."""
 
 
 class PixelHash(NamedTuple):
-    """SHA-256 of a volume's pixels: in order, and as a set of B-scans whatever their order."""
+    """SHA-256 of a volume's pixels: in order, and as a set of B-scans in any order."""
 
     ordered: str
     unordered: str
@@ -58,8 +58,8 @@ class PreparedVolume:
 def prepare_volume(volume: OctVolume, options: ReadOptions | None = None) -> PreparedVolume:
     """Fill in what the user knows, bring the pixels to 8 bits and widen narrow B-scans.
 
-    What the file says wins over the user, except with `spacing_overrides`; a disagreement is a
-    warning. What neither says stays unknown, with a warning.
+    The file has priority over the user, except with `spacing_overrides`; a disagreement is a
+    warning. What neither states stays unknown, with a warning.
 
     Examples:
         >>> from pathlib import Path
@@ -136,10 +136,10 @@ def _spacing(
 def to_unsigned(
     path: Path, array: NDArray[Any], window: tuple[float, float] | None = None
 ) -> tuple[Pixels, str]:
-    """Return `array` as uint8 or uint16 and the rule that made it so ("" if it was already).
+    """Return `array` as uint8 or uint16 and the rule that made it ("" if it already was).
 
-    Whole numbers from 0 to 65,535 keep their values, whatever type they are stored in. Anything
-    else needs a window: two values that become 0 and 255, the rest is cut off.
+    Whole numbers from 0 to 65,535 keep their values, in any stored type. Anything else needs a
+    window: two values that become 0 and 255; values outside are clipped.
 
     Args:
         path: the source, for the message.
@@ -181,11 +181,11 @@ def to_unsigned(
 def to_uint8(
     pixels: Pixels, window: tuple[float, float] | None = None
 ) -> tuple[NDArray[np.uint8], str]:
-    """Return 8-bit pixels and the rule that made them ("" if they were 8-bit already).
+    """Return 8-bit pixels and the rule that made them ("" if they already were 8-bit).
 
-    16-bit pixels are shifted right by as many bits as bring the largest of them below 256: a power
-    of two, so that equal recordings stay comparable, and 0 stays 0. With `window` its two values
-    become 0 and 255.
+    16-bit pixels are shifted right by the fewest bits that bring the largest below 256: a power of
+    two keeps equal recordings comparable, and 0 stays 0. With `window` its two values become 0 and
+    255.
 
     Examples:
         >>> to_uint8(np.array([[[0, 4095]]], np.uint16))
@@ -215,7 +215,7 @@ def pad_width(array: NDArray[np.uint8], width: int) -> tuple[NDArray[np.uint8], 
     """Widen `(S, H, W)` to `width` A-scans by repeating the edge (Appendix E.1).
 
     Half of the new columns go to each side, an odd one to the right. A volume that is already as
-    wide stays as it is.
+    wide is unchanged.
 
     Returns:
         The array and the number of columns added left and right.
@@ -235,8 +235,8 @@ def pad_width(array: NDArray[np.uint8], width: int) -> tuple[NDArray[np.uint8], 
 def pixel_hash(pixels: Pixels) -> PixelHash:
     """Return the hashes of the pixels, of their type and of their shape.
 
-    The ordered one tells two copies of a volume; the unordered one also finds the copy whose
-    B-scans were saved in another order.
+    The ordered hash finds copies of a volume; the unordered one also finds a copy whose B-scans
+    were saved in another order.
     """
     head = f"{pixels.dtype}{pixels.shape[1:]}".encode()
     slices = [hashlib.sha256(np.ascontiguousarray(plane).tobytes()).digest() for plane in pixels]

@@ -1,4 +1,4 @@
-"""Sources, which reader is for which of them, and the one call that reads any."""
+"""Sources, their readers, and the one call that reads any of them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Source:
     Attributes:
         path: the file, or the folder of a stack.
         relative: `path` relative to the folder that is read, with forward slashes.
-        reader: name of the reader; "" where there is none.
+        reader: name of the reader; "" if there is none.
         files: all files it is read from, in natural order.
-        fault: why it cannot be read, where the search has found that out already.
-        names: further relative paths by which a table or a pattern may mean it.
+        fault: why it cannot be read, if the search has already found that out.
+        names: further relative paths that a table or a pattern may use for it.
     """
 
     path: Path
@@ -55,11 +55,12 @@ Reader = Callable[[Source, ReadOptions], list[OctVolume]]
 
 @dataclass(frozen=True)
 class ReaderEntry:
-    """Where a reader is and which names it is for.
+    """A reader's module and its file names.
 
     Attributes:
         module: below `ppi_med.data.oct`; it has `read(source, options) -> list[OctVolume]`.
-        suffixes: lower case, with the dot; of `NIFTI`, which is no source of a conversion, none.
+        suffixes: lower case, with the dot; empty for `NIFTI`, which is not a source of a
+            conversion.
         what: for messages and help texts.
         several: whether one source may give more than one volume.
     """
@@ -70,7 +71,7 @@ class ReaderEntry:
     several: bool = False
 
     def load(self) -> Reader:
-        """Import the reader; formats that are not used cost nothing."""
+        """Import the reader only when it is used."""
         return cast(Reader, import_module(f"ppi_med.data.oct.{self.module}").read)
 
 
@@ -92,7 +93,7 @@ READERS: dict[str, ReaderEntry] = {
     "images": ReaderEntry(
         "stack", (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg"), "TIFF, PNG or JPEG stack"
     ),
-    NIFTI: ReaderEntry("nifti", (), "NIfTI as the conversion writes it"),
+    NIFTI: ReaderEntry("nifti", (), "NIfTI from the conversion"),
 }
 IMAGE_SUFFIXES = READERS["images"].suffixes
 _BY_SUFFIX = {suffix: name for name, entry in READERS.items() for suffix in entry.suffixes}
@@ -101,15 +102,15 @@ _BY_SUFFIX = {suffix: name for name, entry in READERS.items() for suffix in entr
 def reader_for(path: str | Path) -> str | None:
     """Return the name of the reader for a path, `None` if there is none.
 
-    A folder is an image stack, or a Heidelberg export where it holds one XML of that kind. A file
-    is known by its suffix, and a DICOM file without one by its first bytes.
+    A folder is an image stack, or a Heidelberg export if it holds one XML of that kind. The suffix
+    identifies a file, or the first bytes a DICOM file without one.
 
     Examples:
         >>> reader_for("eye/scan.MAT"), reader_for("notes.txt")
         ('matlab', None)
     """
     path = Path(path)
-    if os.path.isdir(path):  # unlike Path.is_dir, False where the system refuses to say
+    if os.path.isdir(path):  # unlike Path.is_dir, False if the system refuses access
         return "images"
     name = _BY_SUFFIX.get(path.suffix.lower())
     if name is None and is_dicom(path):
@@ -118,12 +119,12 @@ def reader_for(path: str | Path) -> str | None:
 
 
 def is_nifti(path: Path) -> bool:
-    """Tell a NIfTI file by its name."""
+    """Say whether a file is NIfTI by its name."""
     return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell a DICOM file by the mark after its preamble."""
+    """Say whether a file is DICOM by the mark after its preamble."""
     try:
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
@@ -156,8 +157,8 @@ def pictures_in(folder: Path) -> list[Path]:
 def read_source(source: Source, options: ReadOptions | None = None) -> list[OctVolume]:
     """Read every volume of a source, as the source describes it.
 
-    What all readers share is done here: a spacing that cannot be true is left unknown, and what
-    libraries warn of stands among the volumes' warnings.
+    The common steps of all readers: an impossible spacing stays unknown, and warnings of libraries
+    are added to the volumes' warnings.
 
     Raises:
         OctReadError: if it cannot be read; the message names the file and says why.
@@ -177,7 +178,7 @@ def read_all(
 
     Args:
         path: a file, or a folder of images.
-        options: for the formats that leave something open.
+        options: options for formats with incomplete facts.
         reader: a name of `READERS`; default by `reader_for`.
 
     Returns:
@@ -211,13 +212,13 @@ def read_oct(
 
     Args:
         path: the source.
-        options: for the formats that leave something open.
+        options: options for formats with incomplete facts.
         reader: a name of `READERS`; default by the path.
-        index: which volume, counted from 0, where the source holds several.
+        index: number of the volume, from 0, if the source holds several.
 
     Returns:
-        The volume as the source describes it; what it does not say is `None`. `prepare_volume`
-        fills in what the user knows and makes it 8-bit.
+        The volume as the source describes it; unknown values are `None`. `prepare_volume` fills in
+        the user's values and makes it 8-bit.
 
     Raises:
         FileNotFoundError: if there is no such path.

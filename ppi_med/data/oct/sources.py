@@ -1,4 +1,4 @@
-"""Finding the sources of a folder: which files make one volume, and how it is named."""
+"""Finding the sources of a folder: the files of each volume, and its name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make_source(
     fault: str = "",
     names: tuple[str, ...] = (),
 ) -> Source:
-    """Return a source; one with a name that is no UTF-8 has it escaped, and a fault."""
+    """Return a source; a name that is not UTF-8 is escaped, and becomes a fault."""
     base = path if os.path.isdir(path) else path.parent
     for name in (relative, *(_relative(file, base) for file in files)):
         if (shown := escaped(name)) != name and not fault:
@@ -51,7 +51,7 @@ def make_source(
 
 
 def escaped(name: str) -> str:
-    r"""Return a name with the bytes that are no UTF-8 written out.
+    r"""Return a name with the bytes that are not UTF-8 escaped.
 
     Examples:
         >>> escaped("M\udcfcller.vol")
@@ -66,12 +66,12 @@ def find_sources(
     """List the sources below a folder, or the one that a path names.
 
     - A file of a vendor's format is a source.
-    - A Heidelberg XML takes the pictures of its folder and of the folders right below it.
+    - A Heidelberg XML takes the pictures of its folder and of the folders directly below it.
     - A TIFF of several pages is a source. The other pictures of a folder are one stack, or one
-      source each with `images="single"`. Where their names are of several families, each is a
-      stack; see `picture_families`.
-    - A folder without anything in it is a source without a reader, so that it is reported; so is
-      a folder or an XML that the system refuses, with a fault.
+      source each with `images="single"`. If their names form several families, each is a stack; see
+      `picture_families`.
+    - An empty folder is a source without a reader, so that it is reported; so is an inaccessible
+      folder or XML, with a fault.
 
     Hidden files and folders, and the folders in `skip`, are skipped.
 
@@ -173,7 +173,7 @@ def _stack(files: list[Path], relative: str, here: Path, root: Path) -> Source:
 
 
 def eye_hint(relative: str) -> str | None:
-    """Return the side that stands alone in a file name; a hint only, never the value.
+    """Return the side that is a separate part of a file name; a hint only, never the value.
 
     Examples:
         >>> eye_hint("a/p01_OD_1.png"), eye_hint("food.png")
@@ -185,14 +185,14 @@ def eye_hint(relative: str) -> str | None:
 
 
 def picture_families(pictures: Iterable[Path]) -> dict[str, list[Path]]:
-    """Part pictures by their names; each part can be the B-scans of one volume.
+    """Group pictures by their names; each group can be the B-scans of one volume.
 
-    Names are alike if they differ in numbers alone. Where they differ in one number, that counts
-    the B-scans. Where in several, the last one that differs counts them and the others part the
-    pictures, unless each would then be alone: such a number runs along, as a time does.
+    Names belong together if they differ only in numbers. If they differ in one number, it counts
+    the B-scans. If in several, the last differing one counts them and the others separate the
+    pictures, unless each would then be alone: such a number only runs along, like a time.
 
     Returns:
-        The name with `#` in place of the count, to its pictures in the order given.
+        The name with `#` for the count, to its pictures in the given order.
 
     Examples:
         >>> found = picture_families([Path(f"p{p}_OD_{n}.png") for p in (1, 2) for n in (1, 2)])
@@ -246,9 +246,9 @@ def _order_fault(files: list[Path]) -> str:
 
 
 def doubts_about(files: Sequence[Path]) -> list[str]:
-    """Return sentences on what the names of a stack's pictures leave in doubt.
+    """Return sentences on doubts about the names of a stack's pictures.
 
-    Equal steps leave out nothing: who exports every fifth B-scan has 5, 10, 15.
+    Equal steps are complete: an export of every fifth B-scan has 5, 10, 15.
 
     Examples:
         >>> doubts_about([Path("b1.png"), Path("b2.png"), Path("b4.png")])
@@ -277,13 +277,13 @@ def doubts_about(files: Sequence[Path]) -> list[str]:
 
 
 def _refused(path: Path, root: Path, error: OSError) -> Source:
-    """Return the source that says why the system does not let a file or folder be read."""
+    """Return a source that says why a file or folder cannot be accessed."""
     fault = f"{type(error).__name__}: {error.strerror or error}."
     return make_source(path, _folder_name(path, root), "", (), fault)
 
 
 def _pictures_below(folder: Path) -> list[Path]:
-    """Return the pictures in the folders right below, but for those with an export of their own."""
+    """Return the pictures in the folders directly below, except those with their own export."""
     result: list[Path] = []
     for child in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
         if child.name.startswith(".") or not os.path.isdir(child):
@@ -291,7 +291,7 @@ def _pictures_below(folder: Path) -> list[Path]:
         try:
             inside = sorted(child.iterdir(), key=lambda path: natural_key(path.name))
             own = any(path.suffix.lower() == ".xml" and _is_export(path) for path in inside)
-        except OSError:  # reported when the search comes there
+        except OSError:  # reported when the search gets there
             continue
         if not own:
             result += [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
@@ -299,7 +299,7 @@ def _pictures_below(folder: Path) -> list[Path]:
 
 
 def _is_export(path: Path) -> bool:
-    """Tell a Heidelberg export by its first bytes, without parsing it."""
+    """Say whether a file is a Heidelberg export by its first bytes, without parsing it."""
     with path.open("rb") as stream:
         head = stream.read(4096).replace(b"\0", b"")
     return b"<HEDX" in head or (b"<BODY" in head and b"<ExportType" in head)
@@ -329,8 +329,8 @@ def _relative(path: Path, root: Path) -> str:
 def volume_name(relative: str, *, folder: bool = False) -> str:
     """Return a file name for a source: its path with everything unusual replaced.
 
-    A name that had to be changed or cut gets eight digits of the path's hash, so that two
-    sources never share one.
+    A changed or shortened name gets eight digits of the path's hash, so that two sources never
+    share a name.
 
     Examples:
         >>> volume_name("site1/p01_OD_v1.mat")
@@ -365,8 +365,8 @@ def unique_names(sources: Iterable[Source], plain: Callable[[Source], str]) -> l
     hold several volumes, `scan_2.e2e` is not called `scan_2`.
 
     Args:
-        sources: in the order in which they choose.
-        plain: the name of a source that is alone.
+        sources: sources in order of priority.
+        plain: function that gives a source's plain name.
     """
     chosen = _Chosen()
     for source in sources:
@@ -382,7 +382,7 @@ class _Chosen:
         self.names: list[str] = []
         self._taken: set[str] = set()
         self._several: set[str] = set()  # names of files that may hold several volumes
-        self._stems: set[str] = set()  # of the names that look like those of further volumes
+        self._stems: set[str] = set()  # names that look like those of further volumes
 
     def free(self, name: str, several: bool) -> bool:
         key = name.casefold()

@@ -17,9 +17,9 @@ from ppi_med.data.oct.volume import OctReadError, OctVolume, check_size, fault_o
 
 NAME = "images"
 _GREY_TOLERANCE = 8
-"""JPEG moves grey pixels a little apart in colour; more than this is drawn or coloured."""
+"""JPEG changes the colour of grey pixels slightly; a larger difference is drawn or coloured."""
 _ORIENTATION = 274
-"""EXIF tag: how a picture is to be turned before it is shown; 1 is as stored."""
+"""EXIF tag of a picture's rotation for display; 1 is as stored."""
 
 
 def read(source: Source, options: ReadOptions) -> list[OctVolume]:
@@ -45,7 +45,7 @@ def read(source: Source, options: ReadOptions) -> list[OctVolume]:
 def read_pictures(source: Path, files: Sequence[Path], *, colour: Policy = "refuse") -> OctVolume:
     """Read pictures, in the order given, as the B-scans of one volume.
 
-    A picture that says how it is to be turned (EXIF) is turned, as every viewer does it.
+    A picture with an EXIF rotation is rotated, as in every viewer.
 
     Args:
         source: named in messages.
@@ -64,7 +64,7 @@ def read_pictures(source: Path, files: Sequence[Path], *, colour: Policy = "refu
                 raise OctReadError(
                     source,
                     f"{name} has coloured pixels (R, G and B differ): something is drawn into it, "
-                    "and a network could read the answer off it. Find the untouched picture, or "
+                    "and a network could read the answer there. Find the original picture, or "
                     "give --colour warn to take its brightness.",
                 )
             coloured.append(name)
@@ -76,7 +76,7 @@ def read_pictures(source: Path, files: Sequence[Path], *, colour: Policy = "refu
                 f"picture's {planes[0].shape[0]} x {planes[0].shape[1]}; if these pictures are no "
                 "volume, convert them with --images single.",
             )
-        # a file may hold many pages: their number is only known when they have come
+        # a file may hold many pages: their number is known only at the end
         count = max(len(files), len(planes) + 1)
         check_size(source, (count, *plane.shape), plane.dtype.itemsize)
         planes.append(plane)
@@ -117,7 +117,7 @@ def _planes(source: Path, files: Sequence[Path]) -> Iterator[tuple[str, NDArray[
                         yield name, *_upright(source, name, page)
         except GeneratorExit:
             raise
-        except BaseException as error:  # Pillow raises whatever the bytes lead it to
+        except BaseException as error:  # the bytes can raise anything in Pillow
             if isinstance(error, OctReadError):
                 raise
             raise OctReadError(
@@ -144,7 +144,7 @@ def _upright(source: Path, name: str, page: Any) -> tuple[NDArray[Any], bool, bo
 
 
 def grey_pixels(source: Path, name: str, page: Any) -> tuple[NDArray[Any], bool]:
-    """Return one channel of a picture in its own depth, and whether colour was lost on the way.
+    """Return one channel of a picture in its own depth, and whether colour was lost.
 
     Returns:
         uint8 or uint16 `(H, W)`, and whether R, G and B differed.

@@ -1,7 +1,7 @@
-"""Topcon `.fda`: named chunks, of which few are known and fewer agreed upon.
+"""Topcon `.fda`: named chunks, few of them known and fewer undisputed.
 
-Public descriptions of the format come from looking at files. Where they contradict each other
-(the code of the scan type, the eye) nothing is taken from the file.
+Public descriptions of the format come from inspecting files. Where they contradict each other (the
+code of the scan type, the eye) the file is not used.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ Chunks = dict[str, list[Chunk]]
 def read(source: Source, options: ReadOptions) -> list[OctVolume]:
     """Read the recordings of a Topcon file; the eye stays unknown.
 
-    Where it holds several, each takes the scan parameters of its own number, if there are as many
-    of them; otherwise they could be another recording's, and the spacing stays unknown.
+    If it holds several, each uses the scan parameters of its own number, if their numbers match;
+    otherwise they could be another recording's, and the spacing stays unknown.
     """
     path = source.path
     with path.open("rb") as stream:
@@ -108,7 +108,7 @@ def _chunks(path: Path, stream: BinaryIO) -> Chunks:
 
 
 def _bytes(stream: BinaryIO, chunks: Chunks, name: str, count: int, number: int) -> bytes:
-    """Return a recording's own chunk of a name, b"" where it cannot be told."""
+    """Return a recording's own chunk of a name, b"" if it cannot be determined."""
     found = chunks.get(name, [])
     if len(found) != count or found[number][1] < _NEEDED[name]:
         return b""
@@ -117,7 +117,7 @@ def _bytes(stream: BinaryIO, chunks: Chunks, name: str, count: int, number: int)
 
 
 def _read_jpeg(path: Path, stream: BinaryIO, chunk: Chunk) -> Pixels:
-    """Decode the B-scans, which are JPEG or JPEG 2000 pictures one after the other."""
+    """Decode the B-scans, consecutive JPEG or JPEG 2000 pictures."""
     place, length = chunk
     head = read_range(path, stream, place, 25, f"the header of {_JPEG}")
     width, height, count = struct.unpack("<3I", head[9:21])
@@ -153,7 +153,7 @@ def _decode(path: Path, data: bytes, what: str, shape: tuple[int, int]) -> NDArr
                 f"{what} has {image.height} x {image.width} pixels, expected {shape[0]} x "
                 f"{shape[1]}.",
             )
-    except BaseException as error:  # Pillow raises whatever the bytes lead it to
+    except BaseException as error:  # the bytes can raise anything in Pillow
         if isinstance(error, OctReadError):
             raise
         raise OctReadError(path, f"{what} cannot be decoded ({fault_of(error)}).") from error
@@ -165,13 +165,13 @@ def _read_raw(path: Path, stream: BinaryIO, chunk: Chunk) -> NDArray[np.uint16]:
     head = read_range(path, stream, place, 22, f"the header of {_RAW}")
     width, height, bits, count = struct.unpack("<4I", head[1:17])
     if bits != 16:
-        raise OctReadError(path, f"{_RAW} has {bits} bits a pixel, expected 16.")
+        raise OctReadError(path, f"{_RAW} has {bits} bits per pixel, expected 16.")
     total = check_size(path, (count, height, width), 2, length - 22)
     return np.frombuffer(stream.read(total), "<u2").reshape(count, height, width).copy()
 
 
 def _add_spacing(volume: OctVolume, scan: bytes) -> None:
-    """Take the scan's extents in mm and the depth's resolution in micrometres."""
+    """Read the scan's extents in mm and the depth's resolution in micrometres."""
     if not scan:
         return
     count, _, width = volume.shape

@@ -1,4 +1,4 @@
-"""The one form in which every reader hands over an OCT volume, and the checks that all share."""
+"""The common form of an OCT volume from every reader, and the common checks."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Laterality = Literal["OD", "OS"]
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 FROM_FILE = "file"
-"""A provenance text that starts so says: the value was read from the source itself."""
+"""Prefix of a provenance text for a value read from the source itself."""
 
 MAX_BYTES = 4 * 2**30
-"""A volume that would take more memory than this is refused before any is taken."""
+"""A volume that would take more memory than this is refused before any is allocated."""
 
 SMALLEST_MM = 0.0005
 PLAUSIBLE_MM = {"lateral": 0.5, "axial": 0.2, "between": 2.5}
-"""Spacings from `SMALLEST_MM` up to below these are possible; what is not is often a wrong unit."""
+"""Spacings from `SMALLEST_MM` up to below these are possible; others are often in a wrong unit."""
 
 DEFLATE_RATIO = 1032
-"""The most that Deflate can shrink: more pixels than this per stored byte cannot be there."""
+"""Largest ratio of Deflate: a file cannot hold more pixels than this per stored byte."""
 
 
 class OctReadError(ValueError):
@@ -43,7 +43,7 @@ class OctReadError(ValueError):
 
 
 class NotOctError(OctReadError):
-    """A sound file of another kind (a fundus picture, a report): nothing to convert."""
+    """A valid file of another kind (a fundus picture, a report): nothing to convert."""
 
 
 class Spacing(NamedTuple):
@@ -70,14 +70,14 @@ class OctVolume:
     Attributes:
         pixels: uint8 or uint16, `(n_bscans, depth, width)`; depth 0 is the vitreous side.
         reader: name of the reader.
-        source: the file or folder it was read from.
+        source: its file or folder.
         spacing: mm; `None` where the source does not say.
         laterality: "OD", "OS" or `None`.
-        subject_key: the patient's id as the source writes it. Never written out as it is.
-        mask: a lesion mask of the same shape, if the source carries one.
-        meta: what else the source says, without names and dates of birth.
+        subject_key: the patient's id in the source. It is never written out as it is.
+        mask: a lesion mask of the same shape, if the source has one.
+        meta: further facts from the source, without names and dates of birth.
         provenance: for each value, where it came from.
-        warnings: sentences for whoever converts the file.
+        warnings: sentences for the user.
 
     Raises:
         ValueError: for pixels that are not three-dimensional uint8 or uint16, or an empty axis.
@@ -125,7 +125,7 @@ class OctVolume:
 
 
 def check_size(path: Path, shape: tuple[int, ...], itemsize: int, stored: int | None = None) -> int:
-    """Check the sizes that a header claims before memory is taken for them.
+    """Check the sizes that a header claims before memory is allocated.
 
     Args:
         path: the file, for the message.

@@ -286,7 +286,7 @@ def test_a_single_file_and_a_pattern(tmp_path: Path) -> None:
     assert len(read_splits(tmp_path / "out" / "splits.json").folds) == 2
     one = convert(raw / "north" / "s1_OS_v1_1.mat", tmp_path / "one")
     assert one.count("ok") == 1
-    with pytest.raises(ValueError, match="no regular expression"):
+    with pytest.raises(ValueError, match="not a regular expression"):
         convert(raw, tmp_path / "x", pattern="(")
     with pytest.raises(ValueError, match="expected some of"):
         convert(raw, tmp_path / "x", pattern="(?P<who>x)")
