@@ -29,6 +29,7 @@ PAGES = sorted(
         *(ROOT / "bundles").glob("*/docs/*.md"),
         *(ROOT / "bundles").glob("*/metadata.json"),
         *(ROOT / "notebooks").glob("*.ipynb"),
+        *FILES,
     ]
 )
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
