@@ -103,7 +103,7 @@ def test_maps(source: Source, tmp_path: Path, dtype: Any) -> None:
     ("array", "text"),
     [
         (marked(bool), "the map is bool"),
-        (marked(np.float32, np.nan), "1 values that are no numbers"),
+        (marked(np.float32, np.nan), "1 values that are not 32-bit numbers"),
         (marked(np.float32, np.inf), "1 values"),
         (marked(np.float64, 1e39), "too large"),
         (marked(np.complex128), "complex128"),
