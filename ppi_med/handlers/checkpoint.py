@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from ignite.engine import Events
 from torch import nn
 
 from ppi_med.errors import UsageError
 from ppi_med.evaluation.familiarity import last_layer
 from ppi_med.handlers.base import Handler, Steps
+from ppi_med.networks.weights import load_weights as fill_network
+from ppi_med.networks.weights import read_state_dict
 from ppi_med.places import Account, Blank, Neutral, Projection
 
 logger = logging.getLogger(__name__)
-
-_KEYS = ("model", "network", "state_dict")
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -27,7 +24,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
     Args:
         network: its weights are replaced.
-        path: a `state_dict`, alone or under the key `model`, `network` or `state_dict`.
+        path: a `state_dict`, alone or in a checkpoint; see `read_state_dict`.
 
     Raises:
         UsageError: if the file is missing, is none of these, or does not fit the network.
@@ -38,23 +35,15 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             f"No weights {path}: train the bundle first, or name the file with --checkpoint."
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the bytes can raise anything in the unpickler
-        first = (str(error).splitlines() or ["no message"])[0]
-        raise UsageError(f"{path} cannot be read as weights: {first}") from error
-    state = _state_dict(content)
-    if state is None:
-        raise UsageError(
-            f"{path} holds a {type(content).__name__}, expected a state_dict, alone or under one "
-            f"of the keys {', '.join(_KEYS)}."
-        )
+        state = read_state_dict(path)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())
+        fill_network(network, state, path)
+    except ValueError as error:
         raise UsageError(
             f"{path} does not fit {type(network).__name__}: is network_def the same as in "
-            f"training? {detail[:400]}"
+            f"training? {error}"
         ) from error
     _see_as_trained(network, path.with_suffix(".json"))
 
@@ -106,14 +95,3 @@ class LoadWeights(Handler):
     def _load(self) -> None:
         load_weights(self.network, self.path)
         logger.info("weights of %s", self.path)
-
-
-def _state_dict(content: Any) -> dict[str, Any] | None:
-    if not isinstance(content, Mapping):
-        return None
-    for key in _KEYS:
-        if isinstance(content.get(key), Mapping):
-            return _state_dict(content[key])
-    if content and all(isinstance(value, torch.Tensor) for value in content.values()):
-        return dict(content)
-    return None
