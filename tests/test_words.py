@@ -17,10 +17,9 @@ SECTIONS = re.compile(r"^(Args|Attributes|Raises):\n((?:(?: +.*)?\n)+)", re.MULT
 # Phrases that are not English, or that have to be read twice.
 PHRASES = re.compile(
     r"(?:(?<!there )\b(?:is|are|was|were) none\b(?! of)|\btold\b|\banew\b|\bbelongs? into"
-    r"|\bpass(?:ed|es)? over|\bcosts? the others|\bof before\b|\bfor good\b|\bstands? beside"
+    r"|\bpass(?:ed)? over|\bcosts? the others|\bof before\b|\bfor good\b|\bstands? beside"
     r"|\bgone? on with|\bhand(?:s|ed)? over|\bcome along|\bas often as you like|\bnobody\b"
-    r"|\bwhat came of it|\bnames? the near ones|\bof partners and places|\ball well\b)",
-    re.IGNORECASE,
+    r"|\bwhat came of it|\bnames? the near ones|\ball well\b)",
 )
 PAGES = sorted(
     [

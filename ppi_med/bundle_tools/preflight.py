@@ -307,7 +307,7 @@ def require_folds_of_training(
         return
     if (fold, test_fold) in _choices(trained):
         raise UsageError(
-            "The data set was parted anew after the weights were trained (their split_hash is "
+            "The data set was split again after the weights were trained (their split_hash is "
             f"{trained.get(TAG_SPLIT_HASH)}, its own {hashes.get(TAG_SPLIT_HASH)}), so that this "
             f"{part} part may hold patients that they were trained on: put the splits.json of "
             "the training back, or train again."

@@ -154,7 +154,7 @@ def _check_subjects(
             if subject and splits is not None and splits.part_of(subject) != name:
                 raise UsageError(
                     f"{path.name}: subject {subject!r} is in {name}, but the splits say "
-                    f"{splits.part_of(subject)}; make the datalist anew from manifest and splits."
+                    f"{splits.part_of(subject)}; make the datalist again from manifest and splits."
                 )
 
 

@@ -1,7 +1,7 @@
 """The manifest: one row per volume, typed, as CSV or Parquet.
 
 Its words are those of any stack of images: slices, rows, columns. What one modality alone has, such
-as the eye of an OCT volume, is an extra column. Tables of before 0.2.0 have OCT's words; they are
+as the eye of an OCT volume, is an extra column. Tables from before 0.2.0 have OCT's words; they are
 read as `GENERAL_NAMES` says.
 """
 

@@ -230,7 +230,7 @@ def _of_this_rank(states: list[Any]) -> Mapping[str, Any] | None:
         return states[rank()]  # type: ignore[no-any-return]
     logger.warning(
         "The checkpoint was written by %d processes, this is process %d: its random states start "
-        "anew, the resumed run is not exact.",
+        "again, the resumed run is not exact.",
         len(states),
         rank(),
     )

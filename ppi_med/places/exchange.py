@@ -261,7 +261,7 @@ def unpacked(value: Mapping[str, Any]) -> Tensor:
     """Return the mask of `packed`, bool `(H, W)`.
 
     Raises:
-        UsageError: if it is none.
+        UsageError: if it is not one.
 
     Examples:
         >>> unpacked(packed(torch.tensor([[True, False], [False, False]]))).tolist()

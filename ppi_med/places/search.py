@@ -233,7 +233,7 @@ def search(
 
     A network is trained shortly and plainly: it has nothing else in mind yet than what is easiest.
     WBP says where it looks; whether that is an artefact is judged from its content. Then another
-    short training with that place exchanged, until a place is none.
+    short training with that place exchanged, until a place is not an artefact.
 
     Global random states are left as they were, and the answer depends on data, settings and seed
     alone.

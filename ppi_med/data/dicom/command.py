@@ -20,7 +20,7 @@ reasons against a volume:
 Patients, UIDs and paths are written as pseudonyms, the same in every run with the same project key.
 What stands behind one of a file: --find F-....
 
-exit code: 0 all well, 1 a series was refused, a file could not be read, or nothing was found,
+exit code: 0 success, 1 a series was refused, a file could not be read, or nothing was found,
 2 wrong usage, another run on the same output, a disk that is full, read-only or damaged,
 130 stopped.
 

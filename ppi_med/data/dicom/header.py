@@ -170,7 +170,7 @@ def read_header(opener: Opener, file: DicomFile) -> Header | FileProblem:
             head = stream.read(HEAD_BYTES)
             stream.seek(0)
             if not looks_like_dicom(head):
-                return FileProblem(file, "not_dicom", "not a DICOM file: passed over.")
+                return FileProblem(file, "not_dicom", "not a DICOM file: skipped.")
             check_inflated_size(stream)
             return _read(stream, opener, file)
     except OSError as error:

@@ -26,7 +26,7 @@ SUMMARY_NAME = "index_summary.json"
 KEY_NAME = "project.key"
 _CHUNK = 32
 _PASSED_OVER = ("not_dicom", "link", "dicomdir")
-"""Problems that are none: other files may lie in a tree."""
+"""Kinds that are not problems: a tree may hold other files."""
 
 Thing = TypeVar("Thing")
 
@@ -63,7 +63,7 @@ class IndexSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 all well; 1 a series was refused, a file could not be read, or nothing was found."""
+        """0 success; 1 a series was refused, a file could not be read, or nothing was found."""
         bad = sum(n for kind, n in self.problems.items() if kind not in _PASSED_OVER)
         return int(bool(self.series["refused"] or bad or not self.series["volume"]))
 

@@ -1,4 +1,4 @@
-"""The pixels of one file: whether they are all there, told without decoding, and their decoding.
+"""The pixels of one file: checking that they are complete without decoding, and decoding them.
 
 What cannot be decoded says why. A deflated file, which pydicom inflates whole, is measured before.
 """

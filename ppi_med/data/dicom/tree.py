@@ -64,9 +64,9 @@ def walk_tree(
     """Yield the files below a folder, sorted within each folder; nothing is opened but archives.
 
     Links to folders are followed, each folder once, so that a loop of links ends. A link to a file
-    of the tree itself is passed over: the file is there already. Names that begin with a dot are
-    passed over. The entries of a `.zip` are files like others; nothing is extracted. A name that is
-    not UTF-8 is a problem, named by an escaped name: no table could hold it.
+    of the tree itself is skipped, since the file is already there. Names that begin with a dot are
+    skipped. The entries of a `.zip` are files like others; nothing is extracted. A name that is not
+    UTF-8 is a problem, named by an escaped name: no table could hold it.
 
     Args:
         root: a folder, a `.zip`, or a DICOMDIR, which stands for its folder.
@@ -173,7 +173,7 @@ class _Walk:
         while links:
             relative = links.pop(0)
             if self._known(relative):
-                text = "a link to a folder that was already walked: passed over."
+                text = "a link to a folder that was already walked: skipped."
                 yield FileProblem(DicomFile(relative), "link", text)
             else:
                 yield from self._folders([relative], links)
@@ -209,7 +209,7 @@ class _Walk:
                 (links if entry.is_symlink() else below).append(path)
                 return
             if entry.is_symlink() and self._is_ours(entry):
-                text = "a link to a file of this tree: passed over."
+                text = "a link to a file of this tree: skipped."
                 yield FileProblem(DicomFile(path), "link", text)
                 return
         except OSError as error:

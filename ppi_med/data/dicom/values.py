@@ -161,7 +161,7 @@ def stored_values(
         return values, np.zeros(raw.shape, bool)
     inside = (values >= limits[0]) & (values <= limits[1])
     if low == 0 and _outside(limits, stored, signed):
-        # A value that the stored bits cannot hold is told by all bits of the pixel.
+        # A value that the stored bits cannot hold is compared by all bits of the pixel.
         inside |= (raw >= limits[0]) & (raw <= limits[1])
     return values, np.asarray(inside)
 

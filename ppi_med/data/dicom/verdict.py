@@ -20,7 +20,7 @@ CODES = {
     "not_hounsfield": "a CT whose values are not known to be Hounsfield units",
     "mixed_size": "rows or columns differ",
     "duplicate_instances": "a SOPInstanceUID comes more than once",
-    "no_geometry": "position, orientation or pixel spacing is not told",
+    "no_geometry": "position, orientation or pixel spacing is missing",
     "bad_orientation": "rows and columns are not at a right angle",
     "mixed_orientation": "slices are not parallel",
     "mixed_spacing": "pixel spacings differ",
@@ -287,12 +287,12 @@ def _check_geometry(
 def _remarks(headers: Sequence[Header], stack: Stack) -> list[str]:
     """Say what is odd and still no reason against a volume."""
     remarks = sorted({warning for header in headers for warning in header.warnings})
-    told = {header.tilt for header in headers if header.tilt}
-    if told and stack.tilt_deg is not None:
-        apart = min(abs(abs(tilt) - stack.tilt_deg) for tilt in told)
+    tilts = {header.tilt for header in headers if header.tilt}
+    if tilts and stack.tilt_deg is not None:
+        apart = min(abs(abs(tilt) - stack.tilt_deg) for tilt in tilts)
         if apart > 0.5:
             remarks.append(
-                f"GantryDetectorTilt says {sorted(told)[0]:g} deg, the positions "
+                f"GantryDetectorTilt says {sorted(tilts)[0]:g} deg, the positions "
                 f"{stack.tilt_deg:.1f} deg."
             )
     scales = {(header.slope, header.intercept) for header in headers}

@@ -2,7 +2,7 @@
 
 - `annotations`: the database of outlines, their pixels, and which of them are one nodule.
 - `plan`, `cut`, `scan_worker`, `extract`: from a DICOM tree to patches in Zarr
-  (`zarr_store`); `report`: what came of it; `job`: as a bundle's component and as a command.
+  (`zarr_store`); `report`: the result; `job`: as a bundle's component and as a command.
 - `nodules_npz`: nodules in arrays with a table; `datasets`: both as data sets of torch.
 - `cases`, `transforms`: both in the bundles.
 

@@ -1,7 +1,7 @@
 """The patches of a data set as a bundle's cases: facts now, arrays when they are loaded.
 
-Two kinds of data set are told apart by their files: patches in Zarr as `extract_patches` wrote them
-(`datalist.json`), and nodules in npz arrays with a table (`nodules.csv`).
+Two kinds of data set are distinguished by their files: patches in Zarr as `extract_patches` wrote
+them (`datalist.json`), and nodules in npz arrays with a table (`nodules.csv`).
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def extract_patches(
     no path and no text of a header is written, but makers, models and kernels that are known.
 
     Args:
-        dicom_root: a tree as for `index_tree`; series that are not of LIDC are passed over.
+        dicom_root: a tree as for `index_tree`; series that are not of LIDC are skipped.
         output: folder of manifest, datalist, splits, report and, by default, the patches.
         options: options of the patches, or its fields.
         store: where the Zarr goes: a path (a relative one from the current folder) or a URL of

@@ -15,7 +15,7 @@ from ppi_med.data.lidc.report import Extraction
 from ppi_med.errors import SYSTEM_ERRORS, plain_words
 
 _EPILOG = """\
-exit code: 0 all well, 1 something was left out or nothing was found (report.html names it),
+exit code: 0 success, 1 something was left out or nothing was found (report.html names it),
 2 wrong usage, another run on the same output, a disk that is full, read-only or damaged,
 130 stopped.
 

@@ -82,7 +82,7 @@ class Extraction:
 
     @property
     def exit_code(self) -> int:
-        """0 all well; 1 something is missing, failed, or nothing was found; 130 stopped."""
+        """0 success; 1 something is missing, failed, or nothing was found; 130 stopped."""
         if self.interrupted:
             return 130
         return int(bool(self.failures) or self.patches == 0)

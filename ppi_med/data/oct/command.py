@@ -20,7 +20,7 @@ What a file does not say stays unknown in the manifest, unless an option or the 
 says it; the column `provenance` says which. A source that cannot be read is reported by name and
 the rest goes on. The same command again does only what is missing.
 
-exit code: 0 all well, 1 something failed or nothing was found, 2 wrong usage or an output that
+exit code: 0 success, 1 something failed or nothing was found, 2 wrong usage or an output that
 cannot be written (read-only, full, in use by another conversion), 130 stopped.
 
 example:
