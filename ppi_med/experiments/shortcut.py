@@ -340,10 +340,9 @@ def _mark_row(
     ceiling: _Found,
 ) -> Row:
     plain = _by_seed(own, agreement, PLAIN)
-    shared = [key for key in found if key in plain and key in ceiling]
-    gap = sum(float(ceiling[key][TEST_AUC] - plain[key][TEST_AUC]) for key in shared)
-    gained = sum(float(found[key][TEST_AUC] - plain[key][TEST_AUC]) for key in shared)
-    closed = "" if method == PLAIN or agreement == "none" or gap <= 0 else f"{gained / gap:.0%}"
+    closed = ""
+    if method != PLAIN and agreement != "none":
+        closed = _closed(found, plain, ceiling, marks)
     costs = [
         float(found[key]["cpu_seconds"]) / float(plain[key]["cpu_seconds"])
         for key in found
@@ -351,6 +350,23 @@ def _mark_row(
     ]
     cost = number(float(np.mean(costs)), digits=2) if costs else ""
     return (method, *[_auc_of(found, mark) for mark in marks], closed, cost)
+
+
+def _closed(found: _Found, plain: _Found, ceiling: _Found, marks: tuple[str, ...]) -> str:
+    """Return which part of the gap is closed over all marks, and of each in brackets."""
+    shared = [key for key in found if key in plain and key in ceiling]
+    parts: dict[str, list[float]] = {mark: [0.0, 0.0] for mark, _ in shared}
+    for key in shared:
+        base = float(plain[key][TEST_AUC])
+        parts[key[0]][0] += float(found[key][TEST_AUC]) - base
+        parts[key[0]][1] += float(ceiling[key][TEST_AUC]) - base
+    gap = sum(whole for _, whole in parts.values())
+    if gap <= 0:
+        return ""
+    own = [parts[mark] for mark in marks if mark in parts]
+    each = ", ".join(f"{gained / whole:.0%}" if whole > 0 else "-" for gained, whole in own)
+    total = f"{sum(gained for gained, _ in own) / gap:.0%}"
+    return f"{total} ({each})" if len(own) > 1 else total
 
 
 def _shown(entry: Entry | None) -> tuple[str | Value, str | Value]:
