@@ -413,10 +413,22 @@ class _Rounds:
         """
         return self.texture.shortcut and not self.train.volumes
 
+    def _texture_is_stronger(self) -> bool:
+        """Say whether the texture tells the class much better than any place does.
+
+        Another grey curve is everywhere, and so in each place that the search takes. The texture's
+        2 AUC - 1 is compared with J; what makes an artefact of a place is the least difference.
+        """
+        best = max((place.j for place in self.places if place.accepted), default=0.0)
+        lead = 2 * self.texture.median - 1 - best
+        return self.texture.neutral is not None and lead >= self.settings.threshold
+
     def _concluded(self, name: str, complete: bool) -> Search:
         j_net = self.history[0]["j_net"]
         shortcut = j_net >= self.settings.threshold_net
         places = self.places
+        if self._texture_is_stronger():
+            places = [_refused(place) for place in places]
         kind: Kind = "none"
         if any(p.accepted for p in places):
             kind = "place"

@@ -120,3 +120,18 @@ def test_a_mark_of_volumes_that_changes_their_grey_levels_is_a_place() -> None:
     found = search(dimmed(60, 0), dimmed(40, 1), FAST)
     assert found.texture.shortcut and found.kind == "place"
     assert found.place[MARK].mean() > 0.9
+
+
+def test_grey_levels_go_before_a_place_that_shows_little_of_them() -> None:
+    """A mark is found, but the whole image tells the class much better."""
+
+    def curved(count: int, seed: int) -> ImageStack:
+        stack = volumes(count, 0.9, seed)
+        own = stack.label == 1
+        stack.image[own] *= 0.7
+        return stack
+
+    found = search(curved(60, 0), curved(40, 1), FAST)
+    assert (found.kind, found.recommended_method) == ("texture", "neutral")
+    assert not found.place.any()
+    assert found.places[0].j >= 0.25 and not found.places[0].accepted
