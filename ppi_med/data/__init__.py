@@ -1,6 +1,6 @@
 """Data: manifest, splits and datalist, and the readers of `oct`, `dicom`, `lidc` and `photos`.
 
-Its names are imported on first use, so that a worker process pays only for the reader it runs.
+Its names are imported on first use, so that a worker process imports only its reader.
 """
 
 from __future__ import annotations

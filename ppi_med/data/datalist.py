@@ -1,6 +1,6 @@
 """MONAI's datalist, made from manifest and splits, and read back for one part, site or fold.
 
-Also what the record of a run says of it: hashes of the data, and a choice of sites as a word.
+Also the facts for a run's record: hashes of the data, and a choice of sites as a word.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ppi_med.io import write_json
 from ppi_med.naming import TAG_DATA_HASH, TAG_SPLIT_HASH
 
 UNASSIGNED = "unassigned"
-"""Key of the volumes without subject, label or place in the splits: for inference only."""
+"""Key of the volumes without subject, label or part in the splits: for inference only."""
 
 _PATHS = ("image", "lesion")
 
@@ -33,8 +33,8 @@ def make_datalist(
 
     Args:
         rows: the manifest.
-        splits: where each subject belongs; `None` puts every volume to `unassigned`.
-        has_mask: tells by volume_id whether `masks/<volume_id>.nii.gz` is there.
+        splits: part of each subject; `None` puts every volume into `unassigned`.
+        has_mask: says by volume_id whether `masks/<volume_id>.nii.gz` exists.
 
     Returns:
         Items with paths relative to the data set's folder, unknown text as "". Further columns of
@@ -92,7 +92,7 @@ def load_parts(
         The items in the datalist's order.
 
     Raises:
-        MissingFileError: if the datalist is missing, or the splits where a fold is asked for.
+        MissingFileError: if the datalist is missing, or the splits for a requested fold.
         UsageError: for an unknown part or site, nothing left, or a datalist that contradicts the
             splits.
     """
@@ -207,7 +207,7 @@ def _of_sites(
 
 
 def _names(value: Sequence[str] | str | None) -> list[str] | None:
-    """Return a list; an empty one or "" means no filter, so that a config can say so."""
+    """Return a list; an empty one or "" means no filter, so that a configuration can express it."""
     if value is None or len(value) == 0:
         return None
     return [value] if isinstance(value, str) else [str(name) for name in value]
@@ -228,10 +228,10 @@ def dataset_hashes(folder: str | os.PathLike[str]) -> dict[str, str | None]:
         folder: with `manifest.csv` (or `.parquet`) and `splits.json`.
 
     Returns:
-        `data_hash` and `split_hash`; None where the file is not there.
+        `data_hash` and `split_hash`; None for a missing file.
 
     Raises:
-        ValueError: if a file is there and cannot be read.
+        ValueError: if a file exists and cannot be read.
 
     Examples:
         >>> dataset_hashes("no/such/folder")

@@ -1,4 +1,4 @@
-"""Labelled images as people have them on disk: a table, or a folder for each class.
+"""Labelled images in the usual forms on disk: a table, or a folder for each class.
 
 One reader for all: a CSV of image, label, patient and site; the tables of NIH ChestX-ray14,
 CheXpert and ISIC as they are downloaded; folders such as Kermany's `train/NORMAL`.
@@ -20,16 +20,16 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"),
     *(".dcm", ".dicom", ".nii", ".nii.gz", ".npy"),
 )
-"""Of files that are images."""
+"""Suffixes of image files."""
 
-# In lower case; the first that a table has is taken.
+# In lower case; the first one in a table is used.
 _IMAGE = ("image", "image index", "path", "file", "filename", "image_path", "image_name", "isic_id")
 _LABEL = ("label", "class", "target", "finding labels", "benign_malignant", "diagnosis", "dx")
 _PATIENT = ("patient", "patient_id", "patient id", "patientid", "subject", "subject_id", "group")
 _SITE = ("site", "hospital", "centre", "center", "clinic", "attribution", "lab", "institution")
 _PART = ("part", "split", "subset")
-# What a device or a protocol writes. Columns of what was found in the image are no facts: a score
-# that a reader gave is the label in another form.
+# Values that a device or a protocol writes. Findings in the image do not count: a reader's score is
+# the label in another form.
 _FACT = re.compile(
     r"view.?position|ap/pa|frontal/lateral|projection|manufacturer|maker|vendor|scanner|device|"
     r"machine|instrument|(device |scanner |camera )?model|(convolution.?)?kernel|protocol|stain|"
@@ -58,10 +58,10 @@ class LabelledImage:
 
     Attributes:
         image: its path.
-        label: as the table has it.
-        patient: "" where nothing says whose it is.
-        site: "" where nothing says where it is from.
-        part: `training`, `validation`, `test`, or "" where none is given.
+        label: the table's value.
+        patient: "" if unknown.
+        site: "" if unknown.
+        part: `training`, `validation`, `test`, or "" if not given.
         facts: further values that a device or a protocol writes, by column.
     """
 
@@ -75,11 +75,11 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class ImageTable:
-    """What was read.
+    """The images of a source.
 
     Attributes:
         images: in the table's order.
-        notes: sentences on what was left out or assumed.
+        notes: sentences on omissions and assumptions.
     """
 
     images: tuple[LabelledImage, ...]
@@ -107,13 +107,13 @@ def read_image_table(path: str | Path, label: str = "") -> ImageTable:
     """Read a CSV of images.
 
     Args:
-        path: path of the table. Images are relative to its folder; a bare name is looked for below
+        path: path of the table. Images are relative to its folder; a bare name is searched below
             it.
-        label: column of the label; or, of NIH's table, the finding that makes class 1. Default:
+        label: column of the label; for NIH's table the finding of class 1. Default:
             the first of the usual names, or columns of 0 and 1 with one 1 in each row.
 
     Raises:
-        MissingFileError: if the table, or each of its images, is not there.
+        MissingFileError: if the table or all of its images are missing.
         UsageError: for a table without an image or label column, or an image that comes twice.
     """
     path = Path(path)
@@ -161,7 +161,7 @@ def read_image_table(path: str | Path, label: str = "") -> ImageTable:
         notes.append(f"{unlabelled} rows without a label were left out.")
     if missing:
         notes.append(
-            f"{len(missing)} images of the table are not there and were left out, "
+            f"{len(missing)} images of the table are missing and were left out, "
             f"{missing[0]} the first."
         )
     return ImageTable(tuple(found), tuple(notes))
@@ -281,7 +281,7 @@ def _uncertain(own: str, texts: list[str]) -> tuple[list[str], list[str], str]:
 
 
 def _one_hot(header: Sequence[str], rows: Sequence[dict[str, str]]) -> list[str]:
-    """Return the columns of 0 and 1 of which each row has one 1."""
+    """Return the columns of 0 and 1 in which each row has one 1."""
     columns = [h for h in header if {_number(row[h]) for row in rows} <= {0.0, 1.0}]
     whole = all(sum(_is_one(row[h]) for h in columns) == 1 for row in rows)
     return columns if len(columns) > 1 and whole else []
@@ -319,7 +319,7 @@ def _hidden(name: str) -> bool:
 
 
 class _Finder:
-    """Finds an image by what a table says: a path, one with leading folders too many, a name."""
+    """Finds an image by a table's entry: a path, a path with extra leading folders, or a name."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -1,8 +1,8 @@
 """The manifest: one row per volume, typed, as CSV or Parquet.
 
-Its words are those of any stack of images: slices, rows, columns. What one modality alone has, such
-as the eye of an OCT volume, is an extra column. Tables from before 0.2.0 have OCT's words; they are
-read as `GENERAL_NAMES` says.
+Its words are those of any stack of images: slices, rows, columns. Facts of one modality, such as
+the eye of an OCT volume, are extra columns. Tables from before 0.2.0 have OCT's words;
+`GENERAL_NAMES` translates them.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ GENERAL_NAMES = {
 class ManifestRow:
     """One volume of a data set.
 
-    What is unknown is "" (text) or `None` (numbers), never a guess.
+    Unknown values are "" (text) or `None` (numbers), never a guess.
 
     Attributes:
         volume_id: name of its files below `volumes/` and `masks/`.
-        subject: the person; splits never part a subject.
-        visit: as the labels or the file name tell it.
+        subject: the person; splits never divide a subject.
+        visit: from the labels or the file name.
         site: clinic or device.
         label: class index.
         label_rule: rule of the label.
@@ -66,10 +66,10 @@ class ManifestRow:
         spacing_slices_mm: mm between slices.
         source_file: relative to the folder that was converted, with forward slashes.
         source_sha256: SHA-256 hash of the file, or of the files of a folder.
-        reader: which reader read it.
-        provenance: for each value that is not the file's own: where it came from.
+        reader: name of its reader.
+        provenance: the source of each value that is not the file's own.
         warnings: sentences.
-        extra: further columns, kept as text; of OCT `eye`: "OD", "OS" or "".
+        extra: further columns, kept as text; for OCT `eye`: "OD", "OS" or "".
     """
 
     volume_id: str
@@ -92,7 +92,7 @@ class ManifestRow:
     extra: dict[str, str] = field(default_factory=dict)
 
     def cells(self) -> dict[str, str]:
-        """Return the row as text, as it stands in the CSV."""
+        """Return the row as text, in the form of the CSV."""
         row = {name: _cell(getattr(self, name)) for name in COLUMNS}
         row["provenance"] = json.dumps(self.provenance, ensure_ascii=False, sort_keys=True)
         row["warnings"] = json.dumps(list(self.warnings), ensure_ascii=False)
@@ -104,10 +104,10 @@ class ManifestRow:
 
         Args:
             cells: column name to text; unknown columns go to `extra`.
-            where: what the message names on an error.
+            where: the row's name in an error.
 
         Raises:
-            UsageError: for a missing `volume_id` or a cell that is no number where one belongs.
+            UsageError: for a missing `volume_id` or a cell that must be a number and is not.
         """
         cells = {GENERAL_NAMES.get(name, name): text for name, text in cells.items()}
         if not cells.get("volume_id"):
@@ -148,7 +148,7 @@ def write_manifest(path: str | Path, rows: Iterable[ManifestRow]) -> Path:
 
 
 def _checked(rows: Iterable[ManifestRow]) -> Iterator[ManifestRow]:
-    """Yield the rows; raise where a file could not tell them apart or hold their columns."""
+    """Yield the rows; raise if a file could not distinguish them or hold their columns."""
     seen: set[str] = set()
     extra: list[str] | None = None
     for row in rows:
@@ -218,7 +218,7 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
 
 
 def data_hash(rows: Iterable[ManifestRow]) -> str:
-    """Return a hash of what a model learns from: volumes, labels and the sources' hashes.
+    """Return a hash of a model's training data: volumes, labels and the sources' hashes.
 
     It does not depend on the order of the rows, nor on paths or warnings.
     """
@@ -281,7 +281,7 @@ def _cell(value: object) -> str:
 
 
 def whole_number(text: str) -> int:
-    """Read a whole number as tables write it, pandas and spreadsheets included.
+    """Read a whole number in the forms of tables, pandas and spreadsheets included.
 
     Raises:
         ValueError: for anything else, such as 1.5, NaN or nothing.
@@ -313,7 +313,7 @@ def real_number(text: str) -> float:
 
 
 def truth(text: str) -> bool:
-    """Read yes or no as tables write them: 1, 1.0, True, and their opposites.
+    """Read yes or no in the forms of tables: 1, 1.0, True, and their opposites.
 
     Raises:
         ValueError: for anything else, such as 2 or nothing.

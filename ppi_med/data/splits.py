@@ -1,9 +1,9 @@
 """Splits: subject-wise, site-aware, stratified by label; one file, written once.
 
 Subjects are grouped into strata (sites x labels). In each stratum they are shuffled by the seed
-and dealt to training, validation and test, in shares as near to the wanted fractions as whole
-subjects allow; what a stratum rounds off is made good in the next one. The folds part the subjects
-of training and validation in the same way; the test subjects are in no fold.
+and dealt to training, validation and test, in shares as near to the requested fractions as whole
+subjects allow; later strata compensate for rounding. The folds divide the subjects of training and
+validation in the same way; the test subjects are in no fold.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Splits:
-    """Which subject is in which part and fold.
+    """The part and the fold of each subject.
 
     Attributes:
         parts: part name to its subjects, sorted; no subject is in two parts.
-        folds: the subjects of training and validation, parted again.
+        folds: the subjects of training and validation, divided again.
         seed: seed of the shuffle.
-        fractions: asked for, in the order of `PARTS`.
+        fractions: the requested fractions, in the order of `PARTS`.
         stratify: the row fields that made the strata.
     """
 
@@ -100,7 +100,7 @@ class Splits:
 
 
 VALIDATION_SHARE = 0.125
-"""Of the subjects that are not in the test fold; see `crossed_parts`."""
+"""Share of the subjects that are not in the test fold; see `crossed_parts`."""
 
 
 def crossed_parts(
@@ -113,7 +113,7 @@ def crossed_parts(
 
     Test is one fold. Of the other subjects a share, `VALIDATION_SHARE` of them (at least one of
     three or more), is validation, drawn by a hash of the splits' seed and the subject; the rest
-    trains. The splits' own test part takes no part: it stays for the end.
+    trains. The splits' own test part is left out: it stays for the end.
 
     Args:
         splits: with at least two folds.
@@ -159,9 +159,9 @@ def make_splits(
     seed: int = 0,
     stratify: Sequence[str] = ("site", "label"),
 ) -> Splits:
-    """Part the subjects of a manifest.
+    """Split the subjects of a manifest.
 
-    Rows without subject or label take no part: nothing can be promised for them.
+    Rows without subject or label are left out.
 
     Args:
         rows: the manifest.
@@ -219,7 +219,7 @@ def write_splits(path: str | Path, splits: Splits, *, overwrite: bool = False) -
     """Write the splits once.
 
     Raises:
-        FileExistsError: if the file is there with other content and `overwrite` is not set.
+        FileExistsError: if the file exists with other content and `overwrite` is not set.
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -234,7 +234,7 @@ def write_splits(path: str | Path, splits: Splits, *, overwrite: bool = False) -
 
 
 def read_splits(path: str | Path) -> Splits:
-    """Read the splits; they are checked on the way.
+    """Read and check the splits.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -265,7 +265,7 @@ def read_splits(path: str | Path) -> Splits:
 
 
 def check_stratify(names: Iterable[str], extra: Iterable[str] = ()) -> None:
-    """Check the names of the row fields that are to make the strata.
+    """Check the names of the row fields for the strata.
 
     Raises:
         UsageError: for a name that no row has.
@@ -310,8 +310,8 @@ def _deal(
 ) -> list[list[str]]:
     """Deal the subjects of each stratum to piles in the given shares.
 
-    Each subject goes to the pile that lacks most against its share of what was dealt so far, in
-    its own stratum first and, where strata are small, over all of them.
+    Each subject goes to the pile that is furthest below its share of the subjects dealt so far, in
+    its own stratum first and, if strata are small, over all of them.
     """
     piles: list[list[str]] = [[] for _ in shares]
     dealt = 0
@@ -334,7 +334,7 @@ def _deal(
 
 
 def _lack(lack: tuple[float, float, int]) -> tuple[float, int]:
-    """Weigh the lack within the stratum and over all strata alike; ties go to the first pile."""
+    """Weigh the lack within the stratum and over all strata equally; ties go to the first pile."""
     return (round(lack[0] + lack[1], 9), lack[2])
 
 

@@ -66,7 +66,7 @@ def nih(root: Path, count: int = 50) -> Path:
 def test_nih_by_any_finding_and_by_one(tmp_path: Path) -> None:
     found = read_source(nih(tmp_path))
     assert found.classes == ("No Finding", "finding")
-    assert "1 images of the table are not there" in found.notes[1]
+    assert "1 images of the table are missing" in found.notes[1]
     assert found.cases[0].facts == {"View Position": "PA"}
     assert read_source(tmp_path, "Edema").classes == ("no Edema", "Edema")
     with pytest.raises(UsageError, match="no finding 'Edmea', expected one of"):

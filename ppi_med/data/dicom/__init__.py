@@ -7,5 +7,5 @@
   `volume`: a series as one array in Hounsfield units.
 - `store`: the headers on disk; `command`: `ppi-med index-dicom`.
 
-Nothing is imported here, so that a worker process pays only for what it runs.
+Nothing is imported here, so that a worker process imports only what it runs.
 """

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "index_dicom.py") -> int
 
     Args:
         argv: arguments; default those of the process.
-        prog: how messages name the command.
+        prog: the command's name in messages.
 
     Returns:
         The exit code.

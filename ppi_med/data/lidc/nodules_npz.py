@@ -1,4 +1,4 @@
-"""Nodules in npz arrays with a table: one slice a nodule, the readers' masks as bits.
+"""Nodules in npz arrays with a table: one slice per nodule, the readers' masks as bits.
 
 The folder holds
 
@@ -34,7 +34,7 @@ FILES = ("images.npz", "masks.npz", "nodules.csv", "annotations.csv")
 """Of a folder."""
 
 MAX_BYTES = 2**33
-"""Arrays that unpack to more are refused before memory is taken."""
+"""Arrays that unpack to more are refused before memory is allocated."""
 
 KEPT = ("z_mm", "model", "contrast", "series_instance_uid", "malignancy_mean")
 
@@ -70,7 +70,7 @@ def _or_nothing(read: Callable[[str], str]) -> Callable[[str], str]:
 
 @dataclass(frozen=True)
 class _Column:
-    """What a column holds: how a cell is read, in words, and whether it has to be there."""
+    """A column: the parser of a cell, its description, and whether it is required."""
 
     read: Callable[[str], str]
     words: str
@@ -180,7 +180,7 @@ def nodule_splits(
     seed: int = 0,
     path: str | Path | None = None,
 ) -> Splits:
-    """Part the patients, evenly by manufacturer and label.
+    """Split the patients, evenly by manufacturer and label.
 
     Args:
         nodules: from `read_nodules_npz`.
@@ -188,7 +188,7 @@ def nodule_splits(
         fractions: for training, validation, test; (0.8, 0.2, 0) leaves all patients to the folds.
         folds: over training and validation.
         seed: seed of the shuffle.
-        path: where the splits are kept: read if the file is there, else written.
+        path: file of the splits: read if it exists, else written.
 
     Returns:
         The splits.
@@ -223,9 +223,9 @@ def nodule_splits(
 
 
 def _table(path: Path, columns: Mapping[str, _Column]) -> list[dict[str, str]]:
-    """Read a table; a cell that is not what its column names is refused by column, row and value.
+    """Read a table; a cell that does not fit its column is refused by column, row and value.
 
-    1, 1.0 and True are the same, as pandas and spreadsheets make one of the other.
+    1, 1.0 and True are the same, since pandas and spreadsheets convert one to the other.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -242,7 +242,9 @@ def _table(path: Path, columns: Mapping[str, _Column]) -> list[dict[str, str]]:
                 _read_row(row, columns, f"{path.name}, line {reader.line_num}") for row in reader
             ]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path.name} is no table in UTF-8 ({error}): save it as one.") from error
+        raise UsageError(
+            f"{path.name} is not a table in UTF-8 ({error}): save it as one."
+        ) from error
 
 
 def _read_row(row: dict[str, str], columns: Mapping[str, _Column], where: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What is to be cut: the options, and of one scan which nodule on which slice, or why not."""
+"""The plan of the patches: the options, and for a scan its nodules and slices, or why not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ppi_med.data.dicom.tree import DicomFile
 from ppi_med.data.lidc.annotations import Nodule, Scan, contour_box, contour_mask
 
 EXTRACTOR_VERSION = 2
-"""Counted up whenever the same scan and options would give other patches."""
+"""Version; it rises when the same scan and options would give other patches."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class PatchOptions:
         spacing_mm: spacing of the patch's pixels; `None` keeps the slice's own (0.5 in Kohl et al.
             2018).
         variant: "slices": every slice with an outline; "nodule": the one with the largest union.
-        padding_slices: slices above and below the nodule to give too, with empty masks.
-        min_readers: label 1 where at least so many readers drew the nodule.
+        padding_slices: further slices above and below the nodule, with empty masks.
+        min_readers: the label is 1 if at least so many readers drew the nodule.
         majority: a pixel is in the majority mask if at least this share of the readers with an
             outline on the slice marked it.
         over_four_label: for clusters of more than four annotations: "unknown" gives no label,
@@ -69,7 +69,7 @@ class PatchOptions:
 
     @property
     def label_rule(self) -> str:
-        """The label's rule in words, as it goes into the manifest."""
+        """The label's rule in words, for the manifest."""
         return f"1 if at least {self.min_readers} of 4 readers drew the nodule (pylidc's clusters)"
 
     @property
@@ -81,15 +81,15 @@ class PatchOptions:
 
 NOT_HERE = "the slice is not here"
 SPACING_TOLERANCE_MM = 0.002
-"""Between a slice's pixel spacing and the one that the database has for its scan."""
+"""Tolerance between a slice's pixel spacing and the database's for its scan."""
 
 
 @dataclass(frozen=True)
 class SliceFile:
-    """A slice of a series as the index knows it.
+    """A slice of a series in the index.
 
     Attributes:
-        file: where it is.
+        file: its file.
         z_mm: its position.
         number: InstanceNumber, or `None`.
         instance: SOPInstanceUID.
@@ -112,8 +112,8 @@ class Wanted:
     """One patch to be cut.
 
     Attributes:
-        nodule: whose.
-        z_mm: z of the slice, as the database tells.
+        nodule: its nodule.
+        z_mm: z of the slice in the database.
         center: row and column in the slice.
         padding: the slice has no outline of this nodule.
     """
@@ -130,9 +130,9 @@ class Plan:
 
     Attributes:
         by_slice: file and its patches, from the lowest slice.
-        missing: nodule, position and reason of what cannot be cut.
-        contours: contours on the slices that are there.
-        contour_slices: slices that carry a contour, there or not.
+        missing: nodule, position and reason of each patch that cannot be cut.
+        contours: contours on the slices that exist.
+        contour_slices: slices with a contour, existing or not.
     """
 
     by_slice: list[tuple[SliceFile, list[Wanted]]] = field(default_factory=list)
@@ -149,8 +149,8 @@ def make_plan(
     Args:
         scan: scan of the database.
         nodules: nodules of the scan.
-        slices: those that are there, in any order.
-        options: variant, padding, tolerance, what to do with two files at one position.
+        slices: the existing slices, in any order.
+        options: variant, padding, tolerance, and the rule for two files at one position.
 
     Returns:
         The plan. A slice that is missing is listed and the others are still cut.
@@ -172,7 +172,7 @@ def make_plan(
 
 
 class _Finder:
-    """Finds the slice at a position, if it is the one that the outlines were drawn on."""
+    """Finds the slice at a position, if the outlines were drawn on it."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class _Finder:
         self.heights = np.array([s.z_mm for s in self.slices])
         self.options, self.spacing = options, scan.pixel_spacing
         drawn = [c for n in nodules for m in n.members for c in m.contours]
-        # Of the whole scan: one outline outside means that none belongs to these pixels.
+        # For the whole scan: one outline outside means that no outline belongs to these pixels.
         self.box = contour_box(drawn) if drawn else (0, 0, 0, 0)
 
     def at(self, z_mm: float) -> SliceFile | str:
@@ -199,7 +199,7 @@ class _Finder:
         return self._problem(found[0]) or found[0]
 
     def _problem(self, one: SliceFile) -> str:
-        """Return why outlines and pixels do not belong together, or ""."""
+        """Return why outlines and pixels do not match, or ""."""
         top, bottom, left, right = self.box
         rows, columns = one.shape
         if min(top, left) < 0 or bottom >= rows or right >= columns:

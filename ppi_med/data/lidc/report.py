@@ -52,18 +52,18 @@ def _height(z_mm: float | None) -> str:
 
 @dataclass
 class Extraction:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
         output: the data set's folder.
         scans: status and number.
         patches: cut or kept.
         opened: files opened for their pixels, those of kept scans included.
-        contour_slices: slices that carry a contour in the scans found.
-        contours: contours on the slices that are there.
+        contour_slices: slices with a contour in the scans found.
+        contours: contours on the slices that exist.
         failures: patient, nodule, position, reason.
         notes: sentences.
-        interrupted: stopped by the user: manifest, datalist and report are as they were.
+        interrupted: stopped by the user; manifest, datalist and report are then unchanged.
     """
 
     output: Path
@@ -77,7 +77,7 @@ class Extraction:
     interrupted: bool = False
 
     def fail(self, patient: str, reason: str) -> None:
-        """Note that a series gives nothing."""
+        """Record that a series gives nothing."""
         self.failures.append({"patient": patient, "nodule": "", "z_mm": None, "reason": reason})
 
     @property
@@ -106,7 +106,7 @@ class Extraction:
 
 @dataclass
 class _Counts:
-    """What is counted while the records pass by."""
+    """Counts over the records."""
 
     patients: int = 0
     vendors: Counter[str] = field(default_factory=Counter)
@@ -349,7 +349,7 @@ def write_streamed_datalist(output: Path, place: str, splits: Splits | None) -> 
     Args:
         output: the data set's folder.
         place: place of the Zarr, relative to `output` or a URL.
-        splits: where each patient belongs; `None` puts all to `unassigned`.
+        splits: part of each patient; `None` puts all into `unassigned`.
     """
     parts = {s: part for part in PARTS for s in (splits.parts[part] if splits else ())}
     with atomic_path(output / "datalist.json") as temporary, temporary.open("w") as stream:

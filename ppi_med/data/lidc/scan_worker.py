@@ -1,4 +1,4 @@
-"""One scan from plan to Zarr: what runs in a worker, and the record by which a re-run keeps it."""
+"""One scan from plan to Zarr: the worker's function, and its record for a second run."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ NOTHING_THERE = "nothing was scanned where the readers drew"
 
 @dataclass(frozen=True)
 class SeriesFacts:
-    """What the headers of a series tell, the same for all its slices.
+    """Facts from a series' headers, the same for all its slices.
 
     Attributes:
         manufacturer: the site.
         model: model of the scanner.
         kernel: kernel of the reconstruction.
-        contrast: whether the contrast tag is there.
+        contrast: whether there is a contrast tag.
         spacing: mm between rows, between columns.
         step_mm: between slices.
     """
@@ -47,7 +47,7 @@ class SeriesFacts:
 
 @dataclass(frozen=True)
 class ScanTask:
-    """What a worker gets."""
+    """The input of a worker."""
 
     base: Path
     series_uid: str
@@ -61,12 +61,12 @@ class ScanTask:
 
     @property
     def record_path(self) -> Path:
-        """Where the record of this scan is kept."""
+        """Path of this scan's record."""
         return self.records / f"{self.series_uid}.json"
 
     @property
     def input_hash(self) -> str:
-        """Hash of the files as far as their directory shows them, the facts and the options."""
+        """Hash of the files' names, sizes and times, of the facts and of the options."""
         files = sorted(
             (file.name, file.size, file.stamp, s.z_mm)
             for s in self.slices
@@ -78,7 +78,7 @@ class ScanTask:
 
 @dataclass
 class ScanRecord:
-    """What became of a scan; kept as JSON, written last.
+    """The outcome of a scan; kept as JSON, written last.
 
     Attributes:
         series_uid: UID of the scan.
@@ -89,7 +89,7 @@ class ScanRecord:
         failures: nodule ("" for the scan), position in mm or `None`, reason.
         slices_here: files of the series.
         slices_in_database: slices the series has.
-        contours: contours on the slices that are there.
+        contours: contours on the slices that exist.
         contour_slices: slices that carry a contour.
         opened: files opened for their pixels.
         nodules: clusters of the scan.
@@ -120,9 +120,9 @@ class ScanRecord:
 
 
 def extract_scan(task: ScanTask) -> ScanRecord:
-    """Cut all patches of a scan and write them; never raises for what the files hold.
+    """Cut all patches of a scan and write them; never raises because of the files' content.
 
-    The record is written last: a run that was killed repeats exactly the scans without one.
+    The record is written last: after a kill exactly the scans without a record are repeated.
     """
     try:
         kept = None if task.overwrite else read_record(task)
@@ -134,7 +134,7 @@ def extract_scan(task: ScanTask) -> ScanRecord:
         reason = "not enough memory."
     except OSError as error:
         reason = f"{type(error).__name__}: {error.strerror or 'cannot be read or written'}."
-    except Exception as error:  # one scan's fault must not end the run: it is reported by name
+    except Exception as error:  # a fault of one scan must not end the run: it is reported by name
         # Not its message, which may quote a header.
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"
@@ -152,11 +152,11 @@ def scan_died(task: ScanTask) -> ScanRecord:
 
 
 def read_record(task: ScanTask) -> ScanRecord | None:
-    """Return what an earlier run did with this scan, if it still holds."""
+    """Return an earlier run's record of this scan, if it is still valid."""
     try:
         record = ScanRecord(**json.loads(task.record_path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        return None  # no record, or not a whole one: cut again
+        return None  # no complete record: cut again
     if record.input_hash != task.input_hash:
         return None
     if any(failure["reason"] != NOT_HERE for failure in record.failures):
@@ -168,7 +168,7 @@ def read_record(task: ScanTask) -> ScanRecord | None:
 
 
 def load_record(path: Path) -> ScanRecord:
-    """Read a record as it was written."""
+    """Read a record."""
     return ScanRecord(**json.loads(path.read_text(encoding="utf-8")))
 
 

@@ -2,7 +2,7 @@
 
 The order in a bundle: `LoadPatchd`, `NormalizeCtd` (both can be cached), `SamplePatchd`, which
 draws the network's image from the whole patch in one step: crop, size, flip, rotation, shift and
-zoom, so that what turns into the image is real CT and not padding.
+zoom, so that the rotated image shows real CT and not padding.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class LoadPatchd(Transform):
     """Load the arrays of a case of `load_cases`.
 
     Args:
-        masks: which to load besides the image, of `MASKS`: "lesion" (marked by any reader),
+        masks: names of `MASKS` to load with the image: "lesion" (marked by any reader),
             "majority", "readers" (4 slots) and "state" of the slots.
 
     Returns of a call:
@@ -70,9 +70,9 @@ class LoadPatchd(Transform):
 
 
 class NormalizeCtd(MapTransform):
-    """Bring HU to numbers in which 0 is lung: what PPI takes away is then tissue without a lesion.
+    """Map HU to numbers in which 0 is lung: what PPI removes then becomes tissue without a lesion.
 
-    (clip(HU, low, high) - zero) / scale. Where nothing was scanned it is 0 as well.
+    (clip(HU, low, high) - zero) / scale; also 0 where nothing was scanned.
 
     Args:
         keys: images in HU.

@@ -1,7 +1,7 @@
-"""Patches in Zarr format 3: one group a scan, one file an array, local or wherever fsspec reaches.
+"""Patches in Zarr format 3: one group per scan, one file per array, local or on fsspec's systems.
 
-A patch is one inner chunk, compressed by itself, so that reading one reads no other; the patches of
-a scan share a file (a shard), so that there are few files.
+A patch is one inner chunk, compressed separately, so that it can be read alone; the patches of a
+scan share a file (a shard), so that there are few files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ppi_med.data.lidc.cut import Patch
 
 FORMAT = {
-    "content": "patches of lung nodules of LIDC-IDRI, one group a scan",
+    "content": "patches of lung nodules of LIDC-IDRI, one group per scan",
     "hu": "int16, Hounsfield units, -2000 where nothing was scanned",
     "readers": "uint8 (patch, slot, row, column), 1 where the reader in the slot marked the pixel",
     "state": "int8 (patch, slot): 0 no such reader, 1 reader without an outline on this slice, "
@@ -29,7 +29,7 @@ _LEVEL = 5
 
 
 def is_url(store: str) -> bool:
-    """Tell a URL of fsspec from a path."""
+    """Say whether a location is a URL of fsspec, not a path."""
     return "://" in store
 
 
@@ -49,7 +49,7 @@ def open_store(store: str, *, write: bool = False) -> Any:
 
 
 def start_store(store: str, options: dict[str, Any]) -> None:
-    """Write the root group before any scan: scans are written below it, each for itself."""
+    """Write the root group before any scan: scans are written below it separately."""
     import zarr
 
     attributes: dict[str, Any] = {**FORMAT, "options": options}
@@ -61,13 +61,13 @@ def start_store(store: str, options: dict[str, Any]) -> None:
 def write_patches(
     store: str, group: str, patches: Sequence[Patch], rows: Sequence[dict[str, Any]]
 ) -> None:
-    """Write the patches of a scan; what was there under the name goes.
+    """Write the patches of a scan; an existing group of that name is replaced.
 
     Args:
         store: path or URL.
         group: the scan's name.
         patches: at least one, all of one size.
-        rows: what is known of each; they become the group's attribute `rows`.
+        rows: facts about each; they become the group's attribute `rows`.
     """
     import zarr
 
@@ -96,14 +96,14 @@ def read_patch(store: str, group: str, row: int) -> dict[str, NDArray[Any]]:
 def load_patch(
     store: str, group: str, row: int, names: Collection[str] | None = None, *, keep: bool = False
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return arrays of one patch by name, and what is known of it.
+    """Return arrays of one patch by name, and its facts.
 
     Args:
         store: path or URL.
         group: the scan's name.
         row: row of the patch in it.
         names: names of the arrays; None: all.
-        keep: keep groups open for the next patch, where none of them is written any more.
+        keep: keep groups open for the next patch; only if no group is written any more.
 
     Raises:
         KeyError: if there is no such group.
@@ -132,7 +132,7 @@ def remove_group(store: str, group: str) -> None:
 
 
 def group_sizes(store: str, group: str) -> dict[str, int]:
-    """Return the files of a group and their bytes, by which a re-run sees that they are whole."""
+    """Return the files of a group and their bytes, so that a second run can check them."""
     system, path = _file_system(store)
     root = f"{path}/{group}"
     if not system.exists(root):

@@ -196,7 +196,7 @@ def test_a_cell_is_refused_by_column_row_and_value(
 def test_other_files_are_named(folder: Path) -> None:
     text = (folder / "nodules.csv").read_text()
     for content, words in (
-        (text.encode("utf-16"), "nodules.csv is no table in UTF-8"),
+        (text.encode("utf-16"), "nodules.csv is not a table in UTF-8"),
         (text.replace(",", ";").encode(), "nodules.csv has no column 'id'"),
         (text.replace("p0,A", "p0,A,B").encode(), "line 2: not as many cells"),
         (text.replace("\n1,", "\n0,").encode(), "the id '0' comes twice"),
