@@ -107,14 +107,14 @@ def _add_checks(group: Any) -> None:
         "--mode",
         choices=("strict", "lenient"),
         default="strict",
-        help="lenient keeps a series with a warning where nothing harmful is wrong with it",
+        help="lenient keeps a series with harmless faults, with a warning",
     )
     group.add_argument(
         "--allow",
         type=lambda text: [name for name in text.split(",") if name],
         default=[],
         metavar="REASONS",
-        help="reasons that are warnings in either mode, joined by commas",
+        help="reasons that are warnings in either mode, comma-separated",
     )
     for field in fields(Tolerances):
         unit = "MM" if field.name.endswith("_mm") else "COSINE"

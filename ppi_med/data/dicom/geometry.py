@@ -1,6 +1,6 @@
 """Whether slices are a regular stack: order along the normal, steps, gaps, tilt; in mm.
 
-Nothing is averaged away. What does not hold within a tolerance is a reason against the volume.
+Nothing is averaged. Whatever exceeds a tolerance is a reason against the volume.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ppi_med.data.dicom.header import Place
 
 @dataclass(frozen=True)
 class Tolerances:
-    """What still counts as equal; all in mm but for the directions.
+    """Tolerances of equality, in mm except for directions.
 
     Attributes:
         shared_mm: two slices nearer than this along the normal share a position.
@@ -28,8 +28,8 @@ class Tolerances:
         spacing_mm: difference between the slices' pixel spacings.
         direction: difference between direction cosines.
         harmless_step_mm: deviations of the steps up to this are kept with a warning in lenient
-            mode. Where all positions are written with one decimal, it is the deviation of a
-            position from a regular stack, in each coordinate.
+            mode. If all positions are written with one decimal, it is the deviation of a position
+            from a regular stack, in each coordinate.
     """
 
     shared_mm: float = 0.005
@@ -48,7 +48,7 @@ class Tolerances:
 
 @dataclass(frozen=True)
 class Reason:
-    """One thing against a volume.
+    """A reason against a volume.
 
     Attributes:
         code: short name, see `verdict.CODES`.
@@ -66,7 +66,7 @@ Plane = Literal["", "axial", "coronal", "sagittal", "oblique"]
 
 @dataclass
 class Stack:
-    """What the places of the slices tell.
+    """The facts from the slices' places.
 
     Attributes:
         order: indices of the slices along the normal, the lowest first.
@@ -78,7 +78,7 @@ class Stack:
         tilt_deg: angle between the steps and the normal.
         gaps: missing slices.
         shared: positions with more than one slice.
-        reasons: against a volume.
+        reasons: reasons against a volume.
     """
 
     order: list[int] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Stack:
 def examine_stack(
     places: Sequence[Place], names: Sequence[str], tolerances: Tolerances | None = None
 ) -> Stack:
-    """Order slices along their normal and tell what is wrong with them as a stack.
+    """Order slices along their normal and list the faults of the stack.
 
     Args:
         places: places of the slices.
@@ -175,7 +175,7 @@ def _examine_positions(
 ) -> None:
     positions = np.array([place.position for place in places])
     depths = positions @ np.array(stack.normal)
-    # Ties by name: where positions are shared the order must not depend on the walk.
+    # Ties by name: for shared positions the order must not depend on the search.
     stack.order = sorted(range(len(places)), key=lambda i: _depth_key(depths, names, i))
     unique = _examine_shared(stack, depths, names, tolerances)
     if len(unique) < 2:
@@ -184,14 +184,14 @@ def _examine_positions(
     stack.step_mm = round(float(np.sort(steps)[(len(steps) - 1) // 2]), 6)
     rounded = _is_rounded(positions[unique], tolerances)
     if rounded:
-        # The usual step is a rounded one too: the whole stack knows better.
+        # The usual step is rounded too: the whole stack gives a better value.
         stack.step_mm = round(float(steps.sum()) / len(steps), 6)
     _examine_tilt(stack, positions[unique], steps, rounded, tolerances)
     _examine_steps(stack, positions, unique, steps, names, rounded, tolerances)
 
 
 def _is_rounded(positions: NDArray[np.float64], tolerances: Tolerances) -> bool:
-    """Tell a regular stack whose positions were rounded to one decimal, in mm."""
+    """Say whether this is a regular stack with positions rounded to one decimal, in mm."""
     if np.abs(positions * 10 - np.rint(positions * 10)).max() > 1e-3:
         return False
     number = np.arange(len(positions)) - (len(positions) - 1) / 2
@@ -203,7 +203,7 @@ def _is_rounded(positions: NDArray[np.float64], tolerances: Tolerances) -> bool:
 def _examine_shared(
     stack: Stack, depths: NDArray[np.float64], names: Sequence[str], tolerances: Tolerances
 ) -> list[int]:
-    """Return one slice a position."""
+    """Return one slice per position."""
     groups: list[list[int]] = []
     for index in stack.order:
         if groups and depths[index] - depths[groups[-1][0]] <= tolerances.shared_mm:

@@ -1,4 +1,4 @@
-"""What is read of a file: its header, and whether its pixels are all there; no pixel is decoded."""
+"""A file's header, and whether its pixels are complete; no pixel is decoded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ppi_med.data.dicom.values import (
 )
 
 READER_VERSION = 3
-"""Counted up whenever the same file would give another header."""
+"""Version; it rises when the same file would give another header."""
 
 _TEXT = {
     "patient": "PatientID",
@@ -75,7 +75,7 @@ _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a slice lies, in mm in the patient's coordinates; `None` where the file is silent.
+    """The place of a slice, in mm in the patient's coordinates; `None` if not stated.
 
     Attributes:
         position: position of the first pixel's centre.
@@ -90,14 +90,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Header:
-    """What the index needs of one file.
+    """The index's facts about one file.
 
-    Text that is missing is "", a number that is missing `None`. `contrast` is `None` without the
-    contrast tag. `places` has one entry per frame, none if a file of many frames tells of none.
-    `slope` and `intercept` are `None` too where the frames of a file differ in them.
-    `person` is a hash of name, birth date and sex, "" without any of them.
-    `pixel_problem` says why the pixels cannot be had, as far as the file shows without decoding;
-    `value_problem` and `unit_problem` why they are no numbers, or no Hounsfield units.
+    Missing text is "", a missing number `None`. `contrast` is `None` without the contrast tag.
+    `places` has one entry per frame; it is empty if a file of many frames states no place. `slope`
+    and `intercept` are also `None` if the frames of a file differ in them. `person` is a hash of
+    name, birth date and sex, "" without any of them. `pixel_problem` says why the pixels cannot be
+    read, as far as the file shows without decoding; `value_problem` and `unit_problem` why they are
+    not numbers, or not Hounsfield units.
     """
 
     patient: str = ""
@@ -131,12 +131,12 @@ class Header:
     warnings: tuple[str, ...] = ()
 
     def body(self) -> dict[str, Any]:
-        """Return it as plain values for JSON; what is missing is left out."""
+        """Return it as plain values for JSON, without missing ones."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "", ())}
 
     @classmethod
     def from_body(cls, body: dict[str, Any]) -> Header:
-        """Build it from what `body` gave."""
+        """Build it from the result of `body`."""
         places = tuple(
             Place(**{name: None if v is None else tuple(v) for name, v in place.items()})
             for place in body.get("places", ())
@@ -158,10 +158,10 @@ class _Notes:
 
 
 def read_header(opener: Opener, file: DicomFile) -> Header | FileProblem:
-    """Read the header of a file; what is wrong with it is returned, never raised.
+    """Read the header of a file; faults are returned, never raised.
 
     Returns:
-        The header; or the problem of a file that is empty, no DICOM, damaged or not to be opened.
+        The header, or the problem of a file that is empty, not DICOM, damaged or cannot be opened.
     """
     if file.size == 0:
         return FileProblem(file, "empty", "the file is empty.")
@@ -182,13 +182,15 @@ def read_header(opener: Opener, file: DicomFile) -> Header | FileProblem:
         return FileProblem(file, "unreadable", f"{error}.")
     except MemoryError:
         return FileProblem(file, "unreadable", "not enough memory to read it.")
-    except Exception as error:  # whatever a damaged file makes the parser raise: reported by name
+    except (
+        Exception
+    ) as error:  # a damaged file can raise anything in the parser: it is reported by name
         reason = f"the header is damaged ({type(error).__name__})."
         return FileProblem(file, "damaged", reason)
 
 
 def looks_like_dicom(head: bytes) -> bool:
-    """Tell by the preamble, or by a first element of the groups 2 or 8 in either byte order.
+    """Say whether it is DICOM: a preamble, or a first element of group 2 or 8, any byte order.
 
     Args:
         head: the first 132 bytes.
@@ -224,7 +226,7 @@ def _read(stream: BinaryIO, opener: Opener, file: DicomFile) -> Header | FilePro
 
 
 def _directory(stream: BinaryIO, opener: Opener, file: DicomFile) -> str:
-    """Count what a DICOMDIR names, and what of it is not there."""
+    """Count the files that a DICOMDIR names, and the missing ones."""
     import pydicom
 
     stream.seek(0)
@@ -256,7 +258,7 @@ def _header(dataset: Any, syntax: str, notes: _Notes) -> Header:
 
 
 def _rescale(dataset: Any, notes: _Notes) -> dict[str, float | None]:
-    """Return slope and intercept; where the frames' differ, none, and a note."""
+    """Return slope and intercept; if they differ between frames, None and a note."""
     found: dict[str, float | None] = {}
     for key, word in _RESCALE.items():
         numbers = [_numbers(item, word, 1, notes) for item in rescale_holders(dataset, word)]
@@ -268,7 +270,7 @@ def _rescale(dataset: Any, notes: _Notes) -> dict[str, float | None]:
 
 
 def _places(dataset: Any, frames: int | None, notes: _Notes) -> tuple[Place, ...]:
-    """Return the place of each frame, from the functional groups where there are any."""
+    """Return the place of each frame, from the functional groups if there are any."""
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = dataset.get("SharedFunctionalGroupsSequence") or []
     if per_frame or shared:
@@ -310,7 +312,7 @@ def _text(dataset: Any, keyword: str) -> str:
 
 
 def _numbers(dataset: Any, keyword: str, count: int, notes: _Notes) -> tuple[float, ...] | None:
-    """Return finite numbers, or `None`: a value that is malformed is unknown, and said to be so."""
+    """Return finite numbers, or `None`: a malformed value is unknown, with a note."""
     try:
         value = dataset.get(keyword)
         if value is None or value == "":

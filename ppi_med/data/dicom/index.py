@@ -1,4 +1,4 @@
-"""The index of a tree: headers read in parallel, series judged one by one, everything streamed."""
+"""The index of a tree: headers are read in parallel, series checked one by one, all streamed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some files for one call of a worker."""
+    """Files for one call of a worker."""
 
     base: Path
     files: tuple[DicomFile, ...]
@@ -41,14 +41,14 @@ class Chunk:
 
 @dataclass
 class IndexSummary:
-    """What a run found.
+    """The result of a run.
 
     Attributes:
         table: the index.
         read: files whose headers were read now.
         kept: files known from an earlier run, unchanged.
         series: number of series, by status.
-        codes: how often each reason came.
+        codes: number of occurrences of each reason.
         problems: files without a header, by kind.
         notes: sentences on the run as a whole.
     """
@@ -94,13 +94,13 @@ def index_tree(
 ) -> IndexSummary:
     """Index all series below a folder: headers only, nothing is decoded.
 
-    Files written to `output`: the table (one row per series), `errors.jsonl` (one line a file that
-    gave no header), `index_summary.json`, and `headers.sqlite`, which holds true names and paths,
-    is for this machine only and makes the next run read new files only.
+    Files written to `output`: the table (one row per series), `errors.jsonl` (one line per file
+    without a header), `index_summary.json`, and `headers.sqlite`, which holds true names and paths
+    and is for this machine only; with it the next run reads new files only.
 
     Args:
         root: a folder, a zip archive, a DICOMDIR.
-        output: a folder; it may lie inside `root`.
+        output: a folder; it may be inside `root`.
         policy: strict by default.
         tolerances: in mm.
         identified: write true patient ids, UIDs and paths instead of pseudonyms.
@@ -111,7 +111,7 @@ def index_tree(
         progress: show a bar.
 
     Returns:
-        What was found. Series and files with faults are in it; they raise nothing.
+        The result. It includes series and files with faults; these raise no error.
 
     Raises:
         FileNotFoundError: if there is no such root.
@@ -156,7 +156,7 @@ def read_tree(
     progress: bool = False,
     summary: IndexSummary | None = None,
 ) -> None:
-    """Bring a store up to date with a tree; see `index_tree`."""
+    """Update a store with a tree; see `index_tree`."""
     from tqdm import tqdm
 
     summary = summary or IndexSummary(Path())
@@ -174,7 +174,7 @@ def read_tree(
 
 
 def read_chunk(chunk: Chunk) -> list[tuple[DicomFile, Header | FileProblem]]:
-    """Read some headers: what runs in a worker."""
+    """Read some headers, in a worker."""
     with Opener(chunk.base) as opener:
         return [(file, read_header(opener, file)) for file in chunk.files]
 
@@ -237,7 +237,7 @@ def _chunks(things: Iterable[Thing], size: int) -> Iterator[list[Thing]]:
 
 
 def _died(chunk: Chunk) -> list[tuple[DicomFile, Header | FileProblem]]:
-    """Read the files of a chunk that a process died of one by one: only one of them is to blame."""
+    """Read the files of a chunk that killed a process one by one, to find the one at fault."""
     if len(chunk.files) == 1:
         problem = FileProblem(chunk.files[0], "unreadable", "the process that read it died.")
         return [(chunk.files[0], problem)]

@@ -1,6 +1,7 @@
 """The pixels of one file: checking that they are complete without decoding, and decoding them.
 
-What cannot be decoded says why. A deflated file, which pydicom inflates whole, is measured before.
+An error says why pixels cannot be decoded. A deflated file, which pydicom inflates whole, is
+measured first.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from numpy.typing import NDArray
 from ppi_med.data.dicom.tree import ArchiveError, DicomFile, Opener
 from ppi_med.data.dicom.values import real_values, stored_values
 
-# Of JPEG and JPEG-LS: the segments that name the precision.
+# The segments of JPEG and JPEG-LS that state the precision.
 _FRAME_STARTS = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), 0xF7)
 _ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 class PixelError(ValueError):
-    """Pixels that cannot be had; `reason` says why, without the file's name."""
+    """Pixels that cannot be read; `reason` says why, without the file's name."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}.")
@@ -104,7 +105,7 @@ def read_slice(base: str | Path, file: DicomFile) -> Slice:
         raise PixelError(file.name, str(error)) from error
     except (OSError, ArchiveError) as error:
         raise PixelError(file.name, f"cannot be read ({type(error).__name__})") from error
-    except Exception as error:  # decoders and parsers raise all sorts of errors on damaged files
+    except Exception as error:  # damaged files can raise anything in decoders and parsers
         reason = f"the pixels are damaged ({type(error).__name__})"
         raise PixelError(file.name, reason) from error
 
@@ -120,7 +121,7 @@ def _decoded(dataset: Any, file: DicomFile, syntax: str) -> tuple[NDArray[Any], 
     problem = syntax_problem(syntax)
     if problem:
         raise PixelError(file.name, problem)
-    # pydicom clears unused bits in some transfer syntaxes only, and takes no note of HighBit.
+    # pydicom clears unused bits only in some transfer syntaxes, and ignores HighBit.
     dataset.pixel_array_options(correct_unused_bits=False)
     pixels = dataset.pixel_array
     raw = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False))
@@ -132,7 +133,7 @@ def syntax_problem(syntax: str) -> str:
     """Return why nothing of a transfer syntax can be decoded here, or "".
 
     Args:
-        syntax: its UID; "" is taken for little endian with implicit types.
+        syntax: its UID; "" means little endian with implicit types.
     """
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
@@ -151,7 +152,7 @@ def syntax_problem(syntax: str) -> str:
 
 
 def _precision(dataset: Any) -> int | None:
-    """Return the bits of a sample that a stream of the JPEG family names, None for others."""
+    """Return the bits of a sample that a JPEG stream states, None for other formats."""
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated or "PixelData" not in dataset:
         return None
     from pydicom.encaps import get_frame
@@ -182,13 +183,13 @@ def pixel_problem(stream: BinaryIO, header: Any, syntax: str, size: int) -> str:
     """Return why the pixels of a file cannot be complete, or "".
 
     Args:
-        stream: the file, at the element where reading stopped: that of the pixels, or the end.
+        stream: the file, at the element where reading stopped: the pixels, or the end.
         header: pydicom's data set without the pixels.
         syntax: transfer syntax.
         size: bytes of the file.
 
     Returns:
-        A reason in words, naming bytes; "" if nothing is wrong as far as can be seen.
+        A reason in words, naming bytes; "" if no fault is visible.
     """
     if syntax == DEFLATED:
         return _deflated_problem(stream, header)
@@ -234,7 +235,7 @@ def _fragments_problem(stream: BinaryIO, start: int, size: int, header: Any) -> 
     place, fragments = start, -1  # the first item is the table of offsets
     while True:
         if place + 8 > size:
-            return CUT_OFF  # without the mark of the end: pydicom reads nothing of such a file
+            return CUT_OFF  # without an end mark pydicom reads nothing from such a file
         stream.seek(place)
         group, element, length = struct.unpack("<HHI", stream.read(8))
         if (group, element) == _END:
@@ -250,7 +251,7 @@ def _fragments_problem(stream: BinaryIO, start: int, size: int, header: Any) -> 
 
 
 def _deflated_problem(stream: BinaryIO, header: Any) -> str:
-    """Inflate the whole file: a deflated one cannot be looked into at one place."""
+    """Inflate the whole file: a deflated file cannot be read at one place."""
     import pydicom
 
     stream.seek(0)
@@ -264,23 +265,23 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 """The transfer syntax."""
 
 MAX_INFLATED_BYTES = 2**29
-"""A file that inflates to more is refused: a kilobyte may stand for a megabyte."""
+"""A file that inflates to more is refused: a kilobyte may become a megabyte."""
 
 _INFLATED_STEP = 2**20
 _HEAD = 2048
 _META_SHORT_VRS, _META_LONG_VRS = (b"UI", b"UL", b"SH", b"AE"), (b"OB",)
-"""Of the file meta information, by the size of their length."""
+"""Value types in the file meta information, by the size of their length."""
 
 
 class InflatedSizeError(ValueError):
-    """A file that inflates to too much; the message holds nothing of its content."""
+    """A file that inflates to too much; the message has nothing of its content."""
 
 
 def check_inflated_size(stream: BinaryIO) -> None:
-    """Refuse a deflated file that inflates to too much; others are not looked into.
+    """Refuse a deflated file that inflates to too much; others are not read.
 
     Args:
-        stream: a DICOM file at its beginning; it is put back there.
+        stream: a DICOM file at its beginning; its position is restored.
 
     Raises:
         InflatedSizeError: if it inflates to more than `MAX_INFLATED_BYTES`.
@@ -289,7 +290,7 @@ def check_inflated_size(stream: BinaryIO) -> None:
     stream.seek(0)
     if _plainly_another(head):
         return
-    # The same reader as in pydicom's dcmread: what it takes for deflated is so here.
+    # The same reader as in pydicom's dcmread, so both agree on what is deflated.
     from pydicom.filereader import _read_file_meta_info, read_preamble
 
     read_preamble(stream, force=True)
@@ -299,7 +300,7 @@ def check_inflated_size(stream: BinaryIO) -> None:
 
 
 def _plainly_another(head: bytes) -> bool:
-    """Tell the usual file by its first bytes: pydicom takes a quarter of a header's time for it."""
+    """Recognise the usual file by its first bytes: pydicom needs a quarter of a header's time."""
     place = 132 if head[128:132] == b"DICM" else 0
     while place + 12 <= len(head):
         group, _, vr, length = struct.unpack_from("<HH2sH", head, place)
@@ -317,7 +318,7 @@ def _plainly_another(head: bytes) -> bool:
 
 
 def _count(stream: BinaryIO) -> None:
-    """Inflate piece by piece, keeping none; what is damaged is left to the reader to say."""
+    """Inflate piece by piece without keeping any; damage is left to the reader."""
     inflate, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
     while piece := stream.read(_INFLATED_STEP):
         while piece and not inflate.eof:
@@ -332,7 +333,7 @@ def _count(stream: BinaryIO) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back pydicom's warnings and log lines while a file is read."""
+    """Suppress pydicom's warnings and log lines while a file is read."""
     logger = logging.getLogger("pydicom")
     level = logger.level
     with warnings.catch_warnings():

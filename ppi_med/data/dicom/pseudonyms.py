@@ -1,7 +1,7 @@
-"""Pseudonyms: what stands for patients, UIDs, paths and free text in all that leaves the index.
+"""Pseudonyms: replacements of patients, UIDs, paths and free text in all output of the index.
 
-A header's text is passed on where each of its words is known here: a maker, a model, a kernel, a
-term of DICOM. Whatever else stands there may name a person, whoever wrote it, and is replaced.
+A header's text is kept if each of its words is known here: a maker, a model, a kernel, a term of
+DICOM. Any other text may name a person and is replaced.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ rtdose rtimage rtplan rtstruct rwv sc seg sm sr us xa xc
 monochrome1 monochrome2 rgb palette color ybr_full ybr_full_422 ybr_ict ybr_rct ybr_partial_420
 """
 _KNOWN = frozenset(" ".join((_MAKERS, _MODELS, _KERNELS, _TERMS)).split())
-# Few letters and digits, as kernels and models have them: B30f, FC01, 64.
+# Few letters and digits, as in kernels and models: B30f, FC01, 64.
 _CODE = re.compile(r"[a-z]{0,3}\d{1,3}[a-z]{0,2}")
 _MOST_WORDS = 6
 
 
 def is_known_text(text: str) -> bool:
-    """Tell whether a header's text holds nothing but words known to name no person.
+    """Say whether a header's text holds only words that name no person.
 
     Examples:
         >>> is_known_text("GE MEDICAL SYSTEMS"), is_known_text("LightSpeed16 B30f")
@@ -90,7 +90,7 @@ def dicom_uid(text: str) -> str:
 class Pseudonyms:
     """Names made by HMAC-SHA256 under a project's key: the same in every run of the project.
 
-    Without the key they cannot be joined to the patients, nor to another project's.
+    Without the key they cannot be linked to the patients, nor to another project's names.
 
     Args:
         key: at least 16 bytes, secret.
@@ -135,7 +135,7 @@ class Pseudonyms:
 
 
 class TrueNames:
-    """The same form, with nothing replaced: for data that is public or stays in the house."""
+    """The same interface without replacement: for data that is public or stays in-house."""
 
     def patient(self, value: str) -> str:
         """Return the patient's id."""

@@ -1,4 +1,4 @@
-"""The index's own memory: every file's header on disk, so that memory does not grow with the tree.
+"""The index's store: every file's header on disk, so that memory does not grow with the tree.
 
 It holds true names and paths: the file is readable by its owner only and never part of a report.
 """
@@ -30,8 +30,8 @@ class SeriesFiles:
     """The files of one series, sorted by path.
 
     Attributes:
-        key: patient, study and series as the files tell them; where a file tells no series, its
-            path stands for it.
+        key: patient, study and series as stated in the files; if a file has no series, its path is
+            used.
         files: the files.
         headers: headers of the files.
     """
@@ -45,10 +45,10 @@ class HeaderStore:
     """Headers and problems of the files of a tree, in SQLite.
 
     Args:
-        path: path of the database; made if it is not there.
+        path: path of the database; made if missing.
 
     Raises:
-        UsageError: on leaving too, for a database that is damaged.
+        UsageError: also on exit, for a damaged database.
         OSError: if the file cannot be made or written to.
     """
 
@@ -76,7 +76,7 @@ class HeaderStore:
             raise self._in_words(error) from error
 
     def _in_words(self, error: sqlite3.Error) -> UsageError:
-        """Return what the user can do about an error of the database."""
+        """Return the user's remedy for an error of the database."""
         # Of the database errors, the operational ones are the system's: a full disk, no permission.
         if isinstance(error, sqlite3.OperationalError):
             return UsageError(f"{self._path}: {error}.")
@@ -86,7 +86,7 @@ class HeaderStore:
         )
 
     def keep(self, file: DicomFile) -> bool:
-        """Mark what is known of a file as still true; tell whether it is."""
+        """Mark a file's stored facts as current; say whether they are."""
         done = self._base.execute(
             "UPDATE files SET run = ? WHERE path = ? AND entry = ? AND size = ? AND stamp = ? "
             "AND version = ? AND kind NOT IN ('unreadable', 'archive', 'link')",
@@ -95,7 +95,7 @@ class HeaderStore:
         return done.rowcount == 1
 
     def add(self, found: Iterable[tuple[DicomFile, Header | FileProblem]]) -> None:
-        """Add what was read, and make it durable."""
+        """Add the new facts, and make them durable."""
         with self._base:
             self._base.executemany(
                 "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -111,7 +111,7 @@ class HeaderStore:
         return (*key, found.patient, found.study, series, body, "", "")
 
     def forget_rest(self) -> None:
-        """Remove the files that this run did not meet."""
+        """Remove the files that this run did not find."""
         with self._base:
             self._base.execute("DELETE FROM files WHERE run <> ?", (self._run,))
 
@@ -133,7 +133,7 @@ class HeaderStore:
         return SeriesFiles(key, files, [Header.from_body(json.loads(row[4])) for row in rows])
 
     def modality(self, key: tuple[str, str, str]) -> str:
-        """Return the modality of a series, "" if its first file says none."""
+        """Return the modality of a series, "" if its first file states none."""
         (found,) = self._base.execute(
             "SELECT json_extract(header, '$.modality') FROM files WHERE kind = '' AND "
             "patient = ? AND study = ? AND series = ? ORDER BY path, entry LIMIT 1",
@@ -142,7 +142,7 @@ class HeaderStore:
         return str(found or "")
 
     def problems(self) -> Iterator[FileProblem]:
-        """Yield what gave no header, sorted by path."""
+        """Yield the files without a header, sorted by path."""
         for *file, kind, reason in self._base.execute(
             "SELECT path, entry, size, stamp, kind, reason FROM files WHERE kind <> '' "
             "ORDER BY path, entry"
@@ -155,7 +155,7 @@ class HeaderStore:
             yield DicomFile(path, entry).name
 
     def series_with_shared_instances(self) -> set[tuple[str, str, str]]:
-        """Return the series of which a SOPInstanceUID is in another series too."""
+        """Return the series with a SOPInstanceUID that is also in another series."""
         name = "json_extract(header, '$.instance')"
         shared = (
             f"SELECT {name} AS instance FROM files WHERE kind = '' AND instance <> '' "

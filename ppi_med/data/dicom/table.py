@@ -31,7 +31,7 @@ _BATCH = 1024
 
 
 def series_row(series: SeriesFiles, verdict: Verdict, names: Names) -> dict[str, str]:
-    """Return one row as text; what is unknown is "", several values are joined by " | "."""
+    """Return one row as text; unknown values are "", several values are joined by " | "."""
     headers, stack = series.headers, verdict.stack
     spacing = stack.spacing or (None, None)
     normal = " ".join(f"{value:.6g}" for value in stack.normal or ())
@@ -122,7 +122,7 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.9g}"
     text = str(value)
-    # A spreadsheet would run a text from a header that begins like this.
+    # A spreadsheet would execute a header's text that begins like this.
     risky = text.startswith(("=", "+", "@")) or (text.startswith("-") and not _number(text))
     return f"'{text}" if risky else text
 

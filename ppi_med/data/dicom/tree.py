@@ -18,7 +18,7 @@ MAX_ENTRY_BYTES = 2**30
 
 
 HEAD_BYTES = 132
-"""Enough of a file to tell whether it is DICOM."""
+"""Enough of a file to decide whether it is DICOM."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class DicomFile:
 
     @property
     def name(self) -> str:
-        """How messages name it."""
+        """Its name in messages."""
         return f"{self.path}!{self.entry}" if self.entry else self.path
 
 
 @dataclass(frozen=True)
 class FileProblem:
-    """Something in a tree that gives no header.
+    """A file without a header.
 
     Attributes:
-        file: what it is about.
+        file: the file.
         kind: "unreadable", "damaged", "not_dicom", "empty", "link", "archive" or "dicomdir".
-        reason: a sentence that holds nothing of the file's content.
+        reason: a sentence without the file's content.
     """
 
     file: DicomFile
@@ -61,15 +61,15 @@ class FileProblem:
 def walk_tree(
     root: str | Path, skip: Iterable[str | Path] = ()
 ) -> Iterator[DicomFile | FileProblem]:
-    """Yield the files below a folder, sorted within each folder; nothing is opened but archives.
+    """Yield the files below a folder, sorted within each folder; only archives are opened.
 
     Links to folders are followed, each folder once, so that a loop of links ends. A link to a file
     of the tree itself is skipped, since the file is already there. Names that begin with a dot are
-    skipped. The entries of a `.zip` are files like others; nothing is extracted. A name that is not
-    UTF-8 is a problem, named by an escaped name: no table could hold it.
+    skipped. The entries of a `.zip` count as files; nothing is extracted. A name that is not UTF-8
+    is a problem with an escaped name, since no table could hold it.
 
     Args:
-        root: a folder, a `.zip`, or a DICOMDIR, which stands for its folder.
+        root: a folder, a `.zip`, or a DICOMDIR, which means its folder.
         skip: folders to leave out.
 
     Raises:
@@ -100,7 +100,7 @@ def tree_root(root: str | Path) -> Path:
 
 
 class ArchiveError(ValueError):
-    """An entry of a zip archive that cannot be had; the message holds nothing of its content."""
+    """An entry of a zip archive that cannot be read; the message has nothing of its content."""
 
 
 class Opener:
@@ -135,7 +135,7 @@ class Opener:
 
         Args:
             file: to be opened.
-            wanted: given the first 132 bytes of an entry; where it says no, no more is read.
+            wanted: decides by the first 132 bytes of an entry whether the rest is read.
 
         Raises:
             OSError: if it cannot be opened.
@@ -167,7 +167,7 @@ class _Walk:
         self.seen: set[tuple[int, int]] = set()
 
     def run(self) -> Iterator[DicomFile | FileProblem]:
-        """Walk real folders first, then what links lead to: a file is named by its true path."""
+        """Walk real folders first, then the targets of links: a file is named by its true path."""
         links: list[str] = []
         yield from self._folders([""], links)
         while links:
@@ -280,7 +280,7 @@ def _entries(path: Path, file: DicomFile) -> Iterator[DicomFile | FileProblem]:
 def _entry_bytes(
     archive: zipfile.ZipFile, name: str, wanted: Callable[[bytes], bool] | None
 ) -> bytes:
-    """Read an entry; what its directory says of the size is not trusted."""
+    """Read an entry; the size in its directory is not trusted."""
     try:
         info = archive.getinfo(name)
     except KeyError:
@@ -296,7 +296,7 @@ def _entry_bytes(
 
 
 def _is_misnamed(name: str) -> bool:
-    """Tell whether a name holds bytes that are not UTF-8, which Python keeps as lone surrogates."""
+    """Say whether a name holds bytes that are not UTF-8, which Python keeps as lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:

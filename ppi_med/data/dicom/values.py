@@ -1,7 +1,7 @@
-"""What a stored value means: its bits, its sign, and the numbers that make Hounsfield units of it.
+"""The meaning of a stored value: its bits, its sign, and its conversion to Hounsfield units.
 
-Index, volumes, patches and export ask here and nowhere else. A CT whose values are not known to be
-Hounsfield units is named with its reason, and never given out as if they were.
+Index, volumes, patches and export all use this module. A CT whose values are not known to be
+Hounsfield units is named with the reason, and its values are never used as such.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _KINDS = ("OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 
 
 def is_ct(dataset: Any) -> bool:
-    """Tell whether the values have to be Hounsfield units: by modality or by SOP class."""
+    """Say whether the values must be Hounsfield units: by modality or by SOP class."""
     found = str(dataset.get("SOPClassUID", ""))
     return str(dataset.get("Modality", "")).strip() == "CT" or found in _CT_CLASSES
 
 
 def value_problem(dataset: Any) -> str:
-    """Return why no number can be had from the stored values, or "".
+    """Return why the stored values give no numbers, or "".
 
     Args:
         dataset: pydicom's; `TAGS` of it are enough.
@@ -69,8 +69,8 @@ def value_problem(dataset: Any) -> str:
 def unit_problem(dataset: Any) -> str:
     """Return why the values of a CT are not known to be Hounsfield units, or "".
 
-    Without `RescaleType` the values of a CT are HU, as DICOM says. Other modalities have units of
-    their own, which are not judged.
+    Without `RescaleType` the values of a CT are HU, as DICOM says. Other modalities have their own
+    units, which are not checked.
 
     Args:
         dataset: pydicom's; `TAGS` of it are enough.
@@ -111,8 +111,8 @@ def rescale_holders(dataset: Any, keyword: str) -> list[Any]:
         keyword: `SLOPE`, `INTERCEPT` or `KIND`.
 
     Returns:
-        Data sets whose `get(keyword)` is meant, one a frame; a single one where the frames have no
-        groups of their own.
+        Data sets for `get(keyword)`, one per frame; a single one if the frames have no groups of
+        their own.
     """
     shared = dataset.get("SharedFunctionalGroupsSequence") or []
     common = _inside(shared[0]) if shared else None
@@ -128,10 +128,10 @@ def rescale_holders(dataset: Any, keyword: str) -> list[Any]:
 def stored_values(
     raw: NDArray[Any], dataset: Any, precision: int | None = None
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return the numbers that the decoded pixels stand for, and which pixels are padding.
+    """Return the numbers of the decoded pixels, and which pixels are padding.
 
-    Only the `BitsStored` bits up to `HighBit` count, with their sign: above them there may be
-    overlays or anything else, below them whatever a left-justified file leaves there.
+    Only the `BitsStored` bits up to `HighBit` count, with their sign: the bits above may be
+    overlays, and those below leftovers of a left-justified file.
 
     Args:
         raw: decoded pixels with all of their bits.
@@ -140,7 +140,7 @@ def stored_values(
 
     Returns:
         Values in the type of `raw`, and bool of the same shape: the pixels of `PixelPaddingValue`
-        (0028,0120), up to `PixelPaddingRangeLimit` (0028,0121) where that is given.
+        (0028,0120), up to `PixelPaddingRangeLimit` (0028,0121) if that is given.
     """
     bits = _bits(dataset)
     if bits is None or raw.dtype.kind not in "iu" or raw.dtype.itemsize * 8 < bits[0]:
@@ -169,20 +169,19 @@ def stored_values(
 def real_values(
     stored: NDArray[Any], padding: NDArray[np.bool_], dataset: Any, *, any_unit: bool = False
 ) -> NDArray[Any]:
-    """Return stored value x slope + intercept: whole numbers where both are, else float64.
+    """Return stored value x slope + intercept: whole numbers if both are, else float64.
 
     Args:
-        stored: from `stored_values`; where frames are rescaled each in its own way, they are the
-            first axis.
+        stored: from `stored_values`; if frames are rescaled differently, they are the first axis.
         padding: from `stored_values`.
         dataset: data set of the file.
         any_unit: take a CT whose values are not known to be HU.
 
     Returns:
-        HU of a CT, `PADDING` where nothing was scanned; the modality's own values otherwise.
+        HU of a CT, `PADDING` where nothing was scanned; otherwise the modality's own values.
 
     Raises:
-        ValueError: naming what is wrong, without any content of the file.
+        ValueError: naming the fault, without any content of the file.
     """
     problem = value_problem(dataset) or ("" if any_unit else unit_problem(dataset))
     if problem:
@@ -194,7 +193,7 @@ def real_values(
         frames = zip(stored, pairs, strict=True)
         values = np.stack([_rescaled(frame, *pair) for frame, pair in frames])
     else:
-        raise ValueError("slope and intercept are not one a frame")
+        raise ValueError("slope and intercept are not one per frame")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("pixels that are not finite numbers")
     if is_ct(dataset):
@@ -224,8 +223,8 @@ def _bits(dataset: Any) -> tuple[int, int, int] | None:
 def _padding(dataset: Any, allocated: int, signed: bool) -> tuple[int, int] | None:
     """Return the lowest and the highest value of padding, None without padding.
 
-    The element's own type may be unsigned where the pixels are signed, and the other way round:
-    the bits are what is meant.
+    The element's own type may be unsigned for signed pixels, or signed for unsigned ones: only its
+    bits count.
     """
     value = _whole(dataset.get("PixelPaddingValue"))
     if value is None:

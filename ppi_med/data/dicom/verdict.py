@@ -14,9 +14,9 @@ from ppi_med.data.dicom.pixels import syntax_problem
 CODES = {
     "no_series": "no SeriesInstanceUID",
     "not_an_image": "a segmentation, a report, a plan",
-    "pixels": "a file without pixels, or with a part of them",
-    "colour": "more than one sample a pixel",
-    "no_values": "bits, slope or intercept that make no numbers, a lookup table",
+    "pixels": "a file without pixels, or with only a part of them",
+    "colour": "more than one sample per pixel",
+    "no_values": "bits, slope or intercept that give no numbers, a lookup table",
     "not_hounsfield": "a CT whose values are not known to be Hounsfield units",
     "mixed_size": "rows or columns differ",
     "duplicate_instances": "a SOPInstanceUID comes more than once",
@@ -30,13 +30,13 @@ CODES = {
     "gap": "slices are missing between others",
     "irregular": "steps differ",
 }
-"""The reasons' names, by which `Policy.allow` makes warnings of them."""
+"""Names of the reasons, for `Policy.allow`."""
 
 FINAL = (
     *("not_an_image", "pixels", "colour", "no_values", "mixed_size"),
     *("no_geometry", "bad_orientation", "mixed_orientation"),
 )
-"""Reasons that cannot be allowed: no array and no place could be made of such a series."""
+"""Reasons that cannot be allowed: such a series gives no array or no place."""
 
 _NO_IMAGE = {
     "1.2.840.10008.5.1.4.1.1.66": "raw data",
@@ -53,14 +53,14 @@ _REPORTS, _STATES = "1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.11."
 
 @dataclass(frozen=True)
 class Policy:
-    """How strict to be.
+    """The strictness of the verdict.
 
     Attributes:
-        mode: "strict" refuses a series for any reason; "lenient" keeps it with a warning where
-            all reasons are harmless: copies of one instance that agree in everything read, steps
-            that differ by no more than a scanner's rounding.
+        mode: "strict" refuses a series for any reason; "lenient" keeps it with a warning if all
+            reasons are harmless: copies of one instance that agree in everything read, steps that
+            differ by no more than a scanner's rounding.
         allow: names of reasons (see `CODES`, without `FINAL`) that are warnings in either mode;
-            the one who uses the volume then deals with them.
+            the user of the volume must then handle them.
 
     Raises:
         ValueError: for an unknown mode or reason, or one that cannot be allowed.
@@ -78,17 +78,17 @@ class Policy:
                 raise ValueError(f"allow names {name!r}, expected some of {known}.")
 
     def accepts(self, reason: Reason) -> bool:
-        """Tell whether a reason is a warning only."""
+        """Say whether a reason is only a warning."""
         return reason.code in self.allow or (self.mode == "lenient" and reason.harmless)
 
 
 @dataclass
 class Verdict:
-    """What became of a series.
+    """The verdict on a series.
 
     Attributes:
         status: "volume" or "refused".
-        reasons: against it, if refused: all of them.
+        reasons: all reasons against it, if refused.
         warnings: reasons that the policy accepted, and remarks.
         stack: order, steps, gaps, tilt.
         frames: number of slices, frames counted.
