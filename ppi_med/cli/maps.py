@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ppi_med.cli.options import (
+    BundleFolder,
     MethodNames,
     Override,
     RecordsFolder,
@@ -94,7 +95,7 @@ def _needed(
 
 
 def weak_segmentation(
-    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("bundles/lidc_ppi"),
+    bundle: BundleFolder = Path("bundles/lidc_ppi"),
     checkpoint: Annotated[
         Path | None, typer.Option(help="Trained weights; default: the bundle's models/model.pt.")
     ] = None,

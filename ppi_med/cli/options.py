@@ -20,6 +20,7 @@ Overlay = Annotated[
     list[str] | None,
     typer.Option(help="Configuration over train.json, a name in the bundle; repeatable."),
 ]
+BundleFolder = Annotated[Path, typer.Option(help="The bundle's folder.")]
 Seeds = Annotated[str, typer.Option(help="Seeds, commas between.")]
 MethodNames = Annotated[str, typer.Option(help="Methods, commas between; default: all.")]
 RecordsFolder = Annotated[Path, typer.Option(help="Folder of the finished cells' records.")]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ppi_med.cli.options import (
+    BundleFolder,
     DryRun,
     MethodNames,
     Overlay,
@@ -109,7 +110,7 @@ def _own_folder(records: Path, own: str) -> Path:
 
 
 def compare_methods(
-    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    bundle: BundleFolder,
     data: Annotated[
         Path | None, typer.Option(help="Converted data set; default: the bundle's own.")
     ] = None,
@@ -158,7 +159,7 @@ def device_shortcut(
         Path, typer.Option(help="Folder with images.zip, images.csv and splits.json.")
     ] = Path("data/cxr_markers"),
     records: RecordsFolder = Path("results/cxr_devices"),
-    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("bundles/cxr_ppi"),
+    bundle: BundleFolder = Path("bundles/cxr_ppi"),
     data: Annotated[Path, typer.Option(help="Folder for images and datalists.")] = Path(
         "data/cxr_devices"
     ),
@@ -194,7 +195,7 @@ def lidc_benchmark(
         Path, typer.Option(help="Folder of the nodules: arrays with a table, or patches.")
     ] = Path("data/lidc_nodules"),
     records: RecordsFolder = Path("results/lidc_nodules"),
-    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("bundles/lidc_ppi"),
+    bundle: BundleFolder = Path("bundles/lidc_ppi"),
     work: Annotated[Path, typer.Option(help="Folder for the runs' weights and outputs.")] = Path(
         "runs/lidc_nodules"
     ),
