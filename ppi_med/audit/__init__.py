@@ -1,9 +1,9 @@
 """The audit: what would a network learn from these data that it should not?
 
-- `sources`, `pixels`: any form of data set, read alike.
-- `evidence`: what the data alone say: header, ring, corners, grid.
-- `network`: what a short training says: places, their exchange, clusters of maps.
-- `run`: all of it in one call; `page`: what a person reads.
+- `sources`, `pixels`: any form of data set, read in one way.
+- `evidence`: evidence from the data alone: header, ring, corners, grid.
+- `network`: evidence from a short training: places, their exchange, clusters of maps.
+- `run`: all of it in one call; `page`: the page.
 """
 
 from ppi_med.audit.evidence import Evidence, Measure

@@ -1,11 +1,11 @@
-r"""What the data alone say: how well the label is predicted from what is no disease.
+r"""Evidence from the data alone: how well values that are not the disease predict the label.
 
 Each measure is the AUC of out-of-fold predictions, patients kept together, with an interval from
 resampled patients. Parts of the image are read by ridge regression on small pixels,
 
 .. math:: w = (X^\top X + 0.1\, \tfrac{\mathrm{tr}(X^\top X)}{d} I)^{-1} X^\top y
 
-header values one by one, by how often each class has them.
+header values one by one, by their frequency in each class.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _FOLDS = 5
 _RIDGE = 0.1
 _REPEATS, _CELL_REPEATS = 500, 40
 _WEIGHTS = 3_000_000
-"""Of all resamples together: more cases have fewer resamples."""
+"""Weights of all resamples together: more cases have fewer resamples."""
 _BINS = 8
 _RINGS = 16
 _MOST_CLASSES = 10
 _SAMPLED_VALUES = 16_384
 # Lower end of the AUC from which a measure is worth a look, and from which it is a shortcut. A
-# header says nothing of disease; parts and grey values may, so that more is asked of them.
+# header says nothing of disease; parts and grey values may, so their limits are higher.
 _LIMITS: Mapping[str, tuple[float, float]] = {
     "header": (0.60, 0.75),
     "file": (0.75, 0.95),
@@ -78,7 +78,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the data alone say.
+    """All evidence from the data alone.
 
     Attributes:
         measures: in the order of the page.
@@ -104,7 +104,7 @@ class Evidence:
 
 
 class Collector:
-    """Takes cases one by one, keeps what the measures need, and no picture."""
+    """Reads cases one by one and keeps what the measures need, but no picture."""
 
     def __init__(self, scale: Scale) -> None:
         self.scale = scale
@@ -115,7 +115,7 @@ class Collector:
         self.file: list[dict[str, str | float]] = []
 
     def add(self, loaded: Loaded, slices: Small) -> None:
-        """Keep what is needed of a case; `slices` as `Scale.slices` gives them."""
+        """Keep the values of a case that are needed; `slices` are those of `Scale.slices`."""
         mean = slices.mean(axis=0)
         self.small.append(resized(mean, (self.side, self.side)))
         every = max(1, len(slices) // 6)
@@ -136,7 +136,7 @@ class Collector:
         self.file.append(loaded.file)
 
     def evidence(self, label: NDArray[np.int64], patient: Sequence[str]) -> Evidence:
-        """Measure all; label and patient of the cases that were added."""
+        """Measure everything; label and patient are those of the added cases."""
         judge = _Judge(label, patient)
         parts, cells = judge.parts(np.stack(self.small))
         sums = {
@@ -229,7 +229,7 @@ class _Judge:
         return _FoldRidge(values, self.target, self.fold).scores(everything, strength)
 
     def interval(self, scores: Floats, repeats: int = _REPEATS) -> tuple[float, float, float]:
-        """Return AUC and interval; of more than two classes the mean of one against the rest."""
+        """Return AUC and interval; for more than two classes the mean of one against the rest."""
         columns = range(self.classes) if scores.shape[1] > 1 else [1]
         most = sorted(columns, key=lambda k: -int((self.label == k).sum()))[:_MOST_CLASSES]
         parts = []
@@ -241,7 +241,7 @@ class _Judge:
         return found.value, found.low, found.high
 
     def measure(self, name: str, group: str, scores: Floats, top: float | None = None) -> Measure:
-        """Return a measure; `top` is the AUC that all of the image gives."""
+        """Return a measure; `top` is the AUC of the whole image."""
         value, low, high = self.interval(scores)
         share = (value - 0.5) / (top - 0.5) if top is not None and top > 0.52 else None
         return Measure(name, group, value, low, high, share, _level(name, group, low, share))
@@ -280,7 +280,7 @@ class _Judge:
 
 
 class _FoldRidge:
-    """Ridge on any columns of one matrix: the products are formed once a fold."""
+    """Ridge regression on any columns of one matrix: the products are formed once per fold."""
 
     def __init__(self, values: Floats, target: Floats, fold: NDArray[np.int64]) -> None:
         self.values, self.target, self.fold = values, target, fold
@@ -322,7 +322,7 @@ def _level(name: str, group: str, low: float, share: float | None) -> Level:
 
 
 def _coded(values: Iterable[str | float | None]) -> NDArray[np.int64] | None:
-    """Return a code for each value, numbers in bins of equal counts; None where it is constant."""
+    """Return a code for each value, numbers in bins of equal counts; None if it is constant."""
     found = list(values)
     numbers = [_number(value) for value in found]
     known = np.array([n for n in numbers if n is not None])

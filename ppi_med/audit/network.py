@@ -1,4 +1,4 @@
-"""What a short training finds in the data: places, what their exchange does, clusters of maps."""
+"""The findings of a short training: places, the effect of their exchange, clusters of maps."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Cluster:
 
     Attributes:
         label: their class.
-        count: how many of the class's images that were asked.
-        asked: how many of this class were asked.
+        count: number of its images.
+        asked: number of the class's images with a map.
         mean: mean of the pooled maps, `(16, 16)`, of 0 to 1.
         edge_share: part of the mean map in the outer ring of 2 of 16.
         images: some, `(n, H, W, C)` of 0 to 1.
@@ -51,7 +51,7 @@ class Cluster:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """What the network says.
+    """Evidence from a network.
 
     Attributes:
         search: places and J.
@@ -86,7 +86,7 @@ def ask_network(
         names: names of the validation's units, in the order of their numbers.
         factory: makes another network than the default.
         given: a trained network of single images whose maps are clustered and whose places are
-            exchanged, in place of the short training's own.
+            exchanged, instead of the short training's own.
         settings: settings of the search.
         seed: seed of the training.
         progress: called with a line.
@@ -109,7 +109,7 @@ def clusters(
 ) -> tuple[Cluster, ...]:
     """Cluster what the network looks at, class by class (SpRAy, Lapuschkin et al. 2019).
 
-    The maps |s| of the true class, one image a unit, are pooled to 16 x 16, each divided by its
+    The maps |s| of the true class, one image per unit, are pooled to 16 x 16, each divided by its
     sum; spectral clustering on their nearest neighbours, as many clusters as the largest gap of
     the Laplacian's eigenvalues says.
     """
@@ -159,13 +159,13 @@ def _cluster(
 
 
 def _one_a_unit(stack: ImageStack) -> Tensor:
-    """Return the image in the middle of each unit."""
+    """Return the middle image of each unit."""
     middle = int(stack.position.max()) // 2
     return (stack.position == middle).nonzero()[:, 0]
 
 
 def _maps(network: nn.Module, stack: ImageStack, index: Tensor) -> Tensor:
-    """Return |WBP| of the true class, smoothed so that a person sees things, `(n, H, W)`."""
+    """Return |WBP| of the true class, smoothed for the eye, `(n, H, W)`."""
     from ppi_med.intervention.smoothing import gaussian_smooth
 
     network.eval()
@@ -180,12 +180,13 @@ def _maps(network: nn.Module, stack: ImageStack, index: Tensor) -> Tensor:
 
 
 def _grouped(values: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
-    """Return a cluster for each row; small ones are merged into one of what is left."""
+    """Return a cluster for each row; small ones are merged into one."""
     from sklearn.cluster import SpectralClustering
     from sklearn.neighbors import kneighbors_graph
 
     near = kneighbors_graph(np.sqrt(values), min(10, len(values) - 1), include_self=True)
-    affinity = 0.5 * (near + near.T).toarray() + 1e-6  # one piece, so that it can be parted
+    # One connected piece, so that it can be divided.
+    affinity = 0.5 * (near + near.T).toarray() + 1e-6
     degree = affinity.sum(1)
     laplacian = np.eye(len(values)) - affinity / np.sqrt(np.outer(degree, degree))
     levels = np.linalg.eigvalsh(laplacian)[: _MOST_CLUSTERS + 1]
@@ -203,12 +204,12 @@ def _grouped(values: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
 def bundle_network(
     bundle: str | Path, channels: int, classes: int, checkpoint: str | Path | None
 ) -> tuple[Factory, nn.Module | None]:
-    """Return what makes a bundle's network, and the network with a checkpoint's weights.
+    """Return the factory of a bundle's network, and the network with a checkpoint's weights.
 
     Args:
         bundle: its folder, with `train.json`.
-        channels: that the images have.
-        classes: that the labels have.
+        channels: channels of the images.
+        classes: number of classes.
         checkpoint: checkpoint of the bundle's training, or a plain state dict.
 
     Raises:
@@ -239,7 +240,7 @@ def bundle_network(
 
 
 def _of_slices(network: nn.Module) -> nn.Module:
-    """Return the part of a network for volumes that answers for one slice, or the network."""
+    """Return the part of a network for volumes that handles one slice, or the network."""
     slices = getattr(network, "slice_classifier", None)
     found: nn.Module = network if slices is None else slices()
     return found
@@ -248,7 +249,7 @@ def _of_slices(network: nn.Module) -> nn.Module:
 def _tried(factory: Factory, path: Path, channels: int) -> None:
     try:
         _of_slices(factory()).eval()(torch.zeros(2, channels, 64, 64))
-    except Exception as error:  # a foreign network fails in its own way
+    except Exception as error:  # another package's network can fail in any way
         raise UsageError(
             f"The network of {path} does not take images of {channels} channels ({error}): leave "
             "--bundle out, the default network is enough for an audit."

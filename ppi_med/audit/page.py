@@ -43,7 +43,7 @@ def write_page(path: str | os.PathLike[str], audit: Audit) -> None:
 
 
 def build_page(audit: Audit) -> str:
-    """Return the page: no address is asked, no script runs, no name is markup."""
+    """Return the page: it loads nothing, runs no script, and escapes all names."""
     style = _part("page.css")
     v, s = audit.verdict, audit.source
     state = "found" if v.shortcut else "look" if v.look else "clear"

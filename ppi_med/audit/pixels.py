@@ -1,4 +1,4 @@
-"""Reading the pixels of a case, with what its header and file say."""
+"""Reading the pixels of a case, with the facts of its header and file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _DICOM = {
 _SAMPLED = 48
 _TARGET_2D, _TARGET_3D = 96, 96
 _BUDGET = 96_000_000
-"""Values of all images that a network is shown: 384 MB."""
+"""Largest size of all images for a network: 384 MB."""
 _POSITIONS = (6, 24)
 
 
@@ -47,8 +47,8 @@ class Loaded:
 
     Attributes:
         pixels: float32 `(S, H, W, C)`, S = 1 in 2-D, C = 1 or 3.
-        header: what the header says, by name.
-        file: what the file says: bytes, type, quality.
+        header: values of the header, by name.
+        file: facts of the file: bytes, type, quality.
     """
 
     pixels: Floats
@@ -57,7 +57,7 @@ class Loaded:
 
 
 def load(case: Case) -> Loaded:
-    """Return a case's pixels and what its header and file say.
+    """Return a case's pixels and the facts of its header and file.
 
     Raises:
         UsageError: if it cannot be read; the sentence names the case.
@@ -198,7 +198,7 @@ def _dicom(case: Case) -> Loaded:
 
 
 def _upright(found: Slice) -> NDArray[Any]:
-    """Return the values; of a picture whose low values are white, turned as viewers do."""
+    """Return the values, inverted if low values are white, as in viewers."""
     from ppi_med.data.dicom.values import is_ct
 
     data = found.dataset
@@ -222,7 +222,7 @@ def _patch(case: Case) -> Loaded:
 
 
 def _hounsfield(hu: NDArray[Any]) -> Floats:
-    """Clip to what tissue has: padding is no Hounsfield unit."""
+    """Clip to the range of tissue: padding is not a Hounsfield unit."""
     return np.clip(hu.astype(np.float32), -1000, 400)[None, ..., None]
 
 
@@ -244,7 +244,7 @@ def _file(case: Case, values: int) -> dict[str, str | float]:
 
 @dataclass(frozen=True)
 class Scale:
-    """What all images of a data set are brought to.
+    """The common size and range of all images of a data set.
 
     Attributes:
         size: height and width that a network is shown.
@@ -252,7 +252,7 @@ class Scale:
         positions: B-scans or slices taken of a volume, evenly; 1 in 2-D.
         low: value that becomes 0.
         high: value that becomes 1.
-        most: cases that a network is shown.
+        most: largest number of cases for a network.
     """
 
     size: tuple[int, int]
@@ -277,7 +277,7 @@ class Scale:
 
 
 def scale_of(cases: Sequence[Case], seed: int = 0) -> Scale:
-    """Look at some cases and say what all are brought to.
+    """Derive the common scale from some cases.
 
     Raises:
         UsageError: if most of them cannot be read, or images and volumes are mixed.
@@ -317,7 +317,7 @@ def _target(shapes: Sequence[tuple[int, int]], side: int) -> tuple[int, int]:
 
 
 def resized(plane: Floats, size: tuple[int, int]) -> Floats:
-    """Bring `(H, W, C)` to a size: means over areas where it shrinks, else bilinear."""
+    """Resample `(H, W, C)` to a size: means over areas if it shrinks, else bilinear."""
     from PIL import Image
 
     if plane.shape[:2] == size:

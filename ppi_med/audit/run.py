@@ -1,4 +1,4 @@
-"""The audit: read, measure, train shortly, judge, and write what was found."""
+"""The audit: read, measure, train shortly, judge, and write the result."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ logger = logging.getLogger(__name__)
 PAGE, JSON, PLACES, DECISION = "audit.html", "audit.json", "places.npz", "decision.yaml"
 DATALIST = "datalist.json"
 FEW = 60
-"""Patients of the validation part below which its numbers are called uncertain."""
+"""With fewer validation patients the numbers are called uncertain."""
 _CLUSTER_TOP = 0.5
 _PLAIN, _PLACE, _STYLE, _DEVICE = "plain", "ppi_wbp_place", "ppi_wbp_style", "random_exchange"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from all that was found.
+    """The verdict of an audit.
 
     Attributes:
         shortcut: whether there is one.
         kind: `none`; `place`; `style` (no place, by the network); `device` (by the data
             alone, the surroundings tell the label); `header` (values outside the image do).
         reasons: sentences, the strongest first.
-        look: what is worth a look, but no shortcut by the rule.
-        recommended_method: to train with.
+        look: what is worth a look, but is not a shortcut by the rule.
+        recommended_method: the recommended training method.
         why: in one sentence.
     """
 
@@ -56,19 +56,19 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """All that an audit found.
+    """The result of an audit.
 
     Attributes:
         source: the data set, without the cases that cannot be read.
-        scale: what the images were brought to.
+        scale: the images' common scale.
         evidence: evidence of the data alone.
-        network: what a short training says; None where it was not asked.
-        verdict: what follows.
+        network: evidence from a short training; None without one.
+        verdict: the verdict.
         validation: patients of the validation part, by class.
-        split: where that part is from.
+        split: source of that part.
         unreadable: a sentence for each case that could not be read.
         command: command of the training that is recommended.
-        files: that were written.
+        files: the written files.
     """
 
     source: Source
@@ -85,7 +85,7 @@ class Audit:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences that stand on the page above all numbers."""
+        """Sentences at the top of the page."""
         said = list(self.source.notes)
         if sum(self.validation) < FEW or min(self.validation) < FEW // 4:
             said.append(
@@ -101,7 +101,7 @@ class Audit:
         return tuple(said)
 
     def summary(self) -> dict[str, Any]:
-        """Return what `audit.json` holds."""
+        """Return the content of `audit.json`."""
         found = self.network.search if self.network else None
         effects = self.network.effects if self.network else ()
         places = [
@@ -168,15 +168,15 @@ def audit(
     tracking_uri: str | None = None,
     progress: Callable[[str], None] = logger.info,
 ) -> Audit:
-    """Ask what a network would learn from these data that it should not.
+    """Find out what a network would learn from these data that it should not.
 
     Args:
         dataset: see `ppi_med.audit.sources.read_source`.
-        output: folder of page, numbers, places and decision; made where it is missing.
-        label: column of a CSV to take for the label.
-        bundle: folder of a bundle whose network is trained shortly in place of the default one.
+        output: folder of page, numbers, places and decision; made if missing.
+        label: column of a CSV with the label.
+        bundle: folder of a bundle whose network gets the short training instead of the default one.
         checkpoint: weights of that network: its maps are shown and its places exchanged.
-        data_only: ask no network.
+        data_only: use no network.
         settings: settings of the search.
         seed: seed of parts, orders and weights.
         tracking_uri: MLflow's address, to record the audit there.
@@ -186,7 +186,7 @@ def audit(
         UsageError: if data, bundle or checkpoint are not as expected.
     """
     if checkpoint is not None and bundle is None:
-        raise UsageError("--checkpoint needs --bundle: the bundle says what network it is of.")
+        raise UsageError("--checkpoint needs --bundle, which defines the network of the weights.")
     source = read_source(dataset, label)
     progress(f"{source.name}: {len(source.cases)} cases, {source.form}; classes {source.classes}")
     scale = scale_of(source.cases, seed)
@@ -237,7 +237,7 @@ def audit(
 
 
 def judge(evidence: Evidence, network: Network | None) -> Verdict:
-    """Combine what the data alone and the network say."""
+    """Combine the evidence from the data alone and from the network."""
     alarms = [m for m in evidence.measures if m.level == "shortcut"]
     header = [m for m in alarms if m.group in ("header", "file")]
     around = [m for m in alarms if m.group.startswith("around")]
@@ -272,8 +272,8 @@ def judge(evidence: Evidence, network: Network | None) -> Verdict:
         return Verdict(True, "device", tuple(reasons), look, _DEVICE, why)
     if header:
         why = (
-            "Training cannot take away what groups the data: balance the classes within each "
-            "value, or test on data in which it does not tell the label."
+            "Training cannot remove what groups the data: balance the classes within each "
+            "value, or test on data in which it does not predict the label."
         )
         return Verdict(True, "header", tuple(reasons), look, _PLAIN, why)
     why = found.reason if found else "The data alone show no shortcut; no network was asked."
@@ -394,7 +394,7 @@ def _written(
 
 
 def _needs_datalist(result: Audit) -> bool:
-    """Whether the bundles cannot read the data set as it is, or would part it in another way."""
+    """Whether the bundles cannot read the data set as it is, or would split it differently."""
     source = result.source
     if source.form == "nodules" or any(case.group for case in source.cases):
         return False
@@ -447,7 +447,7 @@ def _command(result: Audit, dataset: Path, output: Path, bundle: str | Path | No
 
 
 def _here(path: Path) -> str:
-    """Return a path as the command names it: relative where it is below the current folder."""
+    """Return a path for the command: relative if it is below the current folder."""
     whole, here = path.resolve(), Path.cwd()
     return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
 
@@ -482,7 +482,7 @@ def _write_places(result: Audit, output: Path) -> list[Path]:
 
 
 def _write_nifti(place: NDArray[np.bool_], path: Path) -> Path:
-    """Write the accepted place as one B-scan on the grid that the network was shown."""
+    """Write the accepted place as one B-scan on the network's grid."""
     from ppi_med.data.oct.nifti import write_nifti
     from ppi_med.data.oct.volume import Spacing
 
@@ -544,7 +544,7 @@ def _track(result: Audit, output: Path, uri: str) -> None:
 
 
 def report_lines(result: Audit, output: Sequence[Path] = ()) -> list[str]:
-    """Return what the command prints, the recommended training last."""
+    """Return the command's output, with the recommended training last."""
     v = result.verdict
     lines = [f"shortcut: {'yes, ' + v.kind if v.shortcut else 'none found'}"]
     lines += [f"  {reason}" for reason in v.reasons]

@@ -1,4 +1,4 @@
-"""What is audited: cases with label, patient, site and header values, from any form of data set."""
+"""The cases of an audit, with label, patient, site and header values, from any form of data set."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from ppi_med.data.lidc.zarr_store import is_url
 from ppi_med.errors import MissingFileError, UsageError
 
 LEAST_IMAGES, LEAST_PATIENTS = 40, 10
-"""Fewer say nothing: of all cases, and patients of each class."""
+"""Least numbers of cases, and of patients per class."""
 GIVEN = "given with the data"
-"""Where the validation part is from, if it is not drawn."""
+"""Source of the validation part, if it is not drawn."""
 MAX_CASES = 20_000
 _MAX_CLASSES = 200
 _VALIDATION_PATIENTS = 10
 _PATIENT_KEYS = ("subject", "patient", "patient_id", "subject_id")
-# Values of a manifest that a device or the conversion wrote.
+# Manifest values that a device or the conversion wrote.
 _MANIFEST_FACTS = (
     *("n_slices", "rows_px", "columns_px", "depth_px", "width_px"),
     *("spacing_columns_mm", "spacing_rows_mm", "spacing_slices_mm"),
@@ -55,8 +55,8 @@ class Case:
         name: shown on the page.
         image: path, or path and member behind `::`, or a folder of patches.
         label: class, from 0.
-        patient: whose; splits keep a patient's cases together.
-        site: "" where unknown.
+        patient: the patient; splits keep a patient's cases together.
+        site: "" if unknown.
         part: `training`, `validation`, `test`, or "".
         facts: header and manifest values.
         group: group of a patch in Zarr.
@@ -80,7 +80,7 @@ class Source:
 
     Attributes:
         name: name of its folder or file.
-        form: what it was recognised as.
+        form: its recognised form.
         cases: cases of training and validation; a test part is left alone.
         classes: their names.
         notes: sentences for the page.
@@ -108,16 +108,16 @@ class Source:
 
 
 def read_source(dataset: str | Path, label: str = "") -> Source:
-    """Read a data set in whatever form it is.
+    """Read a data set in any known form.
 
     Args:
         dataset: a folder with `datalist.json`, `nodules.csv`, a CSV of images, folders of
             classes or photographs in a known layout; a MONAI datalist; or a CSV of images.
-        label: column of a CSV to take for the label.
+        label: column of a CSV with the label.
 
     Raises:
-        MissingFileError: if it is not there.
-        UsageError: if it has no form that is known, one class, or too few images.
+        MissingFileError: if it does not exist.
+        UsageError: if its form is unknown, or it has one class or too few images.
     """
     path = Path(dataset)
     if not path.exists():
@@ -289,7 +289,7 @@ def _below(path: Path, folder: Path) -> str:
 def _made(
     name: str, form: str, cases: Iterable[Case], classes: Iterable[str], notes: Iterable[str]
 ) -> Source:
-    """Leave the test part out, name the patients, and note what follows."""
+    """Leave the test part out, name the patients, and add notes."""
     kept = list(cases)
     said = list(notes)
     tested = tuple(case for case in kept if case.part == "test")
@@ -310,7 +310,7 @@ def _made(
 
 
 def _checked(source: Source) -> Source:
-    """Refuse what says nothing; leave out classes that are too small, and cases beyond the most."""
+    """Refuse data sets that are too small; leave out small classes, and cases beyond the limit."""
     patients = [
         len({case.patient for case in source.cases if case.label == k})
         for k in range(len(source.classes))
@@ -367,9 +367,9 @@ def sample(cases: Iterable[Case], most: int, seed: int = 0) -> list[Case]:
 
 
 def split(source: Source, seed: int = 0) -> tuple[np.ndarray[Any, Any], str]:
-    """Return which cases are the validation part, bool `(n,)`, and where that is from.
+    """Return a mask of the validation cases, bool `(n,)`, and its source.
 
-    The parts of the data are taken where no patient is in both and each class has
+    The data's own parts are used if no patient is in both and each class has
     `_VALIDATION_PATIENTS` patients there; else patients are dealt, class by class.
     """
     given = np.array([case.part == "validation" for case in source.cases])

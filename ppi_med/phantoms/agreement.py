@@ -1,4 +1,4 @@
-"""Which volumes carry their site's mark, so that it agrees with the label as often as asked."""
+"""The choice of volumes with their site's mark, for a requested agreement with the label."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ perfect shortcut, 0.5 says nothing, 0.0 is reversed. None: no mark anywhere at t
 
 
 def parse_agreement(text: str) -> Agreement:
-    """Read an agreement as it is written on the command line.
+    """Read an agreement from the command line.
 
     Args:
         text: `"0.95"`, `"none"`, or `"site_a=1.0,site_b=none"`.
@@ -87,13 +87,13 @@ def assign_artefacts(
 
     The agreement is met as exactly as whole volumes allow, in each label of each part of each
     site: of n volumes, `round((1 - agreement) * n)` disagree, chosen at random; what one label's
-    number rounds off is made good in the other's.
+    number loses by rounding, the other's gains.
 
     Args:
         volumes: the plan.
         agreement: at each site.
         parts: subject -> part of the splits; None: all are one part.
-        by_part: part -> agreement that holds there in place of `agreement`.
+        by_part: part -> its own agreement instead of `agreement`.
         seed: seed of the phantom.
 
     Returns:

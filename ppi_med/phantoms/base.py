@@ -1,7 +1,7 @@
-"""What every phantom has: random numbers by name, and a folder that says its parameters.
+"""The common parts of phantoms: named random numbers, and a folder with its parameters.
 
-A stream of random numbers depends on the seed and on what it is for, never on the order of the work
-or the number of workers, so a volume is the same whatever else is made beside it.
+A stream of random numbers depends on the seed and its purpose, never on the order of the work or
+the number of workers, so a volume does not depend on the others.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def stream(seed: int, *names: str | int) -> np.random.Generator:
 def prepare_folder(
     output: Path, content: Mapping[str, Any], made: Iterable[str] = (), overwrite: bool = False
 ) -> bool:
-    """Write a phantom's parameters into its folder; return whether they were there already.
+    """Write a phantom's parameters into its folder; return whether they already existed.
 
     Args:
         output: the folder; made if it is not there.
@@ -51,7 +51,7 @@ def prepare_folder(
         overwrite: replace another phantom.
 
     Raises:
-        UsageError: if the folder holds a phantom of other parameters, or no phantom but files.
+        UsageError: if the folder holds a phantom with other parameters, or other files.
     """
     path = output / PARAMETERS_FILE
     if path.exists():

@@ -1,4 +1,4 @@
-"""What a training found of a shortcut and did about it, as the file beside its weights keeps it."""
+"""The shortcut that a training found and what it did about it, for the file beside its weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STEPS = {
 
 @dataclass(frozen=True, eq=False)
 class Account:
-    """What a training found of a shortcut and did about it.
+    """The shortcut that a training found, and what it did about it.
 
     Attributes:
         kind: what its search found, as in `ppi_med.places.Search`; None: nothing was
@@ -32,7 +32,7 @@ class Account:
         reason: the search's own sentence, which recommends.
         j_net: J_net of the short network; None where nothing was searched.
         j: J of each accepted place.
-        fill: what became of the place's content, `"exchange"`, `"blind"` or `"project"`.
+        fill: treatment of the place's content, `"exchange"`, `"blind"` or `"project"`.
         step: `"beside"` or `"coin"`.
         mask: the place that was trained at, bool `(H, W)` of images as the network sees them.
         neutral: what takes a texture away.

@@ -1,4 +1,4 @@
-"""Where a network that was trained shortly looks: the signed difference map, and its top."""
+"""Where a shortly trained network looks: the signed difference map, and its top."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def difference_map(
     batch_size: int = 64,
     target: Callable[[Tensor], Any] | None = None,
 ) -> Tensor:
-    r"""Return what an exchange with another class would take from the true class, to first order.
+    r"""Return what an exchange with another class would remove from the true class, to first order.
 
     .. math::
         m = \mathrm{relu}\Big(G_\sigma * \mathrm{mean}_i
@@ -50,7 +50,7 @@ def difference_map(
     Args:
         network: in evaluation mode; `(N, C, H, W)` to one logit, or one per class.
         stack: stack of the training part.
-        every: only each k-th position is asked.
+        every: only every k-th position is used.
         batch_size: images per forward pass.
         target: label -> target of the map; default the label.
 

@@ -1,4 +1,4 @@
-"""What a person decides about the places that an audit found: read and written as YAML."""
+"""A person's decision about the places of an audit, read and written as YAML."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What takes the place of a shortcut: another class's content, another class's style, or nothing.
+"""Replacements of a shortcut: another class's content, another class's style, or nothing.
 
-An `ExchangePlaced` stands in a chain of transforms before the augmentation, and does nothing
-until it is given a bank of what other images hold there.
+An `ExchangePlaced` is put before the augmentation, and does nothing until it gets a bank of other
+images' content.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RINGS = 32
 
 
 class Bank(ABC):
-    """What training images hold that others get in exchange, by class."""
+    """Content of training images for the exchange, by class."""
 
     def __init__(self) -> None:
         self._members: dict[int, Tensor] = {}
@@ -187,7 +187,7 @@ def check_size(place: Tensor, image: Tensor) -> None:
 class ExchangePlaced(RandomizableTrait, MapTransform):
     """Add `image_exchanged` to an item: the image with another class's content or style.
 
-    Stands before the augmentation, whose transforms then move both keys alike. Without a bank it
+    Put it before the augmentation, whose transforms then move both keys together. Without a bank it
     does nothing. Partners are drawn from torch's global generator, which
     `ppi_med.training.SeededDataset` seeds for each case.
 

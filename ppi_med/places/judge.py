@@ -1,4 +1,4 @@
-"""Is a place an artefact? Numbers from the training and validation parts alone.
+"""Whether a place is an artefact, by numbers from the training and validation parts only.
 
 A scanner's mark is in every B-scan of a volume, and the same in every eye. A lesion is in some
 B-scans, elsewhere in each eye.
@@ -22,7 +22,7 @@ _FEATURES = 600
 
 @dataclass(frozen=True)
 class Verdict:
-    """How well scores of single images tell the class, and how alike a unit's scores are.
+    """How well scores of single images predict the class, and how alike a unit's scores are.
 
     Attributes:
         auc: AUC of the units' mean scores; with more than two classes the mean of one against the

@@ -1,4 +1,4 @@
-"""The short training that shows a shortcut, and what a network answers."""
+"""The short training that shows a shortcut, and a network's answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WIDTHS = (8, 16, 32)
 
 
 def small_probe(channels: int, classes: int) -> nn.Module:
-    """Return the network that a search trains where it is given no other: a small CNN."""
+    """Return the default network of a search: a small CNN."""
     outputs = 1 if classes == 2 else classes
     return SmallCNN(outputs, channels, widths=_WIDTHS, downsampling="stride")
 
@@ -126,7 +126,7 @@ def _loss(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network in evaluation mode, and each module back."""
+    """Put a network in evaluation mode, then restore each module."""
     modes = [(module, module.training) for module in network.modules()]
     try:
         network.eval()
@@ -155,7 +155,7 @@ def scores_of(network: nn.Module, image: Tensor, batch_size: int = 256) -> Tenso
 def exchange_effect(
     network: nn.Module, validation: ImageStack, place: Tensor, *, seed: int = 0
 ) -> dict[str, float]:
-    """Return what an exchange of the place's content does to the AUC of the units.
+    """Return the effect of exchanging the place's content on the AUC of the units.
 
     Args:
         network: `(N, C, H, W)` to logits, such as `Search.network`.

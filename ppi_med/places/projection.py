@@ -1,4 +1,4 @@
-"""ClArC's projection: a direction is taken out of the features that the last layer is given."""
+"""ClArC's projection: a direction is removed from the features before the last layer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Projection:
 
     @classmethod
     def between(cls, features: Tensor, exchanged: Tensor) -> Projection:
-        """Return the projection of what tells features of images from those of exchanged ones.
+        """Return the projection of the direction between features of images and of exchanged ones.
 
         v is the direction in which an exchange moves the features most, the first right singular
         vector of the differences: the examples come in pairs, where the paper fits a linear
@@ -59,7 +59,7 @@ class Projection:
         return nn.functional.linear(features, keep, self.centre * v)
 
     def hook(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Be the forward pre-hook of a layer."""
+        """Act as the forward pre-hook of a layer."""
         return (self(inputs[0]), *inputs[1:])
 
     def facts(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The search for a shortcut: train shortly, ask, judge, take the place away, ask again."""
+"""The search for a shortcut: train shortly, look, judge, exchange the place, repeat."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _FEW_UNITS = 20
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What a search consists of; the defaults were chosen on phantoms.
+    """The settings of a search; the defaults were chosen on phantoms.
 
     Attributes:
         epochs: epochs of a short training.
@@ -51,10 +51,10 @@ class SearchSettings:
         share: share of the image that the top of the map has at most.
         relative: part of the map's maximum that a pixel of the top reaches.
         grow: pixels that a place grows to each side, of an image 64 pixels high.
-        every: each k-th B-scan is asked where to look.
+        every: every k-th B-scan gets a map.
         threshold: threshold of J, from which a place is an artefact.
         threshold_net: threshold of J_net, from which there is a shortcut.
-        rounds: places at most.
+        rounds: largest number of places.
         max_share: largest share of the image that all places have at most.
         repeats: draws of the interval of J_net.
     """
@@ -84,7 +84,7 @@ class Place:
         j: max(0, 2 AUC - 1) ICC of its content.
         share: share of the image.
         accepted: whether it is an artefact.
-        round: in which it was found, from 1.
+        round: its round, from 1.
         auc: AUC of its content, by a linear discriminant.
         icc: how alike its content is within a volume; in 2-D its constancy within a class.
     """
@@ -105,18 +105,18 @@ class Search:
     Attributes:
         shortcut: whether there is one.
         j_net: J of the short network's answers; in 2-D, where it has no ICC, the part of its AUC
-            that hangs on the first place, times that place's constancy.
+            that depends on the first place, times that place's constancy.
         j_net_interval: 95 %, over units.
         places: in the order in which they were found, accepted or not.
-        kind: `"place"`: it has places; `"texture"`: the fine detail of the whole image tells
-            the class; `"style"`: another shortcut without a place; `"none"`.
-        recommended_method: to train with.
+        kind: `"place"`: it has places; `"texture"`: the fine detail of the whole image predicts the
+            class; `"style"`: another shortcut without a place; `"none"`.
+        recommended_method: the recommended training method.
         reason: in one sentence.
         auc: AUC of the short network, over the validation's units.
         history: history of each round: `round`, `auc`, `j_net`, `j`, `share` of the place.
-        network: that was trained shortly and plainly; None where it was loaded without a factory.
-        rounds: how many short trainings there were.
-        texture: how well the fine detail of each cell tells the class.
+        network: the short, plain training's network; None if loaded without a factory.
+        rounds: number of short trainings.
+        texture: how well the fine detail of each cell predicts the class.
     """
 
     shortcut: bool
@@ -192,7 +192,7 @@ class Search:
             network: what was given to `search`; needed for `Search.network` then.
 
         Raises:
-            UsageError: if the file is missing or is no search.
+            UsageError: if the file is missing or is not a search.
         """
         path = Path(path)
         try:
@@ -231,12 +231,11 @@ def search(
 ) -> Search:
     """Search a data set for a shortcut.
 
-    A network is trained shortly and plainly: it has nothing else in mind yet than what is easiest.
+    A network is trained shortly and plainly: it has learned only what is easiest.
     WBP says where it looks; whether that is an artefact is judged from its content. Then another
     short training with that place exchanged, until a place is not an artefact.
 
-    Global random states are left as they were, and the answer depends on data, settings and seed
-    alone.
+    Global random states are restored, and the answer depends only on data, settings and seed.
 
     Args:
         train: the training part.
@@ -247,7 +246,7 @@ def search(
         seed: seed of weights and orders.
         progress: called with a line after each round.
         path: file that is written after each round. Where it holds rounds of the same data,
-            settings and seed, the search goes on behind them.
+            settings and seed, the search continues after them.
 
     Raises:
         UsageError: if the parts differ in image shape or the validation has one class.
@@ -334,7 +333,7 @@ class _Rounds:
         return found_all
 
     def _take_up(self, earlier: Search) -> None:
-        """Go on behind the rounds of a search that was stopped."""
+        """Continue after the rounds of a stopped search."""
         self.places, self.history = list(earlier.places), list(earlier.history)
         self.first, self.bounds = earlier.network, earlier.j_net_interval
         self.found, self.texture = torch.from_numpy(earlier.place), earlier.texture
@@ -345,7 +344,7 @@ class _Rounds:
             return self.validation.image
         generator = torch.Generator().manual_seed(self.seed)
         index = torch.arange(len(self.validation.image))
-        # One coin a unit: by a coin for each image the mean would hold both contents.
+        # One coin per unit: with a coin per image the mean would mix both contents.
         coin = torch.rand(len(self.validation.unit_label), generator=generator) < 0.5
         partner = torch.where(
             coin[self.validation.unit_index],
@@ -401,12 +400,12 @@ class _Rounds:
         lost = min(1.0, max(0.0, effect["same"] - effect["other"]))
         low, high = interval(self.validation, scores, repeats=self.settings.repeats)
         factor = lost * place.icc / max(answer.j, 1e-9) if answer.j > 0 else 0.0
-        # Of one image a unit the interval is that of 2 AUC - 1; it is brought to the same scale.
+        # With one image per unit the interval is that of 2 AUC - 1, brought to the same scale.
         bounds = min(1.0, low * factor), min(1.0, high * factor)
         return Verdict(0.5 + lost / 2, place.icc), bounds
 
     def _texture_first(self) -> bool:
-        """Say whether no place is taken, because the whole image tells the class.
+        """Say whether no place is accepted, because the whole image predicts the class.
 
         A bright mark moves the grey levels of its whole volume: the place of volumes goes first.
         In 2-D a device's texture can pass for the constant content of a place.
@@ -414,7 +413,7 @@ class _Rounds:
         return self.texture.shortcut and not self.train.volumes
 
     def _texture_is_stronger(self) -> bool:
-        """Say whether the texture tells the class much better than any place does.
+        """Say whether the texture predicts the class much better than any place.
 
         Another grey curve is everywhere, and so in each place that the search takes. The texture's
         2 AUC - 1 is compared with J; what makes an artefact of a place is the least difference.
@@ -517,7 +516,7 @@ def _caution(units: int) -> str:
 def _fingerprint(
     train: ImageStack, validation: ImageStack, settings: SearchSettings, seed: int
 ) -> str:
-    """Return what tells one search from another, so that no file of another one is taken for it."""
+    """Return the identity of a search, so that a file of another one is not used for it."""
     digest = hashlib.sha256(json.dumps([FORMAT, seed, asdict(settings)]).encode())
     for stack in (train, validation):
         for part in (stack.image, stack.label, stack.unit, stack.position):

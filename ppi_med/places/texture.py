@@ -1,9 +1,9 @@
-"""Does the texture of the whole image tell the class? A shortcut without a place, and its cure.
+"""Whether the texture of the whole image predicts the class: a shortcut without a place, its cure.
 
 A device writes its sharpness, its noise and its grey curve into every part of an image. A disease
 has its place. So the label is predicted from the fine detail of one cell of a grid at a time: where
-most cells predict it, the detail is the device's. Grey levels that are made alike, or smoothing,
-take it away, in training and afterwards.
+most cells predict it, the detail is the device's. Equalised grey levels or smoothing remove it, in
+training and afterwards.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LEVELS = 33
 
 @dataclass(frozen=True, eq=False)
 class Neutral:
-    """Takes a device's texture out of images.
+    """Removes a device's texture from images.
 
     Attributes:
         sigma: standard deviation of a smoothing along the last two axes, in pixels; 0: no
@@ -62,7 +62,7 @@ class Neutral:
 
     @property
     def name(self) -> str:
-        """What is done, in words."""
+        """The change, in words."""
         done = ["grey levels made alike"] if self.levels is not None else []
         done += [f"smoothed by {self.sigma:g} pixels"] if self.sigma > 0 else []
         return ", ".join(done) or "as they are"
@@ -74,7 +74,7 @@ class Neutral:
         return gaussian_smooth(image, self.sigma, 2).to(image.dtype) if self.sigma > 0 else image
 
     def hook(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Be a network's forward pre-hook: it sees images without the texture."""
+        """Act as a network's forward pre-hook: it sees images without the texture."""
         return (self(inputs[0]), *inputs[1:])
 
     def facts(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Neutral:
 
 @dataclass(frozen=True, eq=False)
 class Texture:
-    """How well the fine detail of each cell tells the class, in folds of patients.
+    """How well the fine detail of each cell predicts the class, in folds of patients.
 
     Attributes:
         cells: AUC of each cell of the grid, `(8, 8)`.
@@ -124,25 +124,25 @@ class Texture:
 
     @property
     def shortcut(self) -> bool:
-        """Whether the texture of the whole image tells the class."""
+        """Whether the texture of the whole image predicts the class."""
         return self.median >= THRESHOLD
 
 
 def texture(stack: ImageStack, *, seed: int = 0) -> Texture:
-    """Measure how well each cell's fine detail tells the class, and what silences it.
+    """Measure how well each cell's fine detail predicts the class, and what removes that.
 
     The detail of a cell is the logarithm of its mean energy in three bands: of the differences
     between the image smoothed with sigma 0, 1, 2 and 4 (in pixels of an image 128 pixels high).
     A linear discriminant predicts the class from the three numbers, patients in four folds. With
     more than two classes the AUC is the mean of each class against the rest. What is tried against
-    it, mildest first: grey levels made alike; smoothing with sigma 1, 2, 4, 8; both.
+    it, mildest first: equalised grey levels; smoothing with sigma 1, 2, 4, 8; both.
 
     Args:
         stack: stack of the training part; of more than 600 units as many are drawn.
         seed: seed of the folds and of that draw.
 
     Returns:
-        The AUC of each cell, and what silences them.
+        The AUC of each cell, and the change that removes the texture.
 
     Examples:
         >>> label = torch.arange(60) % 2

@@ -182,9 +182,7 @@ def read_header(opener: Opener, file: DicomFile) -> Header | FileProblem:
         return FileProblem(file, "unreadable", f"{error}.")
     except MemoryError:
         return FileProblem(file, "unreadable", "not enough memory to read it.")
-    except (
-        Exception
-    ) as error:  # a damaged file can raise anything in the parser: it is reported by name
+    except Exception as error:  # a damaged file can raise anything in the parser
         reason = f"the header is damaged ({type(error).__name__})."
         return FileProblem(file, "damaged", reason)
 

@@ -1,4 +1,4 @@
-"""Photographs: the standard layouts read to one form, and MONAI datalists made of them.
+"""Photographs: the standard layouts read into one form, and MONAI datalists from them.
 
 - `photo`: one photograph with its class, part and boxes; `pixels`: from a reference to pixels.
 - `cub`, `cifar`, `folders`, `imagenet`: readers of the layouts.

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 DATALIST = "datalist.json"
 _TEST_SHARE = 0.2
-"""Of the patients, where the source has no test part."""
+"""Share of the patients, if the source has no test part."""
 
 Datalist = dict[str, list[dict[str, Any]]]
 
@@ -94,7 +94,7 @@ def part_photos(
 
 
 def _unit(photo: Photo) -> str:
-    """Return what is never parted: the patient, else the photograph."""
+    """Return the unit that is never divided: the patient, else the photograph."""
     return f"patient {photo.patient}" if photo.patient else photo.name
 
 
@@ -119,7 +119,7 @@ def _kept(
 ) -> set[str]:
     """Return the names of `training` photographs, as many of each class as there are, or all.
 
-    What does not go round evenly falls to the first classes.
+    The remainder goes to the first classes.
     """
     if training is None:
         return {photo.name for photo in photos}
@@ -133,7 +133,7 @@ def _kept(
 
 
 def photos_hash(datalist: str | Path) -> str | None:
-    """Return a hash of what a datalist says, wherever the pictures are; None where it is missing.
+    """Return a hash of a datalist's content, wherever the pictures are; None if missing.
 
     Examples:
         >>> photos_hash("no/such/datalist.json") is None
@@ -151,7 +151,7 @@ def photos_hash(datalist: str | Path) -> str | None:
 
 
 def summary(datalist: Datalist) -> str:
-    """Return a line a part: images, classes, boxes."""
+    """Return one line per part: images, classes, boxes."""
     lines = []
     for part, items in datalist.items():
         classes = Counter(item["label"] for item in items)

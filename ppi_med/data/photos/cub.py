@@ -30,12 +30,12 @@ def read_cub(source: str | Path) -> list[Photo]:
         source: the folder `CUB_200_2011` or the one around it.
 
     Returns:
-        One photograph a line of `images.txt`, in its order; the box as in
-        `bounding_boxes.txt`, where there is one.
+        One photograph per line of `images.txt`, in its order; the box as in `bounding_boxes.txt`,
+        if there is one.
 
     Raises:
         MissingFileError: if a file is missing.
-        UsageError: if a line is not as it should be, or an image has no label or part.
+        UsageError: if a line is malformed, or an image has no label or part.
     """
     root = cub_root(Path(source))
     if root is None:

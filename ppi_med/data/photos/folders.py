@@ -68,13 +68,13 @@ def _photo(path: Path, row: dict[str, str]) -> Photo:
 
 
 _MACOS = "__MACOSX"
-"""Folder that macOS adds to its archives; like hidden files it holds no pictures."""
+"""Folder that macOS adds to its archives; it is skipped like hidden files."""
 
 _TRAINING, _TEST = ("train", "training"), ("test", "val", "validation")
 
 
 def image_folders(source: Path) -> dict[str, Path]:
-    """Return the folders or archives of the parts that are there.
+    """Return the folders or archives of the existing parts.
 
     A part is a folder such as `train`, or an archive whose name ends so, such as
     `cifar10_train.zip`.

@@ -20,7 +20,7 @@ _BOX_FOLDERS = ("bbox/val", "val_bbox", "Annotations/CLS-LOC/val", "Annotations/
 
 
 def is_imagenet(source: Path) -> bool:
-    """Say whether a folder is a validation set: one folder a wnid, or a solution file."""
+    """Say whether a folder is a validation set: one folder per wnid, or a solution file."""
     return (source / SOLUTION).is_file() or bool(_wnid_folders(_val(source)))
 
 
@@ -75,7 +75,7 @@ def read_boxes(annotation: Path, image: str) -> tuple[Box, ...]:
         if not (width > 0 and height > 0):
             raise ValueError(f"its size is {width:g} x {height:g}")
         corners = [_corners(node) for node in root.iter("bndbox")]
-    except Exception as error:  # the parser raises kinds of its own for each attack
+    except Exception as error:  # the parser has its own error for each attack
         raise UsageError(
             f"{annotation} is no annotation of ImageNet ({type(error).__name__}: {error})."
         ) from error

@@ -57,7 +57,7 @@ def _photos(folder: Path, table: ImageTable) -> list[Photo]:
     ]
 
 
-# The first that recognises the folder is taken: the special ones come first.
+# The first one that recognises the folder is used, so special layouts come first.
 _LAYOUTS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], list[Photo]]]] = {
     "cub": (lambda f: cub_root(f) is not None, read_cub),
     "cifar": (lambda f: cifar_root(f) is not None, read_cifar),
@@ -76,7 +76,7 @@ def find_layout(source: str | Path) -> str:
 
     Raises:
         MissingFileError: if the folder is not there.
-        UsageError: if it has none of them.
+        UsageError: if it has no known layout.
     """
     folder = Path(source)
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""One photograph of a data set, whatever layout it comes from."""
+"""One photograph of a data set, from any layout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ppi_med.errors import UsageError
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 
 Box = tuple[float, float, float, float]
-"""First pixel of each axis, then the first behind the box: y0, x0, y1, x1."""
+"""First pixel of each axis, then the first one after the box: y0, x0, y1, x1."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Photo:
         class_name: name of that index.
         part: `training`, `test`, or `validation` where the source gives one.
         boxes: boxes of the object, in pixels of the file.
-        site: group of images with a condition of its own; empty where there is one only.
-        patient: whose it is; parts keep a patient's images together. Empty where unknown.
+        site: group of images with its own condition; empty if there is only one.
+        patient: the patient; parts keep a patient's images together. Empty if unknown.
     """
 
     image: str

@@ -1,6 +1,6 @@
 """From a reference in a datalist to the pixels of a photograph.
 
-A reference is a path, or a path and a member behind `::` where one file holds many images:
+A reference is a path, or a path and a member after `::` if one file holds many images:
 
 | reference | pixels |
 | --- | --- |
@@ -80,7 +80,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def read_batch(path: str | Path) -> dict[str, Any]:
-    """Return what a batch file of CIFAR holds, keys as text.
+    """Return the content of a batch file of CIFAR, keys as text.
 
     Args:
         path: such as `cifar-10-batches-py/data_batch_1`.
@@ -89,7 +89,7 @@ def read_batch(path: str | Path) -> dict[str, Any]:
         Plain lists, texts, numbers, and arrays of bytes.
 
     Raises:
-        UsageError: if the file is no such batch, or holds anything that a batch does not.
+        UsageError: if the file is not such a batch, or holds anything else.
     """
     path = Path(path)
     if path.stat().st_size > LARGEST_FILE:
@@ -179,7 +179,7 @@ def batch_images(path: str) -> Pixels:
 
 
 def archive(path: str) -> zipfile.ZipFile:
-    """Return an archive, opened once in a process: a forked one would share the place in the file.
+    """Return an archive, opened once per process: a forked process would share the file position.
 
     Raises:
         UsageError: if it cannot be read.
@@ -206,7 +206,7 @@ def _decoded(content: bytes, reference: str) -> Pixels:
     from PIL import Image
 
     try:
-        # A picture that says it is larger than Pillow's limit is refused there.
+        # Pillow refuses a picture that claims to be larger than its limit.
         with Image.open(io.BytesIO(content)) as picture:
             if picture.mode.startswith(("I", "F")):
                 return _eight_bits(np.asarray(picture), reference)

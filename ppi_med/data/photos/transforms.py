@@ -68,7 +68,7 @@ class LoadPhotod(Transform):
 
 
 class _Fit:
-    """How pixels of a file become pixels of the network's image."""
+    """The mapping from a file's pixels to the network's image."""
 
     def __init__(self, rows: int, columns: int, size: tuple[int, int], short: int | None) -> None:
         self.size = size

@@ -36,7 +36,7 @@ class PlannedBird:
 
 @dataclass(frozen=True)
 class BirdPhantomSpec:
-    """All that a bird phantom depends on.
+    """The parameters of a bird phantom.
 
     Attributes:
         classes: number of species, 2 to 8; each has a habitat of its own.

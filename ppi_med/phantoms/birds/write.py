@@ -19,9 +19,9 @@ GENERATOR_VERSION = 1
 def make_bird_phantom(
     spec: BirdPhantomSpec, output: str | Path, *, validation: float = 0.15
 ) -> Datalist:
-    """Write `CUB_200_2011/` and convert it, the way the real one is.
+    """Write `CUB_200_2011/` and convert it like the real one.
 
-    Pictures that are there already, of the same phantom, are kept: a run that was stopped goes on.
+    Existing pictures of the same phantom are kept, so a stopped run continues.
 
     Args:
         spec: specification of the phantom.
@@ -32,7 +32,7 @@ def make_bird_phantom(
         The datalist; the test part holds every bird twice, by its site `tied` and `swapped`.
 
     Raises:
-        UsageError: if the folder holds a phantom of other parameters, or files of another kind.
+        UsageError: if the folder holds a phantom with other parameters, or other files.
     """
     output = Path(output)
     content = {

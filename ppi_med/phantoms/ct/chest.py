@@ -1,4 +1,4 @@
-"""A simulated chest in mm: what a slice at a height shows before any scanner.
+"""A simulated chest in mm: its slices before any scanner.
 
 Coordinates: x to the patient's left, y to the back, z along the table; (0, 0) is the middle of the
 image. Lengths are those of an adult, drawn around their usual size.

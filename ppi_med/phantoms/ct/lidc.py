@@ -41,7 +41,7 @@ def make_lidc_phantom(
     overwrite: bool = False,
     progress: bool = False,
 ) -> Extraction:
-    """Make a phantom and cut its patches, the way a lab's LIDC-IDRI is.
+    """Make a phantom and cut its patches, as for a lab's LIDC-IDRI.
 
     Args:
         spec: specification of the phantom.
@@ -56,7 +56,7 @@ def make_lidc_phantom(
 
     Raises:
         MissingFileError: without the database.
-        UsageError: if the folder holds a phantom of other parameters, or no phantom but files.
+        UsageError: if the folder holds a phantom with other parameters, or other files.
     """
     output = Path(output)
     write_dicom(
@@ -90,9 +90,9 @@ def write_dicom(
     overwrite: bool = False,
     progress: bool = False,
 ) -> int:
-    """Write the DICOM tree of a phantom, `dicom/<patient>/<series>/`, and what was planned.
+    """Write the DICOM tree of a phantom, `dicom/<patient>/<series>/`, and its plan.
 
-    Series that are there already, of the same phantom, are kept: a run that was stopped goes on.
+    Existing series of the same phantom are kept, so a stopped run continues.
 
     Args:
         spec: specification of the phantom.

@@ -137,12 +137,12 @@ class PlannedScan:
 
 @dataclass(frozen=True)
 class LidcPhantomSpec:
-    """All that a LIDC phantom depends on, besides the database.
+    """The parameters of a LIDC phantom, apart from the database.
 
     Attributes:
         patients: numbers of LIDC-IDRI's patients, such as 1 for LIDC-IDRI-0001; None: `count` of
             them, evenly spread over those with a nodule.
-        count: how many, where they are not named.
+        count: number of patients, if they are not named.
         sites: the scanners, dealt to the patients by their shares.
         agreement: agreement of the marks with the labels, for all sites or by name; see
             `Agreement`.
@@ -210,7 +210,7 @@ class LidcPhantomSpec:
             Without splits where the patients are too few for them.
 
         Raises:
-            UsageError: if they are too few and the test patients' agreement is another one.
+            UsageError: if they are too few and the test patients have another agreement.
         """
         options = self.patch_options
         nodules = [

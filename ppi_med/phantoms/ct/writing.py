@@ -33,7 +33,7 @@ SIZE = 512
 
 @dataclass(frozen=True)
 class Patient:
-    """What the slices of a series are made from."""
+    """The inputs of a series' slices."""
 
     scan: Scan
     nodules: tuple[Nodule, ...]
@@ -122,7 +122,7 @@ class SeriesJob:
 
 
 def write_series(job: SeriesJob) -> int:
-    """Write a series; the folder appears when it is whole. Return its number of slices."""
+    """Write a series; the folder appears when it is complete. Return its number of slices."""
     if job.folder.is_dir():
         return len(job.heights)
     scan = job.planned.scan

@@ -1,6 +1,6 @@
 """The healthy eye of one subject: layers with a fovea, vessels, choroid. The same at every visit.
 
-All is in mm and does not know the resolution, except for the grid it is evaluated on.
+Everything is in mm and independent of the resolution, except for the grid.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RETINA = ("RNFL", "GCL", "IPL", "INL", "OPL", "ONL", "ELM", "IS", "EZ", "OS", "R
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What stays the same between the visits of one eye.
+    """The anatomy of an eye, the same at all visits.
 
     Attributes:
         bruch: (S, W) depth of Bruch's membrane in mm.

@@ -1,7 +1,7 @@
 """Marks that a site's scanner burns into every B-scan, each at a fixed place.
 
-A mark says nothing about the eye. Where its presence agrees with the label it is a shortcut, which
-a classifier takes and which fails at the next site.
+A mark says nothing about the eye. If its presence agrees with the label it is a shortcut, which a
+classifier takes and which fails at the next site.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Geographic atrophy and what is taken for it: drusen, thin RPE, brightness from below, shadows.
+"""Geographic atrophy and its distractors: drusen, thin RPE, brightness from below, shadows.
 
 Everything here is an en-face map (S, W). The distractors are drawn alike in both classes.
 """
@@ -69,7 +69,7 @@ class Atrophy:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a visit finds in an eye, as en-face maps (S, W).
+    """The findings of a visit, as en-face maps (S, W).
 
     Attributes:
         lesion: True where there is GA.
@@ -146,7 +146,7 @@ def lesion_map(atrophy: Atrophy, grid: Grid, age: float | None) -> tuple[NDArray
 def draw_findings(
     rng: np.random.Generator, grid: Grid, atrophy: Atrophy, ages: list[float | None]
 ) -> list[Findings]:
-    """Draw what each visit of an eye finds: the lesion grows, the distractors mostly stay.
+    """Draw the findings of each visit of an eye: the lesion grows, the distractors mostly stay.
 
     Args:
         rng: the subject's stream for distractors.

@@ -146,7 +146,7 @@ def make_oct_phantom(
         The converter's report.
 
     Raises:
-        UsageError: if the folder holds a phantom of other parameters, or no phantom but files.
+        UsageError: if the folder holds a phantom with other parameters, or other files.
         RuntimeError: if a volume was not converted.
     """
     from ppi_med.data.oct.convert import convert_folder
@@ -201,7 +201,7 @@ def write_raw(
         The volumes, in the order of the labels table.
 
     Raises:
-        UsageError: if the folder holds a phantom of other parameters, or no phantom but files.
+        UsageError: if the folder holds a phantom with other parameters, or other files.
     """
     output = Path(output)
     volumes, _ = spec.plan()
