@@ -187,14 +187,9 @@ def _window(
     size: int,
     in_order: bool,
 ) -> Found:
-    """Keep `size` items running; yield each number and item with its result.
+    """Keep `size` items running; yield number, item and result, in order or as they end.
 
-    Args:
-        submit: starts an item and returns its future.
-        items: with their numbers, those that are not started.
-        under_way: those that are; items there at the beginning are started again.
-        size: size of the window.
-        in_order: by their numbers, else as they end.
+    `submit` returns a future; what is under way at the beginning is started again.
     """
     futures: dict[int, Any] = {}
     ended: SimpleQueue[int] = SimpleQueue()

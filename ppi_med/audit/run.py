@@ -19,7 +19,7 @@ from ppi_med.audit.page import write_page
 from ppi_med.audit.pixels import Loaded, Scale, read_all, resized, scale_of
 from ppi_med.audit.sources import GIVEN, LEAST_IMAGES, Source, folds, read_source, split
 from ppi_med.errors import UsageError
-from ppi_med.io import atomic_path, write_json
+from ppi_med.io import atomic_path, exclusive, write_json
 from ppi_med.places import ImageStack, SearchSettings
 from ppi_med.places.decision import write_decision
 
@@ -183,57 +183,52 @@ def audit(
         progress: called with a line.
 
     Raises:
-        UsageError: if data, bundle or checkpoint are not as expected.
+        UsageError: if data, bundle or checkpoint are not as expected, or another process writes
+            to the output.
     """
     if checkpoint is not None and bundle is None:
         raise UsageError("--checkpoint needs --bundle, which defines the network of the weights.")
     source = read_source(dataset, label)
     progress(f"{source.name}: {len(source.cases)} cases, {source.form}; classes {source.classes}")
-    scale = scale_of(source.cases, seed)
-    factory, given = None, None
-    if bundle is not None:
-        factory, given = bundle_network(bundle, scale.channels, len(source.classes), checkpoint)
-    held, origin = split(source, seed)
-    shown = _shown(source, scale, held, seed)
-    collected = _collect(source, scale, shown, progress)
-    source, held = collected.source, held[collected.read]
-    shown = shown[collected.read]
-    progress("data alone: header, ring, corners, grid")
-    evidence = collected.collector.evidence(source.label, source.patient)
-    network = None
-    if not data_only:
-        parts = _parts(source, scale, held, shown, collected.images)
-        progress(f"short training on {len(parts[0].image)} images of {scale.size}")
-        network = ask_network(
-            *parts,
-            factory=factory,
-            given=given,
-            settings=settings,
-            seed=seed,
-            progress=progress,
-        )
-    means = np.stack(
-        [
-            np.mean(
-                [s for s, k in zip(collected.collector.small, source.label, strict=True) if k == c],
-                0,
+    with exclusive(output, "audit"):
+        scale = scale_of(source.cases, seed)
+        factory, given = None, None
+        if bundle is not None:
+            factory, given = bundle_network(bundle, scale.channels, len(source.classes), checkpoint)
+        held, origin = split(source, seed)
+        shown = _shown(source, scale, held, seed)
+        collected = _collect(source, scale, shown, progress)
+        source, held = collected.source, held[collected.read]
+        shown = shown[collected.read]
+        progress("data alone: header, ring, corners, grid")
+        evidence = collected.collector.evidence(source.label, source.patient)
+        network = None
+        if not data_only:
+            parts = _parts(source, scale, held, shown, collected.images)
+            progress(f"short training on {len(parts[0].image)} images of {scale.size}")
+            network = ask_network(
+                *parts,
+                factory=factory,
+                given=given,
+                settings=settings,
+                seed=seed,
+                progress=progress,
             )
-            for c in range(len(source.classes))
-        ]
-    )
-    result = Audit(
-        source=source,
-        scale=scale,
-        evidence=evidence,
-        network=network,
-        verdict=judge(evidence, network),
-        validation=_patients(source, held),
-        split=origin,
-        unreadable=collected.problems,
-        command="",
-        class_means=means,
-    )
-    return _written(result, Path(dataset), Path(output), bundle, held, tracking_uri)
+        small = np.stack(collected.collector.small)
+        means = [small[source.label == c].mean(0) for c in range(len(source.classes))]
+        result = Audit(
+            source=source,
+            scale=scale,
+            evidence=evidence,
+            network=network,
+            verdict=judge(evidence, network),
+            validation=_patients(source, held),
+            split=origin,
+            unreadable=collected.problems,
+            command="",
+            class_means=np.stack(means),
+        )
+        return _written(result, Path(dataset), Path(output), bundle, held, tracking_uri)
 
 
 def judge(evidence: Evidence, network: Network | None) -> Verdict:
@@ -376,7 +371,6 @@ def _written(
     held: NDArray[Any],
     tracking_uri: str | None,
 ) -> Audit:
-    output.mkdir(parents=True, exist_ok=True)
     files = []
     if _needs_datalist(result):
         write_json(output / DATALIST, datalist(result.source, held))

@@ -21,6 +21,7 @@ from ppi_med.data.image_table import (
     read_image_table,
 )
 from ppi_med.data.lidc.zarr_store import is_url
+from ppi_med.data.spreadsheet import read_sheet
 from ppi_med.errors import MissingFileError, UsageError
 
 LEAST_IMAGES, LEAST_PATIENTS = 40, 10
@@ -183,8 +184,8 @@ def _from_photos(path: Path) -> Source:
 def _from_nodules(path: Path) -> Source:
     from ppi_med.data.lidc.cases import load_cases
 
-    with (path / "nodules.csv").open(newline="", encoding="utf-8") as stream:
-        table = list(csv.DictReader(stream))
+    sheet = read_sheet(path / "nodules.csv", {"id"})
+    table = [dict(zip(sheet.columns, cells, strict=True)) for _, cells in sheet.rows]
     cases = []
     for item in load_cases(path, "all"):
         row = table[item["row"]]
@@ -261,7 +262,7 @@ def _item(
 def _class_text(path: Path, label: Any) -> str:
     if isinstance(label, list) and len(label) == 1:
         label = label[0]
-    if isinstance(label, float) and label.is_integer():
+    if isinstance(label, bool) or (isinstance(label, float) and label.is_integer()):
         label = int(label)
     if isinstance(label, (int, str)) and not str(label).lower().endswith((".nii.gz", ".nii")):
         return str(label)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ppi_med.bundle_tools.installed import copy_bundle
 from ppi_med.errors import UsageError
+from ppi_med.io import exclusive
 
 _BUNDLE, _DATA = Path("bundles") / "ga_ppi", Path("data") / "ga_phantom"
 
@@ -31,10 +32,14 @@ def run_demo(
         The exit code of the training.
 
     Raises:
-        UsageError: if the folder has an incomplete data set.
+        UsageError: if the folder has an incomplete data set, or another demonstration runs in it.
     """
     root = Path(folder)
-    root.mkdir(parents=True, exist_ok=True)
+    with exclusive(root, "demonstration"):
+        return _run(root, settings, say)
+
+
+def _run(root: Path, settings: Mapping[str, Any], say: Callable[[str], object]) -> int:
     if not (root / _DATA / "datalist.json").is_file():
         _make_phantom(root / _DATA)
     if not (root / _BUNDLE / "train.json").is_file():

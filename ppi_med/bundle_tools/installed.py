@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,7 +136,11 @@ def copy_bundle(name: str, target: str | Path) -> Path:
     copy = target / name if target.is_dir() else target
     if copy.exists():
         raise UsageError(f"{copy} already exists: name another folder, or remove it.")
-    shutil.copytree(bundle.folder, copy, ignore=shutil.ignore_patterns(*_OF_RUNS))
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{copy.name}.", dir=copy.parent) as temporary:
+        whole = Path(temporary) / name
+        shutil.copytree(bundle.folder, whole, ignore=shutil.ignore_patterns(*_OF_RUNS))
+        whole.rename(copy)
     return copy
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ppi_med.bundle_tools.preflight import class_labels
 from ppi_med.errors import MissingFileError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -99,12 +100,7 @@ def require_classes(
             or less than one batch.
     """
     for part, images in parts.items():
-        counts = Counter(int(image["label"]) for image in images)
-        if not counts or max(counts) >= num_classes or min(counts) < 0:
-            raise UsageError(
-                f"The part {part} has the labels {sorted(counts)[:5]}..., expected 0 to "
-                f"{num_classes - 1}: give --num_classes, or weights and data that belong together."
-            )
+        counts = Counter(class_labels(part, images, num_classes))
         if part == "training" and (len(images) < batch_size or len(counts) < 2):
             raise UsageError(
                 f"The part {part} has {len(images)} images of {len(counts)} classes, expected two "

@@ -186,10 +186,11 @@ def require_parts(
         noun: what a case is.
 
     Raises:
-        UsageError: if a part has only one class, or the training less than one batch.
+        UsageError: if a label is neither 0 nor 1, a part has only one class, or the training less
+            than one batch.
     """
     for part, cases in parts.items():
-        labels = {int(case["label"]) for case in cases if "label" in case}
+        labels = set(class_labels(part, [case for case in cases if "label" in case], 2))
         if not labels >= {0, 1}:
             raise UsageError(
                 f"The part {part} has {_number(len(cases), noun)}, all of label {_only(labels)}, "
@@ -202,6 +203,21 @@ def require_parts(
                 "give a smaller --batch_size."
             )
     logger.info("%s", "; ".join(_line(part, cases, noun) for part, cases in parts.items()))
+
+
+def class_labels(part: str, cases: Sequence[Mapping[str, Any]], classes: int) -> list[int]:
+    """Return the class of each case.
+
+    Raises:
+        UsageError: for a label that is no class: a text, NaN, a fraction, a number out of range.
+    """
+    for case in cases:
+        if (label := case.get("label")) not in range(classes):
+            what = f"the label {label!r} ({case.get('volume_id', 'unnamed')})"
+            raise UsageError(
+                f"The part {part} has {what}, expected a number from 0 to {classes - 1}."
+            )
+    return [int(case["label"]) for case in cases]
 
 
 def _keys_of_bundle(root: Path) -> set[str]:

@@ -132,11 +132,13 @@ def weak_segmentation(
     from ppi_med.experiments.weak_segmentation.cases import load_study_cases, require_unseen_cases
     from ppi_med.experiments.weak_segmentation.report import summary_table, write_outcomes
     from ppi_med.experiments.weak_segmentation.study import BETAS, Study, modes_of, reference_of
+    from ppi_med.io import hold
     from ppi_med.segmentation.network import load_network, saliency_methods
     from ppi_med.tracking import create_tracker
 
     log_to_screen()
     modes, reference = modes_of(crops), reference_of(reference)
+    hold(output, "weak segmentation")
     chosen = load_network(bundle, checkpoint, overrides(override))
     wanted = saliency_methods(methods, chosen.grid.size)
     folder = data if data is not None else chosen.dataset_dir

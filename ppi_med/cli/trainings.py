@@ -246,6 +246,7 @@ def run_and_show(
     from ppi_med.experiments.records import FolderRecords
     from ppi_med.experiments.run import outlook, run_experiment
     from ppi_med.experiments.table import markdown, write_table
+    from ppi_med.io import exclusive
 
     store, failed = FolderRecords(records), {}
     if dry_run:
@@ -255,10 +256,13 @@ def run_and_show(
     if not table_only:
         log_to_screen()
         failed = run_experiment(experiment, store, workers)
-    for table in experiment.tables(store.done()):
+    tables = experiment.tables(store.done())
+    for table in tables:
         typer.echo(markdown(table))
-        if output is not None:
-            write_table(table, output)
+    if output is not None:
+        with exclusive(output, "table"):
+            for table in tables:
+                write_table(table, output)
     typer.echo(f"records: {records}" + ("" if output is None else f"; tables: {output}"))
     if failed:
         raise typer.Exit(1)

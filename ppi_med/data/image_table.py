@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ppi_med.data.splits import PARTS
+from ppi_med.data.spreadsheet import is_nothing, name_of, read_sheet
 from ppi_med.errors import MissingFileError, UsageError
 
 SUFFIXES = (
@@ -119,10 +120,9 @@ def read_image_table(path: str | Path, label: str = "") -> ImageTable:
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"No table {path}.")
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-        reader = csv.DictReader(stream)
-        header = [name for name in reader.fieldnames or [] if name]
-        rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
+    sheet = read_sheet(path, _IMAGE)
+    header = [name for name in sheet.columns if name]
+    rows = [dict(zip(sheet.columns, cells, strict=True)) for _, cells in sheet.rows]
     image = _column(header, _IMAGE)
     if image is None or not rows:
         raise UsageError(
@@ -130,12 +130,13 @@ def read_image_table(path: str | Path, label: str = "") -> ImageTable:
             f"{list(_IMAGE)}."
         )
     labels, notes, own = _labels(path, header, rows, label)
+    labels = _one_form(path, labels)
     patient, site = _column(header, _PATIENT), _column(header, _SITE)
-    part = _column(header, _PART)
+    part = _parts_column(path, header, rows)
     facts = [h for h in header if _FACT.fullmatch(h) and h not in (image, patient, site, part, own)]
     finder = _Finder(path.parent)
     found, missing, seen = [], [], set()
-    for row, text in zip(rows, labels, strict=True):
+    for (line, _), row, text in zip(sheet.rows, rows, labels, strict=True):
         if not text or not row[image]:
             continue
         file = finder.find(row[image])
@@ -145,9 +146,10 @@ def read_image_table(path: str | Path, label: str = "") -> ImageTable:
         if file in seen:
             raise UsageError(f"{path.name} lists {row[image]} twice, expected each image once.")
         seen.add(file)
-        whose = row[patient] if patient else patient_of(row[image])
-        named = _PARTS.get(row[part].lower(), "") if part else ""
-        place = row[site] if site else ""
+        where = f"{path.name}, line {line}"
+        whose = name_of(row[patient], where, patient) if patient else patient_of(row[image])
+        named = _PARTS[row[part].lower()] if part and row[part] else ""
+        place = name_of(row[site], where, site) if site else ""
         found.append(
             LabelledImage(file, text, whose, place, named, {k: row[k] for k in facts if row[k]})
         )
@@ -163,6 +165,11 @@ def read_image_table(path: str | Path, label: str = "") -> ImageTable:
         notes.append(
             f"{len(missing)} images of the table are missing and were left out, "
             f"{missing[0]} the first."
+        )
+    whose_are = [image.patient for image in found]
+    if patient and not all(whose_are) and any(whose_are):
+        notes.append(
+            f"{whose_are.count('')} images have no patient: each counts as one of its own."
         )
     return ImageTable(tuple(found), tuple(notes))
 
@@ -270,6 +277,37 @@ def _labels(
         f"{path.name} has no column of a usual name for the label ({', '.join(_LABEL)}): name it "
         f"with --label, one of {list(header)}."
     )
+
+
+def _one_form(path: Path, labels: Sequence[str]) -> list[str]:
+    """Return labels of which `1`, `1.0` and `True` are one, and what says nothing is ""."""
+    said = ["" if is_nothing(text) else text for text in labels]
+    bools = {"true": 1.0, "false": 0.0}
+    numbers = [_number(text) if text.lower() not in bools else bools[text.lower()] for text in said]
+    if all(number is not None for number, text in zip(numbers, said, strict=True) if text):
+        return ["" if n is None else f"{int(n) if n.is_integer() else n}" for n in numbers]
+    first: dict[str, str] = {}
+    for text in filter(None, said):
+        if first.setdefault(text.casefold(), text) != text:
+            raise UsageError(
+                f"{path.name} has the labels {first[text.casefold()]!r} and {text!r}: write one "
+                "class in one way."
+            )
+    return said
+
+
+def _parts_column(path: Path, header: Sequence[str], rows: Sequence[dict[str, str]]) -> str | None:
+    """Return the column that says training, validation or test; None where there is none."""
+    part = _column(header, _PART)
+    said = {row[part] for row in rows if row[part]} if part else set()
+    other = sorted(text for text in said if text.lower() not in _PARTS)
+    if len(other) == len(said):
+        return None
+    if other:
+        raise UsageError(
+            f"{path.name}: {part} is {other[0]!r} in a row, expected one of {sorted(_PARTS)}."
+        )
+    return part
 
 
 def _uncertain(own: str, texts: list[str]) -> tuple[list[str], list[str], str]:

@@ -46,15 +46,10 @@ class _Benchmark:
     """A set: its files, lists and tests, and their names in the table.
 
     Attributes:
-        archive: archive of the images.
-        table: table of the rows.
-        label: column of the table.
-        classes: names of labels 0 and 1.
         image: path in the archive, formatted with the row.
         lists: training -> name of its list of rows.
         sites: sites of the test -> name of its list of rows.
         tests: name -> the sites that it consists of.
-        overrides: overrides of the bundle.
     """
 
     archive: str

@@ -10,6 +10,7 @@ from typing import Any
 from ppi_med.experiments.cells import Cell
 from ppi_med.experiments.records import FolderRecords, Record, Records
 from ppi_med.experiments.table import Table
+from ppi_med.io import exclusive
 from ppi_med.parallel import run_jobs
 
 logger = logging.getLogger(__name__)
@@ -60,14 +61,16 @@ def run_experiment(
         Cell name -> reason, of the cells that failed.
 
     Raises:
-        UsageError: if records are there of other data or settings.
+        UsageError: if records are there of other data or settings, or another process runs
+            cells for the same folder.
     """
-    records.require_same(experiment.sources(records.done()))
-    if records.missing(experiment.cells()):
-        experiment.prepare(workers)
-    failed = run_cells(experiment.cells(), records, experiment.run, workers=workers)
-    further = experiment.further(records.done())
-    return failed | run_cells(further, records, experiment.run, workers=workers)
+    with exclusive(records.folder, "experiment"):
+        records.require_same(experiment.sources(records.done()))
+        if records.missing(experiment.cells()):
+            experiment.prepare(workers)
+        failed = run_cells(experiment.cells(), records, experiment.run, workers=workers)
+        further = experiment.further(records.done())
+        return failed | run_cells(further, records, experiment.run, workers=workers)
 
 
 def run_cells(

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ppi_med import naming
-from ppi_med.errors import MissingFileError, UnreachableError, UsageError
+from ppi_med.errors import MissingFileError, UnreachableError
 from ppi_med.experiments import sweep_records
 from ppi_med.experiments.cells import Cell, bundle_command, run_bundle
 from ppi_med.experiments.matrix import matrices
@@ -26,6 +23,7 @@ from ppi_med.experiments.run import run_cells
 from ppi_med.experiments.selection import InSiteValidation, Selection
 from ppi_med.experiments.sweep_records import CellRecord, Sweep, SweepRecords
 from ppi_med.experiments.sweep_tables import write_sweep
+from ppi_med.io import exclusive
 from ppi_med.tracking.location import Location
 
 logger = logging.getLogger(__name__)
@@ -88,7 +86,7 @@ def run_sweep(
 
     key = plan.key(facts)
     folder = (work / f"{plan.name}-{key}").absolute()
-    with _alone(folder):
+    with exclusive(folder, "sweep"):
         client, sweep = _insist(lambda: _open(plan, location, key, command), patience)
         watch = EndingWatch(lambda status: client.set_terminated(sweep.run_id, status))
         watch.install()
@@ -334,21 +332,3 @@ def _insist(call: Callable[[], T], patience: float) -> T:
                 ) from error
             logger.warning("the tracking store cannot be reached (%s): trying again", error)
             time.sleep(min(5.0, max(patience / 10, 0.1)))
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Lock a sweep's folder; the lock ends with the process, even after a kill."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(
-                f"Another process runs this sweep ({folder.name}): wait until it ends, or give "
-                "this one another --name."
-            ) from error
-        yield
-    finally:
-        os.close(handle)

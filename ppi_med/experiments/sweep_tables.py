@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from ppi_med.experiments.matrix import Chosen, Gain, Matrix, choose, fold_result
 from ppi_med.experiments.selection import Selection
 from ppi_med.experiments.sweep_records import CellRecord, Sweep
 from ppi_med.experiments.table import Row, Table, Value, markdown, number, signed, write_table
-from ppi_med.io import write_text
+from ppi_med.io import exclusive, write_text
 from ppi_med.tracking.location import Location
 
+_REFUSED = r"[^\w\-]"
 _INTERVAL = (
     "Differences to plain training of the same site and seed; 95 % intervals by paired bootstrap: "
     "subjects resampled; in the last columns seeds too."
@@ -228,20 +230,25 @@ def rebuild(
     try:
         with telling_unreachable_apart():
             client = Store(location, experiment or "tables").client
-            return _rebuild(client, output, selection, name, experiment)
+            writers = _read(client, output, selection, name, experiment)
     except UnreachableError as error:
         raise UnreachableError(
             f"{location.uri} cannot be reached ({error}): start the server, or name another store "
             "with --tracking-uri."
         ) from error
+    if not writers:
+        return []
+    with exclusive(output, "table"):
+        return [path for write in writers for path in write()]
 
 
-def _rebuild(
+def _read(
     client: Any, output: Path, selection: Selection, name: str, experiment: str
-) -> list[Path]:
+) -> list[Callable[[], list[Path]]]:
+    """Return what writes each sweep's and experiment's tables; all of the store has been read."""
     experiments = [one for one in client.search_experiments() if experiment in ("", one.name)]
     ids = [one.experiment_id for one in experiments]
-    written: list[Path] = []
+    writers: list[Callable[[], list[Path]]] = []
     used: set[str] = set()
     for sweep in sweep_records.find_sweeps(client, ids) if ids else []:
         if name and sweep.name != name:
@@ -252,12 +259,12 @@ def _rebuild(
         # Two sweeps with one name differ in their settings.
         folder = sweep.name if sweep.name not in used else f"{sweep.name}-{sweep.run_id[:8]}"
         used.add(folder)
-        written += write_sweep(sweep, done, output / folder, selection)
+        writers.append(partial(write_sweep, sweep, done, output / folder, selection))
     for one in experiments if not name else []:
         table = runs_table(one.name, _single_runs(client, one.experiment_id))
         if table is not None:
-            written += write_table(table, output / "runs")
-    return written
+            writers.append(partial(write_table, table, output / "runs"))
+    return writers
 
 
 def runs_table(experiment: str, runs: Sequence[Any]) -> Table | None:
@@ -284,7 +291,7 @@ def runs_table(experiment: str, runs: Sequence[Any]) -> Table | None:
         for key, group in sorted(groups.items())
     ]
     return Table(
-        f"runs_{re.sub(r'[^0-9A-Za-z_-]', '_', experiment)}",
+        f"runs_{naming.distinct(experiment, _REFUSED, 100)}",
         f"Finished runs of {experiment} by method",
         (*_TAGS, "runs", *metrics),
         tuple(rows),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ppi_med.errors import SYSTEM_ERRORS, UsageError, did_you_mean, plain_words
 from ppi_med.export.arrays import read_map, read_mask
 from ppi_med.export.source import Source, read_source
-from ppi_med.io import atomic_path
+from ppi_med.io import atomic_path, exclusive
 
 SEG, MAP, NIFTI_SEG, NIFTI_MAP = "mask.seg.dcm", "map.pm.dcm", "mask.nii.gz", "map.nii.gz"
 OVERLAY = "overlay"
@@ -101,10 +101,11 @@ def write_all(
     digits = len(str(source.shape[0]))
     for index, picture in captures(seen, drawn, source, method=method):
         made[folder / OVERLAY / f"slice_{index + 1:0{digits}}.dcm"] = picture
-    _write_together(made)
-    for old in (folder / OVERLAY).glob("slice_*.dcm"):
-        if old not in made:
-            old.unlink()
+    with exclusive(folder, "export"):
+        _write_together(made)
+        for old in (folder / OVERLAY).glob("slice_*.dcm"):
+            if old not in made:
+                old.unlink()
     return list(made)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ppi_med.data.dicom.volume import DicomVolume
+from ppi_med.data.manifest import real_number, whole_number
+from ppi_med.data.spreadsheet import read_sheet
 from ppi_med.errors import MissingFileError, UsageError
 from ppi_med.export.source import Source
 from ppi_med.segmentation.grid import (
@@ -115,7 +115,7 @@ def read_points(path: str | Path, source: Source) -> list[Point]:
     """Read points from a CSV with the columns `row`, `column` and `slice` or `z_mm`.
 
     Args:
-        path: path of the table, comma-separated, UTF-8.
+        path: path of the table, as a spreadsheet may write it.
         source: the series; z, in mm of DICOM's coordinates, is that of the point itself and is
             matched to the nearest slice, within half a step.
 
@@ -128,22 +128,17 @@ def read_points(path: str | Path, source: Source) -> list[Point]:
         raise MissingFileError(
             f"There is no {path}, expected a CSV with slice or z_mm, row, column."
         )
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(
-            f"{path}: not a CSV in UTF-8 ({type(error).__name__}): save it as one."
-        ) from error
-    return [_point(row, number, path.name, source) for number, row in enumerate(rows, start=2)]
+    sheet = read_sheet(path, {"row"})
+    rows = ((line, dict(zip(sheet.columns, cells, strict=True))) for line, cells in sheet.rows)
+    return [_point(row, line, path.name, source) for line, row in rows]
 
 
 def _point(row: dict[str, str], number: int, name: str, source: Source) -> Point:
     try:
-        place = _whole(row["row"]), _whole(row["column"])
+        place = whole_number(row["row"]), whole_number(row["column"])
         if row.get("slice"):
-            return _checked(Point(_whole(row["slice"]), *place), source)
-        height = _finite(row["z_mm"])
+            return _checked(Point(whole_number(row["slice"]), *place), source)
+        height = real_number(row["z_mm"])
     except (KeyError, ValueError, TypeError) as error:
         if isinstance(error, UsageError):
             raise UsageError(f"{name}, line {number}: {error}") from error
@@ -154,21 +149,6 @@ def _point(row: dict[str, str], number: int, name: str, source: Source) -> Point
     return _checked(
         Point(_slice_at_height(height, place, f"{name}, line {number}", source), *place), source
     )
-
-
-def _whole(text: str) -> int:
-    """Read a whole number, also in the form of table programs: `3.0`."""
-    value = _finite(text)
-    if not value.is_integer():
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(value)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text!r} is no number")
-    return value
 
 
 def _slice_at_height(height: float, place: tuple[int, int], where: str, source: Source) -> int:

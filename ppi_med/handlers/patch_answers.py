@@ -28,7 +28,7 @@ from ppi_med.evaluation.familiarity import (
 from ppi_med.evaluation.measures import positive_logit
 from ppi_med.handlers.base import Handler, Steps
 from ppi_med.inference.report import Point, ReportContent, write_report
-from ppi_med.io import atomic_path
+from ppi_med.io import atomic_path, exclusive
 from ppi_med.places import Account
 
 logger = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ class PatchAnswers(Handler):
         self.notes = tuple(notes)
         self.known = KnownInputs.read(known)
         self._recording = ExitStack()
+        self._held = ExitStack()
         self._found: list[Tensor] = []
         self.network = network
         self.method = method
@@ -97,6 +98,8 @@ class PatchAnswers(Handler):
 
     def _clear(self) -> None:
         self._rows, self._arrays = [], []
+        self._held.close()  # of a run that an error ended
+        self._held.enter_context(exclusive(self.output_dir, "inference"))
 
     def _record(self) -> None:
         self._recording.close()
@@ -130,6 +133,10 @@ class PatchAnswers(Handler):
             self._arrays.append((image.sum(1).cpu(), torch.zeros(0)))
 
     def _write(self) -> None:
+        with self._held:
+            self._write_all()
+
+    def _write_all(self) -> None:
         with (
             atomic_path(self.output_dir / "answers.csv") as temporary,
             temporary.open("w", newline="", encoding="utf-8") as stream,

@@ -377,12 +377,7 @@ class PlaceHandler:
 
 
 class _Remembering(Inferer):
-    """The trainer's inferer; it keeps a call's further arguments and may pass x' instead of x.
-
-    Args:
-        inner: the trainer's own.
-        coin: image -> x', or None for x; None: always x.
-    """
+    """The trainer's inferer, which keeps a call's further arguments; x' where the coin gives it."""
 
     def __init__(
         self, inner: Callable[..., Any], coin: Callable[[Tensor], Tensor | None] | None

@@ -9,6 +9,7 @@ import csv
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from ppi_med.evaluation.measures import (
 from ppi_med.evaluation.predictions import Predictions
 from ppi_med.handlers.base import Handler, Steps
 from ppi_med.handlers.metrics import class_of, logits_and_labels, predicted_class
-from ppi_med.io import atomic_path
+from ppi_med.io import atomic_path, exclusive
 from ppi_med.tracking.base import NullTracker, Tracker
 from ppi_med.training.modes import evaluating
 from ppi_med.training.state import unwrapped
@@ -52,6 +53,7 @@ class _CaseTable(Handler):
         self.tracker = tracker if tracker is not None else NullTracker()
         self.folder = folder
         self._rows: list[Row] = []
+        self._held = ExitStack()
 
     def _steps(self) -> Steps:
         return [
@@ -60,8 +62,12 @@ class _CaseTable(Handler):
             (Events.EPOCH_COMPLETED, self._gather),
         ]
 
-    def _clear(self) -> None:
+    def _clear(self, engine: Engine) -> None:
         self._rows = []
+        self._held.close()  # of a run that an error ended
+        if self.path is not None and getattr(engine.state, "rank", 0) == 0:
+            lock = f".{self.path.name}.lock"
+            self._held.enter_context(exclusive(self.path.parent, "evaluation", name=lock))
 
     def _collect(self, engine: Engine) -> None:
         logits, labels = logits_and_labels(engine.state.output)
@@ -80,10 +86,11 @@ class _CaseTable(Handler):
 
     def _gather(self, engine: Engine) -> None:
         self._leave(engine, rows_of_all(self._rows))
-        if self.path is None or getattr(engine.state, "rank", 0) > 0 or not self._wanted(engine):
-            return
-        self._write(engine, self.path)
-        self.tracker.log_artifact(self.path, self.folder)
+        with self._held:
+            first = getattr(engine.state, "rank", 0) == 0
+            if self.path is not None and first and self._wanted(engine):
+                self._write(engine, self.path)
+                self.tracker.log_artifact(self.path, self.folder)
 
     def _wanted(self, engine: Engine) -> bool:
         return True

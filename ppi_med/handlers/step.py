@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -19,6 +20,8 @@ from ppi_med.saliency import WBP, Recording, SaliencyMethod, primary_logits
 from ppi_med.saliency.target import Target
 from ppi_med.training.modes import running_statistics_kept
 from ppi_med.training.recording import RecordingInferer
+
+logger = logging.getLogger(__name__)
 
 _NAMES = {"con": LOSS_CON, "ad": LOSS_AD, "reg": LOSS_REG}
 _BATCH_NORM = ("clean", "all")
@@ -184,6 +187,11 @@ class PPIStep:
         # Autocast is for forwards: the map's gradients keep the dtypes of its forward.
         with torch.autocast(cls_loss.device.type, enabled=False):
             saliency = self._saliency(recording, label, num_logits)
+            if self.last is None and not saliency.any():
+                logger.warning(
+                    "The first map is 0 everywhere: does the output depend on the image as it was "
+                    "given? After detach(), .data or no_grad() inside the network no map sees it."
+                )
             contrasts = self.terms.contrast_images(recording.image, saliency, label, num_logits)
         logits = self._pass_altered(contrasts.batch) if contrasts.parts else None
         result = self.terms.losses(contrasts, logits, cls_loss / scale, *self._now)

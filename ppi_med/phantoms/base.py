@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ppi_med.errors import UsageError
-from ppi_med.io import write_json
+from ppi_med.io import exclusive, write_json
 
 PARAMETERS_FILE = "phantom.json"
+_LOCK = ".lock"
 
 
 def stream(seed: int, *names: str | int) -> np.random.Generator:
@@ -39,10 +41,11 @@ def stream(seed: int, *names: str | int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def prepare_folder(
+@contextmanager
+def phantom_folder(
     output: Path, content: Mapping[str, Any], made: Iterable[str] = (), overwrite: bool = False
-) -> bool:
-    """Write a phantom's parameters into its folder; return whether they already existed.
+) -> Iterator[bool]:
+    """Hold a phantom's folder, with its parameters in it; give whether they already existed.
 
     Args:
         output: the folder; made if it is not there.
@@ -51,8 +54,14 @@ def prepare_folder(
         overwrite: replace another phantom.
 
     Raises:
-        UsageError: if the folder holds a phantom with other parameters, or other files.
+        UsageError: if another process writes to the folder, or it holds a phantom with other
+            parameters, or other files.
     """
+    with exclusive(output, "phantom", name=_LOCK):
+        yield _begun(output, content, made, overwrite)
+
+
+def _begun(output: Path, content: Mapping[str, Any], made: Iterable[str], overwrite: bool) -> bool:
     path = output / PARAMETERS_FILE
     if path.exists():
         if json.loads(path.read_text(encoding="utf-8")) == content:
@@ -66,7 +75,7 @@ def prepare_folder(
             if (output / name).is_dir():
                 shutil.rmtree(output / name)
             (output / name).unlink(missing_ok=True)
-    elif output.exists() and any(output.iterdir()):
+    elif any(found.name != _LOCK for found in output.iterdir()):
         raise UsageError(f"{output} is not empty and holds no phantom; choose a new folder for it.")
     write_json(path, content)
     return False

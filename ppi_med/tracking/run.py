@@ -28,8 +28,6 @@ PENDING_FILE = "mlflow_pending.jsonl"
 # Folders in which records of earlier runs wait begin like this.
 ASIDE = "mlflow_pending-"
 CONFIG_FILE = "resolved_config.json"
-# Folders in which records of earlier runs wait begin like this.
-ASIDE = "mlflow_pending-"
 
 logger = logging.getLogger(__name__)
 
@@ -304,12 +302,7 @@ def tracker_of(folder: Path, location: Location) -> RunTracker:
 
 
 def _part_with_earlier(directory: Path, location: Location) -> None:
-    """Send the waiting records in a folder to their run, or move them: another run begins.
-
-    Args:
-        directory: the folder of both runs.
-        location: location of the new run.
-    """
+    """Send the waiting records in a folder to their run, or move them: another run begins."""
     known = read_run_file(directory)
     if known.get("tracking_uri") == location.uri:
         try:

@@ -193,6 +193,17 @@ def test_parts_that_cannot_be_worked_with(
         preflight.require_parts(parts, batch_size, processes)
 
 
+@pytest.mark.parametrize("label", [2, -1, 0.5, float("nan"), "1", None, [1]])
+def test_a_label_that_is_no_class(label: Any) -> None:
+    parts = {"test": [*cases(0, 1), {"label": label, "volume_id": "v7"}]}
+    with pytest.raises(UsageError, match=r"part test has the label .* \(v7\), expected a number"):
+        preflight.require_parts(parts)
+
+
+def test_labels_that_went_through_pandas() -> None:
+    preflight.require_parts({"test": [{"label": 1.0}, {"label": False}]})
+
+
 def test_held_out_parts_may_be_smaller_than_a_batch() -> None:
     preflight.require_parts({"test": cases(0, 1)}, batch_size=99)
 

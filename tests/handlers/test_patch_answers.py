@@ -14,7 +14,9 @@ import torch
 from ignite.engine import Engine
 from torch import nn
 
+from ppi_med.errors import UsageError
 from ppi_med.handlers import PatchAnswers
+from ppi_med.io import exclusive
 from ppi_med.places import Account
 
 
@@ -77,3 +79,10 @@ def test_the_page_outlines_the_place_of_a_shortcut(tmp_path: Path) -> None:
     run(tmp_path, report=True, place=facts)
     page = (tmp_path / "reports" / "s1.html").read_text()
     assert "M0 0h2M0 1h2M0 0v1M2 0v1" in page and "J_net 0.50, J 0.40" in page
+
+
+def test_two_inferences_into_one_folder(tmp_path: Path) -> None:
+    with exclusive(tmp_path, "inference"), pytest.raises(UsageError, match="Another inference"):
+        run(tmp_path)
+    assert len(run(tmp_path)) == len(run(tmp_path)) == 4
+    assert not (tmp_path / ".lock").exists()

@@ -7,8 +7,10 @@ from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 from torch import nn
 
+from ppi_med.errors import UsageError
 from ppi_med.evaluation.predictions import Predictions
 from ppi_med.handlers import AUC, PredictionsHandler, TestSummary
+from ppi_med.io import exclusive
 from ppi_med.naming import OTHER_SITES, SAME_SITE, SELECTED
 from ppi_med.tracking.base import Tracker
 
@@ -130,3 +132,15 @@ def test_a_finished_run_holds_its_predictions_and_the_auc_of_each_site(tmp_path)
         assert tracker.metrics[f"test/auc/{site}"] == pytest.approx(expected)
         assert tracker.metrics[name] == tracker.metrics[f"test/auc/{site}"]
     assert tracker.metrics[SELECTED] == 0.875
+
+
+def test_two_evaluations_into_one_file(tmp_path):
+    def run(name):
+        evaluator_of(PredictionsHandler(tmp_path / name))[0].run()
+
+    with exclusive(tmp_path, name=".a.csv.lock"):
+        with pytest.raises(UsageError, match="Another evaluation writes to"):
+            run("a.csv")
+        run("b.csv")
+    run("a.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.csv"]

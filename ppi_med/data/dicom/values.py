@@ -31,6 +31,8 @@ _CT_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.2.1",
     "1.2.840.10008.5.1.4.1.1.2.2",
 )
+# Of CT, with room: extended scales have a slope of 10, and -8192.
+_SLOPES, _INTERCEPT = (1e-3, 1e2), 1e5
 # DICOM's defined terms of Rescale Type (PS3.3 C.11.1.1.2): any other text is not repeated.
 _KINDS = ("OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 
@@ -85,6 +87,9 @@ def unit_problem(dataset: Any) -> str:
         if kind != "HU":
             shown = kind if kind in _KINDS else "unknown to DICOM"
             return f"{KIND} is {shown}, expected HU"
+    for slope, intercept in () if value_problem(dataset) else rescales(dataset):
+        if not _SLOPES[0] <= abs(slope) <= _SLOPES[1] or abs(intercept) > _INTERCEPT:
+            return f"a {SLOPE} or {INTERCEPT} that no Hounsfield units have"
     return ""
 
 
@@ -221,11 +226,7 @@ def _bits(dataset: Any) -> tuple[int, int, int] | None:
 
 
 def _padding(dataset: Any, allocated: int, signed: bool) -> tuple[int, int] | None:
-    """Return the lowest and the highest value of padding, None without padding.
-
-    The element's own type may be unsigned for signed pixels, or signed for unsigned ones: only its
-    bits count.
-    """
+    """Return lowest and highest padding, None without: its bits, whatever the element's sign."""
     value = _whole(dataset.get("PixelPaddingValue"))
     if value is None:
         return None

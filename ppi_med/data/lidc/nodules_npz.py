@@ -12,7 +12,6 @@ The folder holds
 
 from __future__ import annotations
 
-import csv
 import re
 import zipfile
 import zlib
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from ppi_med.data.lidc.annotations import majority_of
 from ppi_med.data.manifest import ManifestRow, real_number, truth, whole_number
 from ppi_med.data.splits import PARTS, Splits, make_splits, read_splits, write_splits
+from ppi_med.data.spreadsheet import is_nothing, read_sheet
 from ppi_med.errors import MissingFileError, UsageError
 
 SLOTS = 4
@@ -40,7 +40,7 @@ KEPT = ("z_mm", "model", "contrast", "series_instance_uid", "malignancy_mean")
 
 
 def _text(cell: str) -> str:
-    if not cell.strip():
+    if is_nothing(cell):
         raise ValueError
     return cell
 
@@ -223,33 +223,17 @@ def nodule_splits(
 
 
 def _table(path: Path, columns: Mapping[str, _Column]) -> list[dict[str, str]]:
-    """Read a table; a cell that does not fit its column is refused by column, row and value.
-
-    1, 1.0 and True are the same, since pandas and spreadsheets convert one to the other.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            names = reader.fieldnames or ()
-            lacking = [k for k, column in columns.items() if column.needed and k not in names]
-            if lacking:
-                needed = [name for name, column in columns.items() if column.needed]
-                raise UsageError(
-                    f"{path.name} has no column {lacking[0]!r}, expected {needed}, parted by "
-                    "commas."
-                )
-            return [
-                _read_row(row, columns, f"{path.name}, line {reader.line_num}") for row in reader
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(
-            f"{path.name} is not a table in UTF-8 ({error}): save it as one."
-        ) from error
+    """Read a table; a cell that is not what its column names is refused by place and value."""
+    sheet = read_sheet(path, columns)
+    needed = [name for name, column in columns.items() if column.needed]
+    lacking = [name for name in needed if name not in sheet.columns]
+    if lacking:
+        raise UsageError(f"{path.name} has no column {lacking[0]!r}, expected {needed}.")
+    rows = ((line, dict(zip(sheet.columns, cells, strict=True))) for line, cells in sheet.rows)
+    return [_read_row(row, columns, f"{path.name}, line {line}") for line, row in rows]
 
 
 def _read_row(row: dict[str, str], columns: Mapping[str, _Column], where: str) -> dict[str, str]:
-    if None in row or None in row.values():
-        raise UsageError(f"{where}: not as many cells as the first line has columns.")
     for name, column in columns.items():
         if name in row:
             try:

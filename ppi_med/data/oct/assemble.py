@@ -145,14 +145,10 @@ class _State:
     """What is known so far.
 
     Attributes:
-        options: options of the conversion.
-        extra: further columns of the table.
         claims: for each patient's (hashed) id in the files, the user's subjects, each with its
             source and the origin of the statement.
         ordered: the first volume of each hash of pixels.
         unordered: the same whatever the order of the B-scans.
-        rows: rows of the manifest.
-        outcomes: one per source.
     """
 
     options: ConvertOptions
@@ -369,11 +365,7 @@ def _eye(
 
 
 def _duplicate(state: _State, relative: str, record: VolumeRecord, row: ManifestRow) -> str:
-    """Return why a volume is a duplicate, "" if it is not one.
-
-    Raises:
-        _RefusedError: if the earlier copy has other facts.
-    """
+    """Return why a volume is a duplicate, "" if it is not one; other facts are refused."""
     first = state.ordered.get(record.ordered_hash)
     if first is None:
         return ""

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import math
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ppi_med.data.manifest import COLUMNS, GENERAL_NAMES
 from ppi_med.data.oct.registry import READERS, Source
 from ppi_med.data.oct.volume import Laterality, normal_laterality
+from ppi_med.data.spreadsheet import WINDOWS, is_nothing, name_of, read_sheet
 
 FIELDS = ("subject", "eye", "visit", "site", "label")
 RESERVED = ("file", *FIELDS, "label_rule")
 _TAKEN = {*COLUMNS, *GENERAL_NAMES, "image", "lesion"} - {*RESERVED}
 """Names that the conversion itself writes to the manifest or the datalist."""
-_BOMS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-_WINDOWS = "cp1252"
 _NUMBER = re.compile(r"(.+)_([2-9]|[1-9]\d+)")
 
 
@@ -232,38 +222,23 @@ class Labels:
         )
 
     def _read(self) -> None:
-        text, encoding = _decoded(self.path)
-        lines = text.splitlines(keepends=True)
-        separator = _separator(lines)
-        try:
-            rows = [
-                (number, [cell.strip() for cell in cells])
-                for cells, number in _cells(text, separator)
-                if any(cell.strip() for cell in cells)
-            ]
-        except csv.Error as error:
-            raise ValueError(f"{self.path.name} is no table ({error}).") from error
-        if rows and rows[0][1][0].lower().startswith("sep="):
-            rows = rows[1:]
-        header = rows[0][1] if rows else []
+        sheet = read_sheet(self.path, {"file"})
         self.columns = tuple(
-            name.casefold() if name.casefold() in RESERVED else name for name in header
+            name.casefold() if name.casefold() in RESERVED else name for name in sheet.columns
         )
         if "file" not in self.columns:
             raise ValueError(
                 f"{self.path.name}: columns {list(self.columns)}, expected one named 'file' "
-                f"(read as {encoding}, separated by {separator!r})."
+                f"(read as {sheet.encoding}, separated by {sheet.separator!r})."
             )
         self._check_columns()
-        if encoding == _WINDOWS:
+        if sheet.encoding == WINDOWS:
             self.notes.append(f"{self.path.name} is no UTF-8: read as Windows-1252.")
-        for number, cells in rows[1:]:
-            self._add(number, cells)
+        for line, cells in sheet.rows:
+            self._add(line, cells)
 
-    def _add(self, number: int, cells: list[str]) -> None:
+    def _add(self, number: int, cells: Sequence[str]) -> None:
         where = f"{self.path.name}, line {number}"
-        if len(cells) != len(self.columns):
-            raise ValueError(f"{where}: not as many cells as the first line has columns.")
         known = dict(zip(self.columns, cells, strict=True))
         name = _plain(known["file"].replace("\\", "/").removeprefix("./"))
         if not name:
@@ -307,57 +282,20 @@ def _said(facts: Facts) -> str:
     return repr(replace(facts, line=0))
 
 
-def _decoded(path: Path) -> tuple[str, str]:
-    """Return a table's text and its encoding."""
-    content = path.read_bytes()
-    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        raise ValueError(f"{path.name} is a workbook: save the sheet as CSV (UTF-8).")
-    encoding = next((name for bom, name in _BOMS.items() if content.startswith(bom)), "")
-    if not encoding and b"\0" in content[:4]:
-        encoding = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
-    for name in [encoding] if encoding else ["utf-8", _WINDOWS]:
-        try:
-            return content.decode(name), name
-        except UnicodeDecodeError:
-            continue
-    raise ValueError(f"{path.name} is no text of {encoding or 'UTF-8'}: save it as CSV (UTF-8).")
-
-
-def _separator(lines: Sequence[str]) -> str:
-    """Return the separator of the columns: from the line of their names, or from `sep=`."""
-    for line in lines[:100]:
-        if re.fullmatch(r"sep=.\s*", line, re.IGNORECASE):
-            return line[4]
-        cells = {
-            mark: [c.strip(' "\t\r\n').casefold() for c in line.split(mark)] for mark in ",;\t"
-        }
-        named = [mark for mark, found in cells.items() if "file" in found]
-        if named:
-            return max(named, key=lambda mark: len(cells[mark]))
-    return ","
-
-
-def _cells(text: str, separator: str) -> Iterable[tuple[list[str], int]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    for cells in reader:
-        yield cells, reader.line_num
-
-
 def _facts(
     cells: dict[str, str], where: str, table: str, extra: tuple[str, ...], line: int
 ) -> Facts:
     text = {name: cells.get(name, "") for name in (*FIELDS, "label_rule")}
     label = _label(text["label"], where)
     rule = text["label_rule"] or (f"column 'label' of {table}" if label is not None else "")
+    names = {name: name_of(text[name], where, name) for name in ("subject", "visit", "site")}
     return Facts(
-        subject=text["subject"],
+        **names,
         eye=_eye(text["eye"], where),
-        visit=text["visit"],
-        site=text["site"],
         label=label,
         label_rule=rule,
         extra={name: cells.get(name, "") for name in extra},
-        origin={name: f"user: {table}" for name in FIELDS if text[name]},
+        origin={name: f"user: {table}" for name in FIELDS if names.get(name, text[name])},
         line=line,
     )
 
@@ -480,13 +418,13 @@ def _label(text: str, where: str) -> int | None:
         value = float(plain)
     except ValueError:
         value = -1.0
-    if not math.isfinite(value) or value < 0 or value != int(value):
+    if "_" in text or not math.isfinite(value) or value < 0 or value != int(value):
         raise ValueError(f"{where}: label is {text!r}, expected a class number 0, 1, ... or none.")
     return int(value)
 
 
 def _eye(text: str, where: str) -> Laterality | None:
-    if not text or text.casefold() in ("unknown", "u", "?"):
+    if is_nothing(text) or text.casefold() in ("unknown", "u", "?"):
         return None
     eye = normal_laterality(text)
     if eye is None:

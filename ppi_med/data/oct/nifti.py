@@ -124,11 +124,7 @@ def _read_packed(path: Path) -> tuple[NDArray[Any], Spacing]:
 
 
 def _inflated(path: Path, stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the content of a gzip file piece by piece.
-
-    Raises:
-        OctReadError: if it is truncated, or its checksum is wrong.
-    """
+    """Yield the content of a gzip file piece by piece, whole and with the right checksum."""
     unpack = zlib.decompressobj(wbits=31)
     pending = stream.read(_STEP)
     while pending:

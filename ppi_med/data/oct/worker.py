@@ -216,11 +216,7 @@ def _record(item: dict[str, Any]) -> VolumeRecord:
 def _write_all(
     task: Task, volumes: list[OctVolume]
 ) -> tuple[tuple[VolumeRecord, ...], tuple[str, ...]]:
-    """Write the volumes of a source; return their records and why others were refused.
-
-    Raises:
-        OctReadError: if none is left.
-    """
+    """Write the volumes of a source, of which one must be left; return records and refusals."""
     records: list[VolumeRecord] = []
     refused: list[str] = []
     try:

@@ -16,6 +16,7 @@ from ppi_med.data.photos.layouts import AUTO, read_photos
 from ppi_med.data.photos.photo import TEST, TRAINING, VALIDATION, Photo
 from ppi_med.data.splits import PARTS
 from ppi_med.errors import UsageError
+from ppi_med.io import exclusive
 
 logger = logging.getLogger(__name__)
 
@@ -51,14 +52,15 @@ def convert_photos(
         The datalist: items with image, label, class_name, volume_id, boxes and site where known.
 
     Raises:
-        UsageError: for a share outside [0, 1), or a source that cannot be read.
+        UsageError: for a share outside [0, 1), a source that cannot be read, or an output that
+            another process writes to.
     """
     photos = read_photos(source, layout, label)
     parts = part_photos(photos, validation=validation, seed=seed, training=training)
     folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
     made = {name: [_item(photo, folder) for photo in parts[name]] for name in PARTS}
-    write_datalist(folder / DATALIST, made)
+    with exclusive(folder, "conversion"):
+        write_datalist(folder / DATALIST, made)
     return made
 
 

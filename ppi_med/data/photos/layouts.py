@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,13 +22,18 @@ from ppi_med.data.photos.photo import TRAINING, Photo
 from ppi_med.data.photos.pixels import SUFFIXES
 from ppi_med.errors import MissingFileError, UsageError
 
+logger = logging.getLogger(__name__)
+
 
 def read_table(folder: Path, label: str = "") -> list[Photo]:
     """Read the images of a CSV: NIH, CheXpert, ISIC, or image, label, patient and site."""
     table = folder if folder.is_file() else find_image_table(folder)
     if table is None:
         raise UsageError(f"{folder} has no CSV with a column of images.")
-    return _photos(table.parent, read_image_table(table, label))
+    found = read_image_table(table, label)
+    for note in found.notes:
+        logger.warning("%s: %s", table.name, note)
+    return _photos(table.parent, found)
 
 
 def read_classes(folder: Path) -> list[Photo]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ppi_med.data.photos.convert import Datalist, convert_photos
 from ppi_med.data.photos.cub import BOXES, CLASSES, FOLDER, IMAGES, LABELS, SITES, SPLIT
 from ppi_med.io import atomic_path, write_text
-from ppi_med.phantoms.base import prepare_folder
+from ppi_med.phantoms.base import phantom_folder
 from ppi_med.phantoms.birds.render import render_bird
 from ppi_med.phantoms.birds.shapes import SPECIES
 from ppi_med.phantoms.birds.spec import BirdPhantomSpec, PlannedBird
@@ -41,8 +41,12 @@ def make_bird_phantom(
         "generator_version": GENERATOR_VERSION,
         "parameters": spec.parameters(),
     }
-    prepare_folder(output, content)
-    root = output / FOLDER
+    with phantom_folder(output, content):
+        _write_all(spec, output / FOLDER)
+    return convert_photos(output, output, layout="cub", validation=validation, seed=spec.seed)
+
+
+def _write_all(spec: BirdPhantomSpec, root: Path) -> None:
     birds = spec.plan()
     boxes = [_write(bird, spec, root / "images" / _file(bird)) for bird in birds]
     ids = range(1, len(birds) + 1)
@@ -58,7 +62,6 @@ def make_bird_phantom(
         write_text(root / name, "\n".join(lines) + "\n")
     classes = [f"{i + 1} {_folder(i)}" for i in range(spec.classes)]
     write_text(root / CLASSES, "\n".join(classes) + "\n")
-    return convert_photos(output, output, layout="cub", validation=validation, seed=spec.seed)
 
 
 def _write(bird: PlannedBird, spec: BirdPhantomSpec, path: Path) -> tuple[int, int, int, int]:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ppi_med.data.lidc.annotations import AnnotationDatabase, Nodule, Scan
 from ppi_med.data.lidc.extract import extract_patches
@@ -17,7 +18,7 @@ from ppi_med.data.splits import write_splits
 from ppi_med.errors import MissingFileError
 from ppi_med.io import markdown_table, write_text
 from ppi_med.parallel import run_tasks
-from ppi_med.phantoms.base import PARAMETERS_FILE, prepare_folder
+from ppi_med.phantoms.base import PARAMETERS_FILE, phantom_folder
 from ppi_med.phantoms.ct.spec import LidcPhantomSpec, PlannedNodule, PlannedScan
 from ppi_med.phantoms.ct.writing import SeriesJob, heights_of, write_series
 
@@ -112,16 +113,13 @@ def write_dicom(
         raise MissingFileError(str(error)) from error
     scans = spec.scans(known)
     nodules, splits = spec.plan(scans)
-    _prepare(spec, output, overwrite)
-    jobs = _jobs(spec, scans, nodules, output / DICOM)
-    total = 0
-    for count in _shown(jobs, workers, progress):
-        total += count
-    write_text(output / NODULES_FILE, _table(nodules))
-    write_text(output / "README.md", _readme(scans, nodules, total))
-    if splits is not None:
-        # The marks were dealt by these splits: the extraction reads them.
-        write_splits(output / SPLITS_FILE, splits)
+    with phantom_folder(output, _content(spec), _MADE, overwrite):
+        total = sum(_shown(_jobs(spec, scans, nodules, output / DICOM), workers, progress))
+        write_text(output / NODULES_FILE, _table(nodules))
+        write_text(output / "README.md", _readme(scans, nodules, total))
+        if splits is not None:
+            # The marks were dealt by these splits: the extraction reads them.
+            write_splits(output / SPLITS_FILE, splits)
     return total
 
 
@@ -169,14 +167,13 @@ def _shown(jobs: Sequence[SeriesJob], workers: int, progress: bool) -> list[int]
     return list(tqdm(results, total=len(jobs), desc="phantom", unit="scan", disable=not progress))
 
 
-def _prepare(spec: LidcPhantomSpec, output: Path, overwrite: bool) -> None:
-    content = {
+def _content(spec: LidcPhantomSpec) -> dict[str, Any]:
+    return {
         "phantom": "lidc",
         "note": "Simulated CT, not patients: figures from it must be labelled so.",
         "generator_version": GENERATOR_VERSION,
         "parameters": spec.parameters(),
     }
-    prepare_folder(output, content, _MADE, overwrite)
 
 
 def _table(nodules: Sequence[PlannedNodule]) -> str:

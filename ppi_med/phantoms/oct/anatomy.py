@@ -113,11 +113,7 @@ def _thickness(
 def _vessels(
     rng: np.random.Generator, grid: Grid, fovea: tuple[float, float], nasal: float
 ) -> tuple[Field, Field]:
-    """Two arcades round the fovea with branches that run towards it.
-
-    Returns:
-        (S, W) shadow in dB, and (S, W) where the vessels are, 0 to 1.
-    """
+    """Two arcades round the fovea: (S, W) shadow in dB, and (S, W) where vessels are, 0 to 1."""
     shadow = np.zeros(grid.shape, dtype=np.float32)
     vessel = np.zeros(grid.shape, dtype=np.float32)
     for path, radius in _paths(rng, fovea, nasal):

@@ -7,15 +7,15 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scipy.io import savemat
 
 from ppi_med.data.splits import FILE_NAME as SPLITS_FILE
 from ppi_med.data.splits import write_splits
-from ppi_med.io import atomic_path, exclusive, markdown_table, write_text
+from ppi_med.io import atomic_path, markdown_table, write_text
 from ppi_med.parallel import run_tasks
-from ppi_med.phantoms.base import PARAMETERS_FILE, prepare_folder, stream
+from ppi_med.phantoms.base import PARAMETERS_FILE, phantom_folder, stream
 from ppi_med.phantoms.oct.anatomy import draw_anatomy
 from ppi_med.phantoms.oct.artefacts import burn_in
 from ppi_med.phantoms.oct.grid import Grid, Size
@@ -205,8 +205,7 @@ def write_raw(
     """
     output = Path(output)
     volumes, _ = spec.plan()
-    kept = _prepare(spec, output, overwrite)
-    with exclusive(output / RAW, "phantom"):
+    with phantom_folder(output, _content(spec), _MADE, overwrite) as kept:
         jobs = _jobs(spec, volumes, output / RAW, kept)
         done = run_tasks(write_subject, jobs, workers=max(1, min(workers, len(jobs))))
         for _ in _progress(done, len(jobs), progress):
@@ -216,14 +215,13 @@ def write_raw(
     return volumes
 
 
-def _prepare(spec: OctPhantomSpec, output: Path, overwrite: bool) -> bool:
-    content = {
+def _content(spec: OctPhantomSpec) -> dict[str, Any]:
+    return {
         "phantom": "oct",
         "note": "Simulated volumes, not patients: figures from them must be labelled so.",
         "generator_version": GENERATOR_VERSION,
         "parameters": spec.parameters(),
     }
-    return prepare_folder(output, content, _MADE, overwrite)
 
 
 def _jobs(

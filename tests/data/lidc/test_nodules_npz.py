@@ -172,7 +172,7 @@ def test_tables_that_went_through_pandas(folder: Path) -> None:
         ("nodules.csv", "pixel_spacing_mm", "nan"),
         ("nodules.csv", "pixel_spacing_mm", "inf"),
         ("nodules.csv", "pixel_spacing_mm", "0,7"),
-        ("nodules.csv", "patient_id", " "),
+        ("nodules.csv", "patient_id", "nan"),
         ("nodules.csv", "manufacturer", ""),
         ("nodules.csv", "id", ""),
         ("annotations.csv", "slot", "0"),
@@ -196,14 +196,16 @@ def test_a_cell_is_refused_by_column_row_and_value(
 def test_other_files_are_named(folder: Path) -> None:
     text = (folder / "nodules.csv").read_text()
     for content, words in (
-        (text.encode("utf-16"), "nodules.csv is not a table in UTF-8"),
-        (text.replace(",", ";").encode(), "nodules.csv has no column 'id'"),
+        (b"PK\x03\x04" + text.encode(), "nodules.csv is a workbook"),
+        (text.replace(",", "|").encode(), "nodules.csv has no column 'id'"),
         (text.replace("p0,A", "p0,A,B").encode(), "line 2: not as many cells"),
         (text.replace("\n1,", "\n0,").encode(), "the id '0' comes twice"),
     ):
         (folder / "nodules.csv").write_bytes(content)
         with pytest.raises(UsageError, match=words):
             read_nodules_npz(folder)
+    (folder / "nodules.csv").write_bytes(text.replace(",", ";").encode("utf-16"))
+    assert len(read_nodules_npz(folder).rows) == len(text.splitlines()) - 1
     (folder / "nodules.csv").write_text(text)
     sound = (folder / "images.npz").read_bytes()
     for content in (b"", b"text", sound[: len(sound) // 2]):

@@ -16,10 +16,8 @@ from typing import Any
 
 import pytest
 
-from ppi_med.errors import UsageError
 from ppi_med.experiments import sweep_records as records
 from ppi_med.experiments.cross_site import Request, start
-from ppi_med.experiments.sweep import _alone
 from ppi_med.tracking.location import Location
 from tests.experiments.cross_site.tiny import children_of, request_for, text_of
 from tests.tracking.stores import new_store
@@ -190,14 +188,3 @@ def test_a_cell_that_fails_fails_alone_and_is_run_again(phantom: Path, tmp_path:
     assert client.get_run(sweep.run_id).info.status == "FAILED"
     assert [run.info.status for run in runs if records.is_complete(run)] == ["FINISHED"]
     assert "RUNNING" not in statuses(tmp_path)
-
-
-def test_a_sweep_is_run_by_one_process_only(tmp_path: Path) -> None:
-    with (
-        _alone(tmp_path / "x"),
-        pytest.raises(UsageError, match="another --name"),
-        _alone(tmp_path / "x"),
-    ):
-        pass
-    with _alone(tmp_path / "x"), _alone(tmp_path / "y"):
-        pass

@@ -216,3 +216,19 @@ def test_a_loss_that_is_not_finite_is_not_blamed_on_the_learning_rate_alone() ->
         trainer(net, data, [PPIHandler()]).run()
     assert "check inputs and labels" in str(caught.value)
     assert "weights of PPI's terms" in str(caught.value)
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_a_network_that_hides_the_image_is_warned_of(
+    detached: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Network(nn.Linear):
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward((image.detach() if detached else image).flatten(1))
+
+    ppi, network, label = PPIStep(), Network(4, 2), torch.tensor([0, 1])
+    for step in (1, 2):
+        ppi.begin(1, step)
+        logits = ppi.forward(network, torch.ones(2, 1, 2, 2))
+        ppi.add_terms(nn.functional.cross_entropy(logits, label), label).backward()
+    assert caplog.text.count("The first map is 0 everywhere") == int(detached)
