@@ -32,6 +32,7 @@ from ppi_med.errors import MissingFileError
 from ppi_med.evaluation.metrics import AUC
 from ppi_med.experiments.cells import Cell, config_files, run_cell
 from ppi_med.experiments.compare import PLAIN, Entry, entries
+from ppi_med.experiments.few_labels import few_columns, few_label_aucs, few_values
 from ppi_med.experiments.records import Record, cases_of, in_order
 from ppi_med.experiments.run import Experiment
 from ppi_med.experiments.table import Row, Table, ranged
@@ -179,7 +180,11 @@ class Devices(Experiment):
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Train and test a cell."""
-        folder, record = run_cell(cell, config_files(self.bundle), self.work)
+        files, first = config_files(self.bundle), next(iter(self._benchmark().tests.values()))
+        folder, record = run_cell(cell, files, self.work)
+        # Where both devices have both classes: what somebody could label.
+        few = self.data / f"split{cell.keys['split']}-ceiling"
+        record |= few_label_aucs(files, cell.overrides, folder / "model.pt", few, first)
         facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         found = facts.get("trained", {}).get("place", {}).get("reason", "")
         datalist = Path(cell.overrides["dataset_dir"]) / "datalist.json"
@@ -216,12 +221,15 @@ def _table(tests: Mapping[str, tuple[str, ...]], records: Sequence[Record], repe
         for test, sites in tests.items()
     }
     rows: list[Row] = []
+    few = few_columns(records)
     for entry in zip(*found.values(), strict=True):
         shown: list[Any] = [entry[0].method]
         for one, test in zip(entry, tests, strict=True):
             shown += [one.shown(), ranged(one.gain, "+"), _closed(one, found[test])]
-        rows.append(tuple(shown))
+        own = [record for record in records if record["method"] == entry[0].method]
+        rows.append((*shown, *few_values(own, few)))
     columns = [f"{test}{what}" for test in tests for what in ("", ", gain over plain", ", closed")]
+    columns += [f"{next(iter(tests))}, {name}" for name in few]
     title = f"Past the device: test AUC, {' and '.join(tests)}"
     return Table("devices", title, ("method", *columns), tuple(rows))
 

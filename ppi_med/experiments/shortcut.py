@@ -20,6 +20,7 @@ import numpy as np
 from ppi_med.errors import UsageError
 from ppi_med.experiments.cells import Cell, config_files, run_cell
 from ppi_med.experiments.compare import PLAIN, Entry, entries
+from ppi_med.experiments.few_labels import few_columns, few_label_aucs, few_values
 from ppi_med.experiments.records import Record, in_order, predictions_of
 from ppi_med.experiments.run import Experiment
 from ppi_med.experiments.table import Row, Table, Value, number, ranged
@@ -181,6 +182,7 @@ MARK_METHODS = (
     "ppi_wbp_shared",
 )
 _CEILING = "ceiling"
+_FEW_SEED = 100_000
 
 
 @dataclass(frozen=True)
@@ -257,8 +259,9 @@ class Marks(Experiment):
 
         mark, agreement = cell.keys["mark"], cell.keys["agreement"]
         own = tuple(site for site in SITES if site.artefact == mark)
+        sites = own or (replace(SITES[0], artefact=mark),)
         spec = OctPhantomSpec(
-            sites=own or (replace(SITES[0], artefact=mark),),
+            sites=sites,
             subjects=self.subjects,
             agreement=None if agreement == "none" else float(agreement),
             test_agreement=0.5,
@@ -266,13 +269,21 @@ class Marks(Experiment):
             fractions=(0.5, 0.15, 0.35),
         )
         make_oct_phantom(spec, self.data / f"{mark}-{agreement}")
-        folder, record = run_cell(cell, config_files(self.bundle), self.work)
+        # Other eyes, whose mark tells nothing: what somebody could label at another site.
+        few = replace(
+            spec, subjects=100, visits=(1, 1), agreement=0.5, seed=_FEW_SEED + self.phantom_seed
+        )
+        make_oct_phantom(replace(few, fractions=(0.8, 0.1, 0.1)), self.data / f"{mark}-few")
+        files = config_files(self.bundle)
+        folder, record = run_cell(cell, files, self.work)
         facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         place = facts.get("trained", {}).get("place", {})
         found = {f"place/{name}": place[name] for name in ("kind", "j_net", "j") if name in place}
+        weights, labelled = folder / "model.pt", self.data / f"{mark}-few"
         return {
             **record,
             **found,
+            **few_label_aucs(files, cell.overrides, weights, labelled),
             "phantom_seed": self.phantom_seed,
             "predictions": predictions_of(folder / "test_predictions.csv"),
         }
@@ -314,10 +325,14 @@ def _mark_table(
         _mark_row(method, _by_seed(own, agreement, method), own, agreement, marks, ceiling)
         for method in dict.fromkeys(str(record["method"]) for record in own)
     ]
+    few = few_columns(own)
+    rows = [(*r, *few_values([one for one in own if one["method"] == r[0]], few)) for r in rows]
     if agreement != "none":
-        rows.append((_CEILING, *[_auc_of(ceiling, mark) for mark in marks], "", ""))
+        rows.append(
+            (_CEILING, *[_auc_of(ceiling, mark) for mark in marks], "", "", *("",) * len(few))
+        )
     shown = "no mark" if agreement == "none" else f"agreement {agreement}"
-    columns = (f"method, {shown}", *marks, "gap closed", "cost in plain trainings")
+    columns = (f"method, {shown}", *marks, "gap closed", "cost in plain trainings", *few)
     title = f"Each {'further artefact' if name else 'mark'} alone, {shown}: test AUC"
     return [Table(f"marks_{name}{agreement}", title, columns, tuple(rows))]
 

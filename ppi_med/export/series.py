@@ -21,11 +21,11 @@ from ppi_med.segmentation.grid import (
     Method,
     NetworkGrid,
     Window,
-    evaluating,
     normalised_ct,
     positive_score,
 )
 from ppi_med.segmentation.masking import MaskRule, map_to_mask
+from ppi_med.training.modes import evaluating
 
 
 @dataclass(frozen=True)

@@ -147,11 +147,14 @@ def restyled(image: Tensor, amplitude: Tensor, levels: Tensor) -> Tensor:
     ratio = amplitude / spectrum(image).clamp_min(1e-6)
     factor = ratio[:, ring].reshape(image.shape[0], *[1] * (image.ndim - 3), *ring.shape)
     filtered = torch.fft.irfft2(torch.fft.rfft2(image.float()) * factor, s=tuple(image.shape[-2:]))
-    own = quantiles(filtered)
-    made = torch.stack(
-        [_moved(c.contiguous(), a, b) for c, a, b in zip(filtered, own, levels, strict=True)]
-    )
-    return made.to(image.dtype)
+    return levelled(filtered, levels).to(image.dtype)
+
+
+def levelled(image: Tensor, levels: Tensor) -> Tensor:
+    """Move the quantiles of each channel of an image `(C, *spatial)`, linearly between them."""
+    own, other = quantiles(image), levels.to(image.device, torch.float32)
+    channels = zip(image.float(), own, other, strict=True)
+    return torch.stack([_moved(c.contiguous(), a, b) for c, a, b in channels]).to(image.dtype)
 
 
 def _moved(values: Tensor, own: Tensor, other: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def verdict(stack: ImageStack, scores: Tensor) -> Verdict:
     unit = stack.unit_index.cpu().numpy()
     means = unit_means(values, unit)
     label = stack.unit_label.cpu().numpy()
-    return Verdict(_auc(label, means), _icc(values, means))
+    return Verdict(mean_auc(label, means), _icc(values, means))
 
 
 def interval(
@@ -82,14 +82,15 @@ def interval(
         total = (weight * squares[chosen]).sum(0) - centre**2
         between = means[chosen].var(0)
         icc = float(np.mean(np.clip(between / np.maximum(total, 1e-12), 0, 1)))
-        drawn.append(Verdict(_auc(label[chosen], means[chosen]), icc).j)
+        drawn.append(Verdict(mean_auc(label[chosen], means[chosen]), icc).j)
     if not drawn:
         return 0.0, 1.0
     low, high = np.percentile(drawn, [2.5, 97.5])
     return float(low), float(high)
 
 
-def _auc(label: NDArray[np.int64], means: NDArray[np.float64]) -> float:
+def mean_auc(label: NDArray[np.int64], means: NDArray[np.float64]) -> float:
+    """Return the AUC of scores `(U, 1)`; of `(U, K)` the mean of each class against the rest."""
     if means.shape[1] == 1:
         both = len(np.unique(label)) == 2
         return float(AUC(label, means[:, 0])) if both else 0.5

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from ppi_med.networks.small_cnn import SmallCNN
 from ppi_med.places.judge import verdict
 from ppi_med.places.stack import ImageStack, Partners, exchanged
 from ppi_med.saliency.target import primary_logits
+from ppi_med.training.modes import evaluating
 
 Factory = Callable[[], nn.Module]
 _WIDTHS = (8, 16, 32)
@@ -122,18 +122,6 @@ def _loss(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
     else:
         each = cross_entropy(logits, label, reduction="none")
     return (each * weight[label]).mean()
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network in evaluation mode, then restore each module."""
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        network.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def scores_of(network: nn.Module, image: Tensor, batch_size: int = 256) -> Tensor:

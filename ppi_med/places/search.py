@@ -8,7 +8,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,7 +150,7 @@ class Search:
 
     def summary(self) -> dict[str, Any]:
         """Return all but masks and network as JSON values."""
-        places = [{k: v for k, v in _place_facts(p).items() if k != "mask"} for p in self.places]
+        places = [{k: v for k, v in vars(p).items() if k != "mask"} for p in self.places]
         return {
             "shortcut": self.shortcut,
             "kind": self.kind,
@@ -304,7 +304,7 @@ class _Rounds:
             found, bounds_now = self._network_verdict(network, scores, answer, place)
             if found.j < self.settings.threshold_net or self._texture_first():
                 # What the network uses is not what whole volumes share, or it is everywhere.
-                place = _refused(place)
+                place = replace(place, accepted=False)
             if self.first is None:
                 self.first, self.bounds = network, bounds_now
             self.history.append(
@@ -534,15 +534,6 @@ def _earlier(path: Path | None, name: str, factory: Factory | None) -> Search | 
     except UsageError:
         return None
     return found if found.facts.get("fingerprint") == name else None
-
-
-def _refused(place: Place) -> Place:
-    return Place(**{**_place_facts(place), "accepted": False})
-
-
-def _place_facts(place: Place) -> dict[str, Any]:
-    names = ("mask", "j", "share", "accepted", "round", "auc", "icc")
-    return {name: getattr(place, name) for name in names}
 
 
 def _restored(

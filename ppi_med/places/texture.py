@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from ppi_med.errors import UsageError
-from ppi_med.evaluation.metrics import AUC
 from ppi_med.intervention.smoothing import gaussian_smooth
-from ppi_med.places.judge import discriminant, unit_means
+from ppi_med.places.exchange import levelled, quantiles
+from ppi_med.places.judge import discriminant, mean_auc, unit_means
 from ppi_med.places.stack import ImageStack
 
 CELLS = 8
@@ -35,7 +35,6 @@ _BANDS = (1.0, 2.0, 4.0)
 _SIDE = 128.0
 _FOLDS = 4
 _MOST_UNITS = 600
-_LEVELS = 33
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +69,7 @@ class Neutral:
     def __call__(self, image: Tensor) -> Tensor:
         """Return images `(N, C, *spatial)` without the texture."""
         if self.levels is not None:
-            image = torch.stack([_levelled(one, self.levels) for one in image])
+            image = torch.stack([levelled(one, self.levels) for one in image])
         return gaussian_smooth(image, self.sigma, 2).to(image.dtype) if self.sigma > 0 else image
 
     def hook(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -171,7 +170,7 @@ def texture(stack: ImageStack, *, seed: int = 0) -> Texture:
 def common_levels(stack: ImageStack) -> Tensor:
     """Return the mean over units of 33 quantiles of each channel's values, `(C, 33)`."""
     units = [stack.image[stack.unit_index == k] for k in range(len(stack.unit_label))]
-    return torch.stack([_quantiles(unit.transpose(0, 1).float()) for unit in units]).mean(0)
+    return torch.stack([quantiles(unit.transpose(0, 1).float()) for unit in units]).mean(0)
 
 
 def _tries(stack: ImageStack, side: float) -> Iterator[Neutral]:
@@ -188,25 +187,8 @@ def _without(stack: ImageStack, neutral: Neutral) -> ImageStack:
         image = image.clone()
         for k in range(len(stack.unit_label)):
             own = stack.unit_index == k
-            image[own] = _levelled(image[own].transpose(0, 1), neutral.levels).transpose(0, 1)
+            image[own] = levelled(image[own].transpose(0, 1), neutral.levels).transpose(0, 1)
     return replace(stack, image=replace(neutral, levels=None)(image))
-
-
-def _quantiles(image: Tensor) -> Tensor:
-    """Return 33 quantiles of each channel of an image `(C, *spatial)`, `(C, 33)`."""
-    values = image.flatten(1).sort(1).values
-    return values[:, torch.linspace(0, values.shape[1] - 1, _LEVELS).round().long()]
-
-
-def _levelled(image: Tensor, levels: Tensor) -> Tensor:
-    """Move the quantiles of each channel of an image `(C, *spatial)`, linearly between them."""
-    own, other = _quantiles(image.float()), levels.to(image.device, torch.float32)
-    values = image.float().flatten(1).contiguous()
-    index = torch.searchsorted(own, values).clamp(1, _LEVELS - 1)
-    low, high = own.gather(1, index - 1), own.gather(1, index)
-    part = ((values - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
-    start, end = other.gather(1, index - 1), other.gather(1, index)
-    return (start + part * (end - start)).reshape(image.shape).to(image.dtype)
 
 
 def _drawn(stack: ImageStack, seed: int) -> ImageStack:
@@ -239,7 +221,7 @@ def _cells(stack: ImageStack, side: float, folds: NDArray[np.int64]) -> NDArray[
             weights, offsets = discriminant(train, stack.label[~test], stack.classes)
             scores[test.numpy(), cell] = (detail[test][:, :, cell] @ weights + offsets).numpy()
     unit, label = stack.unit_index.numpy(), stack.unit_label.numpy()
-    found = [_auc(label, unit_means(scores[:, cell], unit)) for cell in range(scores.shape[1])]
+    found = [mean_auc(label, unit_means(scores[:, cell], unit)) for cell in range(scores.shape[1])]
     return np.asarray(found).reshape(CELLS, CELLS)
 
 
@@ -252,10 +234,3 @@ def _detail(stack: ImageStack, side: float) -> Iterator[Tensor]:
             energies.append(adaptive_avg_pool2d((finer - coarser).square(), CELLS).flatten(2))
             finer = coarser
         yield torch.cat(energies, 1).double().add(1e-6).log()
-
-
-def _auc(label: NDArray[np.int64], means: NDArray[np.float64]) -> float:
-    if means.shape[1] == 1:
-        return float(AUC(label, means[:, 0]))
-    present = [k for k in range(means.shape[1]) if 0 < (label == k).sum() < len(label)]
-    return float(np.mean([AUC((label == k).astype(np.int64), means[:, k]) for k in present]))

@@ -7,8 +7,7 @@ unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ppi_med.data.lidc.datasets import CropMode, crop_start
 
@@ -166,15 +165,3 @@ def positive_score(positive: int = 1) -> Callable[[Any], Tensor]:
         return torch.as_tensor(logits[:, positive if logits.shape[1] > 1 else 0])
 
     return score
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode inside the block, then restore each module's mode."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -16,12 +16,12 @@ from ppi_med.segmentation.grid import (
     Method,
     NetworkGrid,
     Normalise,
-    evaluating,
     normalised_ct,
     positive_score,
 )
 from ppi_med.segmentation.masking import Mask, Values, filled, kept_component
 from ppi_med.segmentation.scores import MEASURES, scores_against
+from ppi_med.training.modes import evaluating
 
 RADII_MM = tuple(np.arange(1.0, 20.5, 0.5).tolist())
 """Radii of the discs to choose from."""
