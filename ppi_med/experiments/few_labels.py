@@ -103,5 +103,5 @@ def _features(network: Any, transform: Any, cases: Sequence[Mapping[str, Any]]) 
         for case in cases:
             found.clear()
             network(torch.as_tensor(transform(dict(case))["image"]).as_subclass(torch.Tensor)[None])
-            rows.append(features_of_items(found, 1, sliced=True))
-    return np.concatenate(rows)
+            rows += [features_of_items(found, 1, sliced=True)]
+    return np.concatenate([row for row in rows if row is not None])

@@ -41,10 +41,8 @@ def make_phantom(folder: Path) -> Path:
 
 def make_marked(folder: Path) -> Path:
     """Write 40 volumes of one site, whose mark goes with the label in training and validation."""
-    from ppi_med.phantoms.oct.sites import choose_sites
-
     from ppi_med.phantoms.oct.grid import Size
-    from ppi_med.phantoms.oct.spec import OctPhantomSpec
+    from ppi_med.phantoms.oct.spec import OctPhantomSpec, choose_sites
     from ppi_med.phantoms.oct.write import make_oct_phantom
 
     spec = OctPhantomSpec(
