@@ -427,7 +427,7 @@ class _Rounds:
         shortcut = j_net >= self.settings.threshold_net
         places = self.places
         if self._texture_is_stronger():
-            places = [_refused(place) for place in places]
+            places = [replace(place, accepted=False) for place in places]
         kind: Kind = "none"
         if any(p.accepted for p in places):
             kind = "place"
