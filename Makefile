@@ -102,8 +102,7 @@ notebooks: install-dev ## execute the notebooks
 	$(BIN)/python -m pytest tests/notebooks
 
 ui: install ## open MLflow on this machine only
-	@echo "MLflow: http://127.0.0.1:$(PORT) in about half a minute; stop it with Ctrl-C"
-	$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri sqlite:///$(MLFLOW_DB)
+	$(BIN)/ppi-med ui --port $(PORT) --tracking-uri sqlite:///$(MLFLOW_DB)
 
 # Exact versions without addresses: the same file serves CPU and GPU builds.
 lock: install-dev ## write constraints.txt anew

@@ -56,6 +56,9 @@ TAG_SEED: Final = "seed"
 TAG_DATA_HASH: Final = "data_hash"
 TAG_SPLIT_HASH: Final = "split_hash"
 TAG_GIT_COMMIT: Final = "git_commit"
+TAG_COMMAND: Final = "command"
+"""What repeats the run, as typed in a shell."""
+PARENT: Final = "mlflow.parentRunId"
 TAGS: Final = (
     TAG_BUNDLE,
     TAG_METHOD,

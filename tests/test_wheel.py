@@ -96,6 +96,9 @@ def test_the_demonstration(programs: Path, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} >= {"data", "bundles", "mlruns.db"}
     pictures = list((tmp_path / "bundles" / "ga_ppi").rglob("pictures/*.png"))
     assert pictures
-    assert "mlflow server" in said and "--max_epochs 2" in said
+    assert (
+        "ppi-med ui shows the runs at http://127.0.0.1:5000/#/experiments/1/" in said
+        and "--max_epochs 2" in said
+    )
     again = run(programs / "ppi-med", "demo", "--set", "max_epoch=2", cwd=tmp_path, check=False)
     assert again.returncode != 0 and "did you mean max_epochs?" in again.stderr

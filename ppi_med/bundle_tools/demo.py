@@ -52,8 +52,8 @@ def _run(root: Path, settings: Mapping[str, Any], say: Callable[[str], object]) 
     if code == 0:
         say("")
         say(f"The data set, the bundle and the runs are in {root.resolve()}. From there:")
-        say("  mlflow server --host 127.0.0.1 --backend-store-uri sqlite:///mlruns.db")
-        say("shows the runs, their curves, pictures and models at http://127.0.0.1:5000.")
+        say("  ppi-med ui")
+        say("shows the runs, their curves, pictures and models; its address is printed above.")
         say("The same training as a MONAI bundle:")
         say(f"  python {' '.join(command)}")
     return code

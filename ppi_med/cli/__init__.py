@@ -33,7 +33,7 @@ from ppi_med.cli.data import (
     phantom,
 )
 from ppi_med.cli.maps import compare_maps, randomise_maps, weak_segmentation
-from ppi_med.cli.sweeps import cross_site, cross_validate, tables
+from ppi_med.cli.sweeps import cross_site, cross_validate, tables, ui
 from ppi_med.cli.trainings import compare_methods, device_shortcut, lidc_benchmark, shortcut
 from ppi_med.errors import SYSTEM_ERRORS, UnreachableError, UsageError, plain_words
 
@@ -49,7 +49,7 @@ app = typer.Typer(
 for _command in (
     *(demo, bundles, copy, check, pack),
     audit,
-    *(cross_site, cross_validate, tables),
+    *(cross_site, cross_validate, tables, ui),
     *(shortcut, device_shortcut, compare_methods, lidc_benchmark),
     *(weak_segmentation, compare_maps, randomise_maps),
     convert_photos,

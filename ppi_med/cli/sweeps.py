@@ -1,7 +1,8 @@
-"""The sub-commands `cross-site`, `cross-validate` and `tables`: sweeps that MLflow keeps."""
+"""The sub-commands `cross-site`, `cross-validate`, `tables`, `ui`: what MLflow keeps."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -148,7 +149,7 @@ def tables(
     from ppi_med.experiments.sweep_tables import rebuild
     from ppi_med.tracking.location import locate
 
-    location = locate(".", None if tracking_uri == "default" else tracking_uri)
+    location = locate(".", tracking_uri)
     written = rebuild(location, output, selection_of(selection), name=name, experiment=experiment)
     for path in written:
         typer.echo(path.as_posix())
@@ -156,9 +157,30 @@ def tables(
         raise UsageError(f"{location.uri} holds no finished run to make a table of.")
 
 
+def ui(
+    tracking_uri: TrackingUri = "default",
+    port: Annotated[int, typer.Option(help="Of the server, on this machine only.")] = 5000,
+) -> None:
+    """Open MLflow: print each experiment's address, with its columns, and start the server."""
+    from ppi_med.tracking.location import locate
+    from ppi_med.tracking.store import Store, telling_unreachable_apart
+    from ppi_med.tracking.view import addresses, server_command
+
+    location = locate(".", tracking_uri)
+    with telling_unreachable_apart():
+        found = list(addresses(Store(location, "").client, location, port))
+    typer.echo("\n".join(found or [f"There are no runs yet in {location.uri}."]))
+    if words := server_command(location, port):
+        typer.echo("The server is ready in about half a minute; stop it with Ctrl-C.")
+        sys.stdout.flush()
+        os.execv(words[0], words)
+
+
 def _start(kind: str, *, dry_run: bool, **asked: Any) -> None:
     """Start what the options of a sub-command ask for, by name as they were given."""
     from ppi_med.experiments.cross_site import Request, look_ahead, start
+    from ppi_med.tracking.location import locate
+    from ppi_med.tracking.view import where_to_look
 
     lists = {key: names(asked[key]) for key in ("sites", "train", "methods") if key in asked}
     request = Request(
@@ -179,6 +201,7 @@ def _start(kind: str, *, dry_run: bool, **asked: Any) -> None:
     if whole is not None:
         typer.echo(whole.read_text(encoding="utf-8"))
         typer.echo(f"{len(result.written)} files in {whole.parent}")
+    typer.echo(where_to_look(locate(".", request.tracking_uri), result.sweep.experiment_id))
     if result.failed:
         typer.echo(f"{len(result.failed)} cells failed: {', '.join(result.failed)}", err=True)
         raise typer.Exit(1)

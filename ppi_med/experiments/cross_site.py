@@ -200,7 +200,7 @@ def start(request: Request) -> SweepResult:
     """
     selection = selection_of(request.selection)
     plan, facts = make_plan(request)
-    location = locate(".", None if request.tracking_uri == "default" else request.tracking_uri)
+    location = locate(".", request.tracking_uri)
     return run_sweep(
         plan,
         location,
@@ -224,7 +224,7 @@ def look_ahead(request: Request) -> str:
         UsageError: if something in the request does not exist.
     """
     plan, _ = make_plan(request, make_data=False)
-    location = locate(".", None if request.tracking_uri == "default" else request.tracking_uri)
+    location = locate(".", request.tracking_uri)
     done = finished_seconds(location, plan.name)
     cells = plan.cells()
     missing = [cell for cell in cells if cell.name not in done]

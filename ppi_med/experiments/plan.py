@@ -281,5 +281,5 @@ def parse_candidates(texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
 
 
 def _safe(name: str) -> str:
-    """Return a name that is safe for a folder."""
-    return re.sub(r"[^\w\-.=,+]", "_", name, flags=re.ASCII)
+    """Return a name that is safe for a folder; letters of any script stay."""
+    return re.sub(r"[^\w\-.=,+]", "_", name)

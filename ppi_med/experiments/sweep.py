@@ -22,15 +22,16 @@ from ppi_med.experiments.plan import SweepPlan
 from ppi_med.experiments.run import run_cells
 from ppi_med.experiments.selection import InSiteValidation, Selection
 from ppi_med.experiments.sweep_records import CellRecord, Sweep, SweepRecords
-from ppi_med.experiments.sweep_tables import write_sweep
+from ppi_med.experiments.sweep_tables import RUNS, runs_of, write_sweep
 from ppi_med.io import exclusive
 from ppi_med.tracking.location import Location
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_KIND = ("mlflow.experimentKind", "custom_model_development")
 _OPEN = ("RUNNING", "SCHEDULED")
+# By this tag, which mlflow.log_table sets too, MLflow's pages show a file as a table.
+_AS_TABLE = ("mlflow.loggedArtifacts", json.dumps([{"path": RUNS, "type": "table"}]))
 # A training sets random states that all threads of a process share.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -176,7 +177,7 @@ class CellRun:
         from ppi_med.tracking.store import telling_unreachable_apart
 
         condition = (
-            f"tags.`{sweep_records.PARENT}` = '{self.sweep.run_id}' and "
+            f"tags.`{naming.PARENT}` = '{self.sweep.run_id}' and "
             f"tags.`{sweep_records.TAG_CELL}` = '{cell.name}'"
         )
         try:
@@ -212,10 +213,12 @@ class CellRun:
         keys: Mapping[str, Any] = cell.keys
         files = self.plan.files_of(str(keys["method"]))
         tags = {
-            sweep_records.PARENT: self.sweep.run_id,
+            naming.PARENT: self.sweep.run_id,
             sweep_records.TAG_CELL: cell.name,
-            sweep_records.TAG_COMMAND: bundle_command(files, cell.overrides),
-            sweep_records.TAG_TRAIN_SITES: json.dumps(list(keys["train_sites"])),
+            naming.TAG_COMMAND: bundle_command(files, cell.overrides),
+            sweep_records.TAG_TRAIN_SITES: json.dumps(
+                list(keys["train_sites"]), ensure_ascii=False
+            ),
             naming.TAG_TRAIN_SITE: str(keys["train_site"]),
             sweep_records.TAG_CANDIDATE: str(keys["candidate"]) or "default",
         }
@@ -240,7 +243,7 @@ def close_open(client: Any, runs: list[Any], status: str = "KILLED") -> list[str
 
 def _open(plan: SweepPlan, location: Location, key: str, command: str) -> tuple[Any, Sweep]:
     """Return MLflow's client and the parent run: the earlier one of this key, or a new one."""
-    from ppi_med.tracking.provenance import git_commit
+    from ppi_med.tracking.provenance import git_commit, source_tags
     from ppi_med.tracking.store import Store
 
     store = Store(location, plan.experiment)
@@ -250,19 +253,18 @@ def _open(plan: SweepPlan, location: Location, key: str, command: str) -> tuple[
         store.create(plan.name, int(time.time() * 1000))
     else:
         store.enter(earlier)
+    commit = git_commit()
     tags = {
         sweep_records.TAG_KIND: plan.kind,
         sweep_records.TAG_SWEEP: plan.name,
         sweep_records.TAG_SWEEP_KEY: key,
-        sweep_records.TAG_SITES: json.dumps(list(plan.sites)),
-        sweep_records.TAG_COMMAND: command[:5000],
+        sweep_records.TAG_SITES: json.dumps(list(plan.sites), ensure_ascii=False),
+        **source_tags(command, commit),
         naming.TAG_BUNDLE: plan.bundle.resolve().name,
-        naming.TAG_GIT_COMMIT: git_commit(),
+        naming.TAG_GIT_COMMIT: commit,
     }
     store.send({"kind": "tags", "items": {k: str(v) for k, v in tags.items() if v is not None}})
     run = client.get_run(store.run_id)
-    # Without it MLflow's pages open as for language models, with the list of runs hidden.
-    client.set_experiment_tag(run.info.experiment_id, *_KIND)
     sweep = Sweep(
         run_id=str(store.run_id),
         name=plan.name,
@@ -297,22 +299,45 @@ def _close_and_read(client: Any, sweep: Sweep) -> list[CellRecord]:
 def _publish(
     client: Any, sweep: Sweep, done: list[CellRecord], written: list[Path], selection: Selection
 ) -> None:
-    """Record the tables and the means in the parent run, by the same selection."""
+    """Record the tables, the means by the same selection, and what it all came to."""
     from mlflow.entities import Metric
 
     for path in written:
         client.log_artifact(sweep.run_id, str(path), "tables")
-    if sweep.kind != "cross_site" or not done:
-        return
-    now, means = int(time.time() * 1000), {}
-    # The oracle's means are upper bounds and must not be taken for results.
-    prefix = "oracle/" if selection.oracle else ""
-    for one in matrices(done, sweep.sites, selection):
-        means[f"{prefix}other_sites/{one.method}"] = one.other_sites
-        means[f"{prefix}same_site/{one.method}"] = one.same_site
-    known = [Metric(name, value, now, 0) for name, value in means.items() if value == value]
-    client.set_tag(sweep.run_id, sweep_records.TAG_SELECTION, selection.name)
-    client.log_batch(sweep.run_id, metrics=known)
+    means: dict[str, float] = {}
+    if sweep.kind == "cross_site":
+        # The oracle's means are upper bounds and must not be taken for results.
+        prefix = "oracle/" if selection.oracle else ""
+        for one in matrices(done, sweep.sites, selection) if done else []:
+            means[f"{prefix}other_sites/{one.method}"] = one.other_sites
+            means[f"{prefix}same_site/{one.method}"] = one.same_site
+        client.set_tag(sweep.run_id, sweep_records.TAG_SELECTION, selection.name)
+    known = {name: value for name, value in means.items() if value == value}
+    now = int(time.time() * 1000)
+    client.log_batch(sweep.run_id, metrics=[Metric(n, v, now, 0) for n, v in known.items()])
+    if done:
+        client.log_dict(sweep.run_id, runs_of(done, sweep.sites), RUNS)
+        client.set_tag(sweep.run_id, *_AS_TABLE)
+    _describe(client, sweep, done, known)
+
+
+def _describe(
+    client: Any, sweep: Sweep, done: list[CellRecord], means: Mapping[str, float]
+) -> None:
+    """Say in the parent run's description what was trained, with which result."""
+    from ppi_med.tracking.notes import NOTE, note
+
+    methods = ", ".join(dict.fromkeys(record.method for record in done)) or "none yet"
+    sentences = [
+        f"A {sweep.kind} sweep of the bundle {sweep.bundle} over {', '.join(sweep.sites)}: "
+        f"{len(done)} finished trainings, methods {methods}.",
+        "Mean AUC: " + ", ".join(f"{n} {v:.3f}" for n, v in means.items()) + "."
+        if means
+        else "The means are in its tables.",
+    ]
+    command = client.get_run(sweep.run_id).data.tags[naming.TAG_COMMAND]
+    picture = "tables/heat_map.png" if means else ""
+    client.set_tag(sweep.run_id, NOTE, note(sentences, command, sweep.run_id, picture))
 
 
 def _insist(call: Callable[[], T], patience: float) -> T:

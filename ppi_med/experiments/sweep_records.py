@@ -21,13 +21,14 @@ from ppi_med.tracking.environment import import_mlflow
 from ppi_med.tracking.location import Location
 from ppi_med.tracking.settings import PREDICTIONS
 
-PARENT = "mlflow.parentRunId"
 TAG_KIND, TAG_SWEEP, TAG_SWEEP_KEY = "sweep.kind", "sweep.name", "sweep.key"
-TAG_CELL, TAG_COMMAND = "sweep.cell", "command"
+TAG_CELL = "sweep.cell"
 TAG_SELECTION = "sweep.selection"
 TAG_CLOSED = "sweep.closed"
 """Tag of abandoned runs: their cell is run again, whatever they still write."""
-TAG_TRAIN_SITES, TAG_CANDIDATE, TAG_SITES = "train_sites", "settings", "sweep.sites"
+TAG_TRAIN_SITES, TAG_CANDIDATE, TAG_SITES = "sweep.train_sites", "settings", "sweep.sites"
+_EARLIER_TRAIN_SITES = "train_sites"
+"""Of runs up to 0.2.0, where it stood beside `train_site`."""
 _PAGE = 100
 
 
@@ -115,13 +116,13 @@ def find_sweeps(client: Any, experiments: Sequence[str] | None = None) -> list[S
             status=run.info.status,
         )
         for run in sorted(found, key=lambda run: int(run.info.start_time))
-        if PARENT not in run.data.tags
+        if naming.PARENT not in run.data.tags
     ]
 
 
 def children(client: Any, sweep: Sweep) -> list[Any]:
     """Return all runs of a sweep, with any status."""
-    return _search(client, [sweep.experiment_id], f"tags.`{PARENT}` = '{sweep.run_id}'")
+    return _search(client, [sweep.experiment_id], f"tags.`{naming.PARENT}` = '{sweep.run_id}'")
 
 
 def finished(client: Any, sweep: Sweep) -> list[CellRecord]:
@@ -165,7 +166,7 @@ def as_record(run: Any) -> CellRecord:
     return CellRecord(
         name=tags[TAG_CELL],
         train_site=tags[naming.TAG_TRAIN_SITE],
-        train_sites=tuple(json.loads(tags[TAG_TRAIN_SITES])),
+        train_sites=tuple(json.loads(tags.get(TAG_TRAIN_SITES) or tags[_EARLIER_TRAIN_SITES])),
         method=tags[naming.TAG_METHOD],
         seed=int(tags[naming.TAG_SEED]),
         predictions=Predictions.from_json(_profiles(run)[-1]),

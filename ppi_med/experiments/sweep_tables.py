@@ -27,6 +27,8 @@ _INTERVAL = (
     "Differences to plain training of the same site and seed; 95 % intervals by paired bootstrap: "
     "subjects resampled; in the last columns seeds too."
 )
+RUNS = "tables/all_runs.json"
+"""Artifact of a sweep's parent run: all its runs."""
 _TAGS = (
     naming.TAG_BUNDLE,
     naming.TAG_METHOD,
@@ -100,6 +102,20 @@ def write_sweep(
         picture = heat_map(found, title, note)
         written.append(save_figure(picture, folder / "heat_map.png", dpi=130))
     return [whole, *written]
+
+
+def runs_of(records: Sequence[CellRecord], sites: Sequence[str]) -> dict[str, Any]:
+    """Return all runs of a sweep as the table that ``mlflow.load_table`` reads: a row a run.
+
+    The AUC comes second, where MLflow's pages take what they show at first.
+    """
+    aucs = [naming.TEST_AUC, naming.SELECTED, *(f"{naming.TEST_AUC}/{site}" for site in sites)]
+    rows = []
+    for one in records:
+        values = [one.auc(), one.validation, *(one.auc(site) for site in sites)]
+        shown = [f"{value:.4f}" for value in values]
+        rows.append([one.name, *shown, one.method, one.train_site, one.seed, one.fold])
+    return {"columns": ["run", *aucs, "method", "train_site", "seed", "fold"], "data": rows}
 
 
 def _summary(
@@ -318,8 +334,7 @@ def _single_runs(client: Any, experiment_id: str) -> list[Any]:
         found += [
             run
             for run in page
-            if sweep_records.PARENT not in run.data.tags
-            and sweep_records.TAG_KIND not in run.data.tags
+            if naming.PARENT not in run.data.tags and sweep_records.TAG_KIND not in run.data.tags
         ]
         token = page.token
         if not token:

@@ -39,6 +39,7 @@ from ppi_med.naming import (
     metric,
 )
 from ppi_med.tracking import NullTracker, Tracker
+from ppi_med.tracking.notes import result as result_sentence
 from ppi_med.training.steps import on_failure
 
 logger = logging.getLogger(__name__)
@@ -100,11 +101,13 @@ class HeldOutSummary(Handler):
         if self.path is not None:
             write_json(self.path, self.result)
         self.tracker.log_metrics(measures_of(self.result), step=0)
+        self.tracker.describe(result_sentence(self.result))
         if self.finish:
             self.tracker.finish()
         self.say(self.result)
-        for note in self.notes:
-            logger.info("%s", note)
+        for note in (*self.notes, self.tracker.where()):
+            if note:
+                logger.info("%s", note)
 
 
 def measures_of(result: dict[str, Any]) -> dict[str, float]:

@@ -64,7 +64,7 @@ def create_tracker(
 
     location = locate(
         root if root is not None else os.path.dirname(os.path.abspath(directory)),
-        None if tracking == "default" else tracking,
+        tracking,
     )
     return RunTracker(
         location,

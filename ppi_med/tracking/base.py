@@ -54,6 +54,13 @@ class Tracker:
         """Record the network in MLflow's own format; return its URI."""
         return None
 
+    def describe(self, result: str) -> None:
+        """Record the run's description, with its result as a sentence."""
+
+    def where(self) -> str:
+        """Return how to open the runs, in one line; "" where nothing is recorded."""
+        return ""
+
     def finish(self, status: Status = "FINISHED") -> None:
         """Close the run with this status; further calls do nothing."""
 

@@ -37,7 +37,7 @@ def locate(root: str | os.PathLike[str], uri: str | None = None) -> Location:
 
     Args:
         root: folder of the database and of the artifacts, if no address is given.
-        uri: a tracking URI; default `MLFLOW_TRACKING_URI`, then SQLite in `root`.
+        uri: a tracking URI; None or "default": `MLFLOW_TRACKING_URI`, then SQLite in `root`.
 
     Raises:
         UsageError: for a plain folder, which MLflow no longer accepts.
@@ -46,7 +46,8 @@ def locate(root: str | os.PathLike[str], uri: str | None = None) -> Location:
         >>> locate("runs", "http://127.0.0.1:5000").artifacts is None
         True
     """
-    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or _sqlite(Path(root) / DATABASE)
+    given = None if uri == "default" else uri
+    chosen = given or os.environ.get("MLFLOW_TRACKING_URI") or _sqlite(Path(root) / DATABASE)
     if "://" not in chosen or chosen.startswith("file:"):
         raise UsageError(
             f"Got the tracking address {chosen!r}, expected sqlite:///FILE.db, a database or "

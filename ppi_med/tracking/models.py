@@ -20,14 +20,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ppi_med import naming
+from ppi_med.naming import distinct
 from ppi_med.torchvision_shim import ensure_torchvision
 from ppi_med.tracking.environment import import_mlflow, quiet
+from ppi_med.tracking.notes import NOTE
 from ppi_med.tracking.outbox import Record
 from ppi_med.tracking.provenance import versions
 from ppi_med.training.modes import evaluating
 
 Serialization = Literal["pickle", "pt2"]
 _REQUIRED = ("ppi_med", "torch", "monai", "numpy")
+_KEY = (naming.TAG_BUNDLE, naming.TAG_METHOD, naming.TAG_TRAIN_SITE)
+_VERSION = (*_KEY, naming.TAG_FOLD, naming.TAG_SEED)
+_STATUS = "status"
+# Best of the epochs, whose weights are kept: what chooses, first to last.
+_CHOOSES = (f"best/{naming.VAL_AUC}", f"best/{naming.VAL_ACCURACY}")
+_SHOWN = (*_CHOOSES, naming.TEST_AUC, naming.TEST_ACCURACY)
 
 
 def write_model(
@@ -119,6 +128,40 @@ def _register(client: Any, run_id: str, name: str, logged: Any) -> None:
     client.create_model_version(
         name, source=logged.artifact_location, run_id=run_id, model_id=logged.model_id
     )
+
+
+def describe_versions(client: Any, run_id: str) -> None:
+    """Give the versions that a run has registered its tags, result and description.
+
+    The best finished one of each bundle, method and training site gets the alias
+    `best-BUNDLE-METHOD-SITE`: the best on validation cases; the test part never chooses.
+    """
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        run = client.get_run(run_id)
+        measured = {name: f"{run.data.metrics[name]:.4f}" for name in _SHOWN
+                    if name in run.data.metrics}  # fmt: skip
+        own = {name: run.data.tags[name] for name in _VERSION if name in run.data.tags}
+        for name, text in {**own, **measured, _STATUS: run.info.status}.items():
+            client.set_model_version_tag(version.name, version.version, name, text)
+        client.update_model_version(version.name, version.version, run.data.tags.get(NOTE, ""))
+        _mark_best(client, version.name, tuple(own.get(name) for name in _KEY))
+
+
+def _mark_best(client: Any, name: str, key: tuple[str | None, ...]) -> None:
+    rivals = [
+        one
+        for one in client.search_model_versions(f"name = '{name}'")
+        if tuple(one.tags.get(tag) for tag in _KEY) == key and one.tags.get(_STATUS) == "FINISHED"
+    ]
+    for metric in _CHOOSES:
+        values = {one.version: float(one.tags.get(metric, "nan")) for one in rivals}
+        known = {version: value for version, value in values.items() if value == value}
+        if known:
+            # Of equals the first.
+            best = max(sorted(known, key=int), key=known.__getitem__)
+            words = "-".join(["best", *(part for part in key if part)])
+            client.set_registered_model_alias(name, distinct(words, r"[^\w\-]", 250), best)
+            return
 
 
 def _signature(network: nn.Module, inputs: Tensor, free_axes: tuple[int, ...]) -> Any:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shlex
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ppi_med import __version__
+from ppi_med import __version__, naming
 
 PACKAGES = ("torch", "monai", "pytorch-ignite", "mlflow", "numpy")
+_LONGEST = 5000
 
 
 def versions() -> dict[str, str]:
@@ -50,6 +54,33 @@ def git_commit(folder: str | os.PathLike[str] | None = None) -> str | None:
     # Untracked files are results more often than code.
     changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return f"{commit}-dirty" if changed else commit
+
+
+def command() -> str:
+    """Return the command line of this process as it was typed, without passwords in addresses."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = Path(sys.argv[0]).name
+    if spec is not None:
+        started = ["python", "-m", spec.name.removesuffix(".__main__")]
+    else:
+        started = ["python", sys.argv[0]] if name.endswith(".py") else [name]
+    words = shlex.join([*started, *sys.argv[1:]])
+    return re.sub(r"(://[^/@\s:]*):[^/@\s]+@", r"\1:***@", words)
+
+
+def source_tags(typed: str, commit: str | None) -> dict[str, str | None]:
+    """Return the tags from which MLflow shows a run's source and version.
+
+    Args:
+        typed: the command, from :func:`command` or of a bundle's run.
+        commit: from :func:`git_commit`.
+    """
+    return {
+        naming.TAG_COMMAND: typed[:_LONGEST],
+        "mlflow.source.name": typed[:_LONGEST],
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": commit,
+    }
 
 
 def _git(folder: str | os.PathLike[str], *words: str) -> str | None:

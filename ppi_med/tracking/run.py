@@ -17,11 +17,13 @@ from ppi_med.io import write_json
 from ppi_med.tracking.base import Status, Tracker
 from ppi_med.tracking.ending import EndingWatch
 from ppi_med.tracking.location import Location
+from ppi_med.tracking.notes import NOTE, note, trained
 from ppi_med.tracking.outbox import Journal, Outbox
-from ppi_med.tracking.provenance import git_commit, versions
-from ppi_med.tracking.settings import flatten, read_config, safe_name, shorten
+from ppi_med.tracking.provenance import command, git_commit, source_tags, versions
+from ppi_med.tracking.settings import parameters, read_config, safe_name, shorten
 from ppi_med.tracking.store import Store
 from ppi_med.tracking.system import SystemMetrics
+from ppi_med.tracking.view import where_to_look
 
 RUN_FILE = "mlflow_run.json"
 PENDING_FILE = "mlflow_pending.jsonl"
@@ -70,6 +72,9 @@ class RunTracker(Tracker):
         self._is_open = False
         self._watch = EndingWatch(self.finish)
         self._system: SystemMetrics | None = None
+        self._epochs: Any = None
+        self._picture = ""
+        self._described = False
 
     @property
     def active(self) -> bool:
@@ -109,8 +114,9 @@ class RunTracker(Tracker):
             self._remember(self.run_name)
         self._has_begun = True
         config = read_config(self.config)
+        self._epochs = config.get("max_epochs")
         self.set_tags(self._own_tags())
-        self.log_params({**flatten(config), **self.params})
+        self.log_params(parameters(config, self.tags, self.params))
         if config:
             write_json(self.directory / CONFIG_FILE, json.loads(json.dumps(config, default=str)))
             self.log_artifact(self.directory / CONFIG_FILE)
@@ -141,9 +147,10 @@ class RunTracker(Tracker):
 
     def log_artifact(self, path: str | os.PathLike[str], folder: str = "") -> None:
         """Record a file or a whole folder; it must stay there until it is sent."""
-        self.outbox.put(
-            {"kind": "artifact", "path": os.path.abspath(path), "folder": folder.strip("/")}
-        )
+        folder = folder.strip("/")
+        if not self._picture and Path(path).suffix == ".png":
+            self._picture = f"{folder}/{Path(path).name}".lstrip("/")
+        self.outbox.put({"kind": "artifact", "path": os.path.abspath(path), "folder": folder})
 
     def log_dataset(
         self,
@@ -204,11 +211,26 @@ class RunTracker(Tracker):
         self.outbox.put(record)
         return None
 
+    def describe(self, result: str) -> None:
+        """Record the run's description: what was trained, the result, picture and command."""
+        self._described = True
+        sentences = [trained(self.tags, self._epochs), result]
+        again = str(self.tags.get(naming.TAG_COMMAND) or command())
+        self.set_tags({NOTE: note(sentences, again, self.run_id, self._picture)})
+
+    def where(self) -> str:
+        """Return how to open the experiment's runs; "" where a sweep says it for all its cells."""
+        if self.store.experiment_id is None or naming.PARENT in self.tags:
+            return ""
+        return where_to_look(self.store.location, self.store.experiment_id)
+
     def finish(self, status: Status = "FINISHED") -> None:
         """Close the run with this status; further calls do nothing until `start`."""
         if not self._is_open:
             return
         self._is_open = False
+        if not self._described and naming.TAG_BUNDLE in self.tags:
+            self.describe(f"It ended as {status}, without a result.")
         if self._system is not None:
             self._system.stop()
             self.outbox.put({"kind": "metrics", "items": self._system.take()})
@@ -276,7 +298,9 @@ class RunTracker(Tracker):
 
     def _own_tags(self) -> dict[str, Any]:
         made_with = {f"version.{name}": number for name, number in versions().items()}
-        return {naming.TAG_GIT_COMMIT: git_commit(), **made_with, **self.tags}
+        commit = git_commit()
+        source = source_tags(str(self.tags.get(naming.TAG_COMMAND) or command()), commit)
+        return {naming.TAG_GIT_COMMIT: commit, **source, **made_with, **self.tags}
 
     @property
     def _uri(self) -> str:

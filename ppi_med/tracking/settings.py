@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import posixpath
+import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ppi_med.errors import UsageError
-from ppi_med.naming import distinct
+from ppi_med.naming import TAG_DATA_HASH, TAG_METHOD, TAGS, distinct
 from ppi_med.running import running_parser
 from ppi_med.tracking.environment import import_mlflow
 
@@ -79,23 +80,56 @@ def describe(name: str, rows: Iterable[Mapping[str, Any]], source: str = "") -> 
 
 
 LONGEST = 500
+MOST = 40
+"""Parameters of a run."""
+_TOLD = TAGS[TAGS.index(TAG_METHOD) : TAGS.index(TAG_DATA_HASH)]
+# Places and names, and what the tags say.
+_OF_ONE_RUN = re.compile(
+    r"\w+_(root|dir|sites|hash|from)|workspace|datalist|checkpoint\w*|run_name|experiment|"
+    r"tracking_uri|register_model|resume|(test_)?fold|sites|num_workers|cache_rate"
+)
 _SHOWN = 200
 _LONGEST_NAME = 250
 _SCALARS = (str, int, float, bool, type(None))
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings and lists by dotted names.
+def parameters(
+    config: Mapping[str, Any], tags: Mapping[str, Any], first: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what tells experiments apart, at most 40 of it: a table of more compares nothing.
 
     Args:
-        config: mappings, lists and values. An empty mapping or list is a leaf.
-        prefix: prefix of the names.
+        config: the configuration. Of it are taken the options of the method, the network, and the
+            numbers, texts and lists of numbers on top; not places and names of this run.
+        tags: of the run; of these method, mask, sites, fold and seed.
+        first: further parameters, which come first.
 
     Examples:
-        >>> flatten({"a": {"b": [1, 2]}, "c": []})
-        {'a.b.0': 1, 'a.b.1': 2, 'c': []}
+        >>> config = {"lr": 0.1, "output_dir": "x", "method_options": {"share": 0.2}, "load": [{}]}
+        >>> parameters(config, {"method": "plain"})
+        {'method': 'plain', 'method_options.share': 0.2, 'lr': 0.1}
     """
-    return dict(_leaves(config, prefix))
+    found = {**(first or {}), **{name: tags[name] for name in _TOLD if name in tags}}
+    for section in ("method_options", "network_def"):
+        found |= {n: v for n, v in _values(config.get(section), section) if _is_compared(v)}
+    found |= {n: v for n, v in config.items() if not _OF_ONE_RUN.fullmatch(n) and _is_compared(v)}
+    known = {name: value for name, value in found.items() if value is not None}
+    return dict(list(known.items())[:MOST])
+
+
+def _values(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings by dotted names; a list is one value."""
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _values(inner, f"{name}.{key}")
+
+
+def _is_compared(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(isinstance(item, (int, float)) for item in value)
+    return _is_simple(value) and str(value)[:1] not in ("$", "@")
 
 
 def shorten(value: Any) -> str:
@@ -193,17 +227,3 @@ def _is_simple(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_is_simple(item) for item in value)
     return isinstance(value, _SCALARS)
-
-
-def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    entries: Iterator[tuple[Any, Any]] | None = None
-    if isinstance(value, Mapping) and value:
-        entries = iter(value.items())
-    elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and value:
-        entries = iter(enumerate(value))
-    if entries is None:
-        if name:
-            yield name, value
-        return
-    for key, inner in entries:
-        yield from _leaves(inner, f"{name}.{key}" if name else str(key))

@@ -23,8 +23,9 @@ from typing import Any
 from ppi_med.errors import UnreachableError, UsageError, plain_words
 from ppi_med.tracking.environment import import_mlflow, quiet
 from ppi_med.tracking.location import Location, prepared
-from ppi_med.tracking.models import send_model
+from ppi_med.tracking.models import describe_versions, send_model
 from ppi_med.tracking.outbox import Record
+from ppi_med.tracking.view import save_view
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Store:
         self.location = location
         self.experiment = experiment
         self.run_id: str | None = None
+        self.experiment_id: str | None = None
         self._client: Any = None
         self._entered_again = False
         self._recorded: dict[str, set[int]] = {}
@@ -119,6 +121,7 @@ class Store:
                 return None
             raise
         self.run_id, self._entered_again = run_id, True
+        self.experiment_id = str(run.info.experiment_id)
         return str(run.info.run_name)
 
     def create(self, name: str, started: int) -> str:
@@ -136,7 +139,7 @@ class Store:
             UsageError: if the experiment is deleted.
         """
         with telling_unreachable_apart():
-            experiment_id = self._experiment_id()
+            self.experiment_id = experiment_id = self._experiment_id()
             name = self._unused(name, experiment_id)
             run = self.client.create_run(experiment_id, start_time=started, run_name=name)
         self.run_id = str(run.info.run_id)
@@ -216,6 +219,7 @@ class Store:
 
     def _send_status(self, record: Record) -> None:
         self.client.set_terminated(self.run_id, record["status"], record["time"])
+        describe_versions(self.client, str(self.run_id))
 
     def _send_abandon(self, record: Record) -> None:
         """Close an abandoned earlier run; one that has ended stays as it is."""
@@ -247,21 +251,20 @@ class Store:
         found = self.client.get_experiment_by_name(self.experiment)
         if found is None:
             try:
-                return str(
-                    self.client.create_experiment(
-                        self.experiment, artifact_location=self.location.artifacts
-                    )
+                self.client.create_experiment(
+                    self.experiment, artifact_location=self.location.artifacts
                 )
             except mlflow.exceptions.MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-                # Another process was quicker.
-                found = self.client.get_experiment_by_name(self.experiment)
+            # Here, or by another process that was quicker.
+            found = self.client.get_experiment_by_name(self.experiment)
         if found.lifecycle_stage != "active":
             raise UsageError(
                 f"The experiment {self.experiment!r} is deleted in {self.location.uri}: restore "
                 "it there, or choose another name."
             )
+        save_view(self.client, found)
         return str(found.experiment_id)
 
     def _unused(self, name: str, experiment_id: str) -> str:

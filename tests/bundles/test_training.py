@@ -68,7 +68,22 @@ def test_the_run_in_mlflow(trained, phantom: Path) -> None:
     )  # fmt: skip
     assert (tags["train_site"], tags["test_site"], tags["seed"]) == ("all", "all", "0")
     assert "fold" not in tags
-    assert run.data.params["max_epochs"] == "2" and run.data.params["cnn_lr"] == "0.003"
+    params = run.data.params
+    assert params["max_epochs"] == "2" and params["cnn_lr"] == "0.003"
+    assert params["method"] == "ppi_wbp_shared" and params["train_site"] == "all"
+    assert params["image_size"] == "[32, 40]" and params["network_def.backbone"] == "small_cnn"
+    assert len(params) <= 40
+    note = tags["mlflow.note.content"]
+    assert note.startswith(
+        "The bundle ga_ppi: ppi_wbp_shared, trained on all sites, at most 2 epochs, seed 0. AUC on"
+    )
+    assert "Picture: artifact `pictures/roc.png`." in note and tags["command"] in note
+    assert f"get-artifact?run_uuid={run.info.run_id}&path=pictures%2Froc.png" in note
+    assert tags["mlflow.source.name"] == tags["command"]
+    assert tags["mlflow.source.git.commit"] == tags.get("git_commit")
+    (version,) = client.search_model_versions("name = 'tiny_ga'")
+    assert version.tags["method"] == "ppi_wbp_shared" and version.description == note
+    assert version.tags["best/val/auc"] == f"{run.data.metrics['best/val/auc']:.4f}"
     parts = {one.dataset.name for one in run.inputs.dataset_inputs}
     assert parts == {"train", "val", "test", "test_predictions"}
     artifacts = {one.path for one in client.list_artifacts(run.info.run_id)}

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import mlflow
 import numpy as np
 import pytest
 import torch
 from monai.networks.nets import DenseNet121
 
+from ppi_med.naming import distinct
 from ppi_med.tracking.models import write_model
 from ppi_med.tracking.run import RunTracker
 from tests.tracking.stores import only_run
@@ -55,6 +58,50 @@ def test_it_loads_as_pyfunc_with_its_signature_and_is_registered(location, tmp_p
     again = mlflow.pyfunc.load_model("models:/ga/1")
     np.testing.assert_array_equal(again.predict(inputs), expected)
     assert not (tmp_path / "run" / "mlflow_model").exists()
+
+
+def registered(location, folder, value, status="FINISHED", **tags):
+    """A run that registers a version with this validation AUC, and the other way round of test."""
+    told = {"bundle": "ga", "method": "plain", "train_site": "東京", **tags}
+    tracker = RunTracker(location, folder, config={}, tags=told, system_metrics=False, resume=False)
+    tracker.start()
+    tracker.log_model(Sliced(), torch.randn(2, 3, 5), registered_name="目")
+    tracker.log_metrics({"best/val/auc": value, "test/auc": 1 - value}, step=1)
+    tracker.describe("Ready.")
+    tracker.finish(status)
+    return tracker
+
+
+def test_each_version_has_tags_and_the_best_by_validation_an_alias(location, tmp_path):
+    for value, status, tags in (
+        (0.7, "FINISHED", {}),
+        (0.9, "FINISHED", {}),
+        (0.8, "FINISHED", {}),
+        (0.95, "FAILED", {}),
+        (math.nan, "FINISHED", {}),
+        (0.99, "FINISHED", {"method": "irm"}),
+        (0.5, "FINISHED", {"train_site": "Köln/1"}),
+    ):
+        last = registered(location, tmp_path / "run", value, status, **tags)
+    client = last.store.client
+    versions = {str(one.version): one for one in client.search_model_versions("name = '目'")}
+    assert len(versions) == 7
+    assert versions["2"].tags == {
+        "bundle": "ga",
+        "method": "plain",
+        "train_site": "東京",
+        "best/val/auc": "0.9000",
+        "test/auc": "0.1000",
+        "status": "FINISHED",
+    }
+    assert versions["2"].description.startswith("The bundle ga: plain, trained on 東京. Ready.")
+    aliases = client.get_registered_model("目").aliases
+    other = distinct("best-ga-plain-Köln/1", r"[^\w\-]", 250)
+    assert {name: str(version) for name, version in aliases.items()} == {
+        "best-ga-plain-東京": "2",
+        "best-ga-irm-東京": "6",
+        other: "7",
+    }
 
 
 @pytest.mark.slow

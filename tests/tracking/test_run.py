@@ -48,7 +48,7 @@ def test_a_run_from_beginning_to_end(location, tmp_path):
     assert run.info.run_name == "plain"
     assert history(client, run, "val/auc") == [(1, 0.5), (2, 0.75)]
     assert math.isnan(history(client, run, "loss/cls")[0][1])
-    assert run.data.params["lr"] == "0.1" and run.data.params["train.steps.1"] == "2"
+    assert run.data.params["lr"] == "0.1" and run.data.params["method"] == "plain"
     assert "2000 characters, sha256" in run.data.params["note"]
     assert run.data.tags["method"] == "plain" and run.data.tags["fold"] == "0"
     assert "mask" not in run.data.tags

@@ -9,18 +9,47 @@ from ppi_med.tracking.location import locate
 from ppi_med.tracking.provenance import git_commit, versions
 from ppi_med.tracking.settings import (
     LONGEST,
+    MOST,
     bundle_config,
-    flatten,
+    parameters,
     read_config,
     safe_name,
     shorten,
 )
 
 
-def test_flat_names():
-    config = {"a": 1, "b": {"c": [True, None], "d": {}}, "e": "x"}
-    assert flatten(config) == {"a": 1, "b.c.0": True, "b.c.1": None, "b.d": {}, "e": "x"}
-    assert flatten({}) == {}
+def test_parameters_are_what_differs_between_experiments():
+    config = {
+        "imports": ["$import torch"],
+        "output_dir": "/home/a",
+        "sites": ["Köln"],
+        "device": "$torch.device('cpu')",
+        "resume": True,
+        "lr": 0.1,
+        "image_size": [32, 40],
+        "patience": None,
+        "load": [{"_target_": "X"}],
+        "network_def": {"_target_": "Net", "options": {"widths": [4, 8]}, "size": "@image_size"},
+        "method_options": {"share": 0.2},
+        "train": {"steps": 3},
+    }
+    tags = {"bundle": "ga", "method": "plain", "train_site": "Köln", "fold": None, "seed": 0}
+    assert parameters(config, tags, {"note": "x"}) == {
+        "note": "x",
+        "method": "plain",
+        "train_site": "Köln",
+        "seed": 0,
+        "method_options.share": 0.2,
+        "network_def._target_": "Net",
+        "network_def.options.widths": [4, 8],
+        "lr": 0.1,
+        "image_size": [32, 40],
+    }
+
+
+def test_of_many_parameters_the_first_stay():
+    found = parameters({f"p{n}": n for n in range(100)}, {"method": "plain"})
+    assert len(found) == MOST == 40 and list(found)[:2] == ["method", "p0"]
 
 
 def test_long_values_are_cut_by_a_rule_that_keeps_them_apart():

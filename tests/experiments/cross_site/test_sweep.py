@@ -18,6 +18,7 @@ from ppi_med.experiments.selection import InSiteValidation
 from ppi_med.experiments.sweep_tables import rebuild
 from ppi_med.naming import OTHER_SITES, SAME_SITE, SELECTED
 from ppi_med.tracking.location import locate
+from ppi_med.tracking.notes import NOTE
 from tests.bundles.tiny import ROOT, SMALL
 from tests.experiments.cross_site.tiny import children_of, request_for, text_of
 from tests.tracking.stores import client_of, new_store
@@ -49,6 +50,29 @@ def test_runs_are_ordinary_and_complete(swept: Path) -> None:
     assert {"tables/heat_map.png", "tables/matrix.csv", "tables/tables.md"} <= kept
     assert set(parent.data.metrics) >= {"other_sites/plain", "same_site/ppi_wbp_shared"}
     assert parent.data.tags["sweep.selection"] == "in-site"
+    assert "over site_a, site_b: 4 finished trainings, methods plain" in parent.data.tags[NOTE]
+    assert parent.data.tags["mlflow.source.name"] == "ppi-med cross-site"
+
+
+def test_a_table_of_all_runs_that_mlflow_shows(
+    swept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    _, (sweep,), runs = children_of(swept)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", locate(swept / "store").uri)
+    table = mlflow.load_table("tables/all_runs.json", run_ids=[sweep.run_id])
+    assert sorted(table["run"]) == sorted(run.info.run_name for run in runs)
+    by_name = {run.info.run_name: run for run in runs}
+    for row in table.to_dict("records"):
+        run = by_name[row["run"]]
+        assert (row["method"], row["train_site"]) == (
+            run.data.tags["method"],
+            run.data.tags["train_site"],
+        )
+        assert row["test/auc/site_b"] == f"{run.data.metrics['test/auc/site_b']:.4f}"
+        assert "site" in run.data.tags[NOTE] and "AUC on held-out" in run.data.tags[NOTE]
+        assert "train_sites" not in run.data.tags
 
 
 def test_the_recorded_command_gives_the_same_predictions(
