@@ -37,7 +37,7 @@ def trained(tags: Mapping[str, Any], epochs: Any = None) -> str:
 
 
 def result(values: Mapping[str, Any]) -> str:
-    """Return measures as a sentence; ``NAME_low`` and ``NAME_high`` are an interval.
+    """Return measures as a sentence; `NAME_low` and `NAME_high` are an interval.
 
     Examples:
         >>> result({"test/auc": 0.9, "test/auc_low": 0.8, "test/auc_high": 1.0})

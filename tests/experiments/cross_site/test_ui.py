@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
+from ppi_med.tracking.view import address
 from tests.experiments.cross_site.tiny import children_of
 from tests.tracking.stores import locate
 from tests.tracking.test_outage import free_port, serve, stop
@@ -64,17 +65,33 @@ def shoot(page: Any, name: str) -> None:
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 
-def test_the_list_of_runs(page: Any, served: str, swept: Path) -> None:
-    _, (sweep,), _ = children_of(swept)
-    runs = f"{served}/#/experiments/{sweep.experiment_id}/runs"
-    page.goto(runs)
-    row = page.locator("[role=row] a", has_text="ga_ppi_cross_site").first
-    row.wait_for()
-    # The cells are folded into their parent: the plus is left of its name.
-    box = row.bounding_box()
-    page.mouse.click(box["x"] - 32, box["y"] + box["height"] / 2)
-    for name in ("site_a-plain-seed0", "site_b-ppi_wbp_shared-seed0"):
-        page.get_by_text(name, exact=False).first.wait_for()
+def test_the_list_shows_method_site_and_auc_without_a_click(
+    page: Any, served: str, swept: Path
+) -> None:
+    """At the address that is printed, on a first visit, where MLflow opens a panel of its own."""
+    _, (sweep,), runs = children_of(swept)
+    location, port = locate(swept / "store"), int(served.rpartition(":")[2])
+    url = address(location, sweep.experiment_id, port)
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto(url)
+    page.get_by_role("link", name="site_b-ppi_wbp_shared-seed0").first.wait_for()
+    page.locator("[role=row] [col-id='tags.`method`']", has_text="plain").first.wait_for()
+    for column in ("method", "train_site", "test/auc", "test/auc_other_sites"):
+        head = page.locator("[role=columnheader]", has_text=column).first.bounding_box()
+        assert head["x"] >= 0 and head["x"] + head["width"] <= 1440, column
+    shown = {
+        tuple(
+            row.locator(f"[col-id='{column}']").first.inner_text()
+            for column in ("tags.`method`", "tags.`train_site`", "metrics.`test/auc`")
+        )
+        for row in page.locator(".ag-center-cols-container [role=row]").all()
+    }
+    rounded = {(m, site, round(float(auc), 3)) for m, site, auc in shown - {("-", "-", "-")}}
+    assert rounded == {
+        (r.data.tags["method"], r.data.tags["train_site"], round(r.data.metrics["test/auc"], 3))
+        for r in runs
+    }
+    page.set_viewport_size(WIDE)
     shoot(page, "mlflow_runs")
 
 
