@@ -178,8 +178,8 @@ def photograph(shown: dict[str, tuple[str, str]], output: Path) -> None:
                 page.goto(url)
                 found = page.get_by_text(text, exact=False).first
                 found.wait_for()
-                page.wait_for_load_state("networkidle")
-                page.wait_for_timeout(2500)
+                # The pages never cease to ask for news: what is drawn after the text has 5 s.
+                page.wait_for_timeout(5000)
                 if name == "run":
                     found.scroll_into_view_if_needed()
                 _save(page.screenshot(), output / f"mlflow_{name}_{width}.png")
@@ -198,7 +198,7 @@ def _save(content: bytes, picture: Path) -> None:
     from PIL import Image
 
     with Image.open(io.BytesIO(content)) as whole:
-        colours = whole.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+        colours = whole.convert("RGB").quantize(256, dither=Image.Dither.NONE)
         colours.save(picture, optimize=True)
     print(f"{picture}: {picture.stat().st_size // 1024} kB")
 

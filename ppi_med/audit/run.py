@@ -531,6 +531,7 @@ def _track(result: Audit, output: Path, uri: str) -> None:
         tracker.log_metrics(metrics, 0)
         for path in result.files:
             tracker.log_artifact(path, "audit")
+        tracker.describe(f"Audit of {result.source.name}: {' '.join(result.verdict.reasons)}")
         tracker.finish()
     except BaseException:
         tracker.finish("FAILED")

@@ -105,7 +105,7 @@ def write_sweep(
 
 
 def runs_of(records: Sequence[CellRecord], sites: Sequence[str]) -> dict[str, Any]:
-    """Return all runs of a sweep as the table that `mlflow.load_table` reads: a row a run.
+    """Return all runs of a sweep as the table that `MlflowClient.load_table` reads: a row a run.
 
     The AUC comes second, where MLflow's pages take what they show at first.
     """

@@ -19,13 +19,15 @@ _RESULTS = {
 
 
 def trained(tags: Mapping[str, Any], epochs: Any = None) -> str:
-    """Return what was trained on what, as a sentence.
+    """Return what was trained on what, as a sentence; "" where the tags name no bundle.
 
     Examples:
         >>> trained({"bundle": "ga_ppi", "method": "plain", "train_site": "Köln", "seed": 0}, 2)
         'The bundle ga_ppi: plain, trained on Köln, at most 2 epochs, seed 0.'
     """
     known = {name: str(tags[name]) for name in naming.TAGS if tags.get(name) is not None}
+    if naming.TAG_BUNDLE not in known:
+        return ""
     site = known.get(naming.TAG_TRAIN_SITE)
     parts = [
         known.get(naming.TAG_METHOD),
@@ -48,7 +50,7 @@ def result(values: Mapping[str, Any]) -> str:
         low, high = values.get(f"{name}_low"), values.get(f"{name}_high")
         bounds = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
         told.append(f"{_RESULTS[name]} {values[name]:.3f}{bounds}")
-    return f"{', '.join(told)}."
+    return f"{', '.join(told)}." if told else ""
 
 
 def note(sentences: Sequence[str], command: str, run_id: str | None, picture: str = "") -> str:
@@ -60,8 +62,8 @@ def note(sentences: Sequence[str], command: str, run_id: str | None, picture: st
         run_id: of the run; None: not known yet.
         picture: path of an image among the run's artifacts, or "".
     """
-    told = [*sentences, *([f"Picture: artifact `{picture}`."] if picture else [])]
-    text = f"{' '.join(told)} Again:\n\n```\n{command}\n```"
+    told = [*sentences, f"Picture: artifact `{picture}`." if picture else ""]
+    text = f"{' '.join(one for one in told if one)} Again:\n\n```\n{command}\n```"
     if picture and run_id:
         # MLflow's server hands out artifacts at this address; a data: image it does not show.
         query = f"run_uuid={run_id}&path={quote(picture, safe='')}"

@@ -22,7 +22,6 @@ _COLUMNS = {
     f"metrics.`{naming.SELECTED}`": 130,
     f"metrics.`{naming.TEST_ACCURACY}`": 105,
     f"tags.`{naming.TAG_SEED}`": 55,
-    "attributes.`Source`": 120,
     "attributes.`Description`": 300,
 }
 _WIDTHS = {"attributes.`Run Name`": 140, "runDateAndNestInfo": 62}
