@@ -38,8 +38,8 @@ SMALL = {
     "image_size": [32, 40],
     "num_slices": 3,
     "batch_size": 8,
-    "max_epochs": 12,
-    "lr_step": 8,
+    "max_epochs": 5,
+    "lr_step": 4,
     "network_def#backbone_options": {"widths": [4, 8], "downsampling": "stride"},
     "register_model": MODEL,
 }
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--output", type=Path, default=ASSETS)
     options = parser.parse_args()
+    os.chdir(ROOT)  # the recorded commands name the bundle from here
     with tempfile.TemporaryDirectory() as temporary:
         work = (options.work or Path(temporary)).absolute()
         uri = f"sqlite:///{work}/mlruns.db"
@@ -67,9 +68,10 @@ def main() -> None:
 
 def make_runs(work: Path, uri: str) -> None:
     """Train each method on each site; finished trainings are kept."""
+    from ppi_med.phantoms.oct.sites import SITES as SIMULATED
+
     from ppi_med.experiments.cross_site import Request, start
     from ppi_med.phantoms.oct.grid import Size
-    from ppi_med.phantoms.oct.sites import SITES as SIMULATED
     from ppi_med.phantoms.oct.spec import OctPhantomSpec
     from ppi_med.phantoms.oct.write import make_oct_phantom
 
@@ -77,10 +79,10 @@ def make_runs(work: Path, uri: str) -> None:
         sites = tuple(
             replace(site, name=name) for site, name in zip(SIMULATED, SITES, strict=False)
         )
-        spec = OctPhantomSpec(sites, 40, (1, 1), size=Size(32, 40, 8), seed=1)
+        spec = OctPhantomSpec(sites, 30, (1, 1), size=Size(32, 40, 8), seed=1)
         make_oct_phantom(spec, work / "data")
     request = Request(
-        bundle=ROOT / "bundles" / "ga_ppi",
+        bundle=Path("bundles/ga_ppi"),
         dataset_dir=str(work / "data"),
         methods=("plain", "ppi_wbp_shared"),
         seeds=(0,),

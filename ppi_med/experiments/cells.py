@@ -133,4 +133,4 @@ def portable(overrides: Mapping[str, Any]) -> dict[str, Any]:
 def _word(value: Any) -> str:
     if value is None:
         return "$None"
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

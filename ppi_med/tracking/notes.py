@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -63,9 +64,14 @@ def note(sentences: Sequence[str], command: str, run_id: str | None, picture: st
         picture: path of an image among the run's artifacts, or "".
     """
     told = [*sentences, f"Picture: artifact `{picture}`." if picture else ""]
-    text = f"{' '.join(one for one in told if one)} Again:\n\n```\n{command}\n```"
+    text = f"{' '.join(one for one in told if one)} Again:\n\n```\n{_lines(command)}\n```"
     if picture and run_id:
         # MLflow's server hands out artifacts at this address; a data: image it does not show.
         query = f"run_uuid={run_id}&path={quote(picture, safe='')}"
         text += f"\n\n![{picture}](get-artifact?{query})"
     return text[:_LONGEST]
+
+
+def _lines(command: str) -> str:
+    """Return a command with an option a line: a long line widens MLflow's whole page."""
+    return re.sub(r"'[^']*'| (?=--)", lambda m: " \\\n  " if m[0] == " " else m[0], command)

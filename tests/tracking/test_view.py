@@ -58,7 +58,7 @@ def test_a_database_elsewhere_is_named(tmp_path, monkeypatch) -> None:
 
 
 def test_the_description_of_a_run(location, tmp_path) -> None:
-    tags = {**TAGS, "command": "ppi-med demo"}
+    tags = {**TAGS, "command": "ppi-med demo --set 'a --b'"}
     tracker = RunTracker(
         location, tmp_path / "run", tags=tags, config={"max_epochs": 3}, system_metrics=False
     )
@@ -72,11 +72,12 @@ def test_the_description_of_a_run(location, tmp_path) -> None:
     assert run.data.tags[notes.NOTE] == (
         "The bundle ga_ppi: plain, trained on 東京, at most 3 epochs, fold 1, seed 0. "
         "AUC on held-out cases 0.900, validation AUC 0.800. "
-        "Picture: artifact `pictures/Köln a.png`. Again:\n\n```\nppi-med demo\n```\n\n"
+        "Picture: artifact `pictures/Köln a.png`. Again:\n\n```\n"
+        "ppi-med demo \\\n  --set 'a --b'\n```\n\n"
         f"![pictures/Köln a.png](get-artifact?run_uuid={run.info.run_id}"
         "&path=pictures%2FK%C3%B6ln%20a.png)"
     )
-    assert run.data.tags["mlflow.source.name"] == "ppi-med demo"
+    assert run.data.tags["mlflow.source.name"] == tags["command"]
     assert run.data.params["train_site"] == run.data.tags["train_site"] == "東京"
 
 
