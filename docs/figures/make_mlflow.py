@@ -68,10 +68,9 @@ def main() -> None:
 
 def make_runs(work: Path, uri: str) -> None:
     """Train each method on each site; finished trainings are kept."""
-    from ppi_med.phantoms.oct.sites import SITES as SIMULATED
-
     from ppi_med.experiments.cross_site import Request, start
     from ppi_med.phantoms.oct.grid import Size
+    from ppi_med.phantoms.oct.spec import SITES as SIMULATED
     from ppi_med.phantoms.oct.spec import OctPhantomSpec
     from ppi_med.phantoms.oct.write import make_oct_phantom
 
