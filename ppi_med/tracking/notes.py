@@ -46,12 +46,12 @@ def result(values: Mapping[str, Any]) -> str:
         >>> result({"test/auc": 0.9, "test/auc_low": 0.8, "test/auc_high": 1.0})
         'AUC on held-out cases 0.900 (95 % interval 0.800 to 1.000).'
     """
-    told = []
+    said = []
     for name in (name for name in _RESULTS if name in values):
         low, high = values.get(f"{name}_low"), values.get(f"{name}_high")
         bounds = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
-        told.append(f"{_RESULTS[name]} {values[name]:.3f}{bounds}")
-    return f"{', '.join(told)}." if told else ""
+        said.append(f"{_RESULTS[name]} {values[name]:.3f}{bounds}")
+    return f"{', '.join(said)}." if said else ""
 
 
 def note(sentences: Sequence[str], command: str, run_id: str | None, picture: str = "") -> str:
@@ -63,8 +63,8 @@ def note(sentences: Sequence[str], command: str, run_id: str | None, picture: st
         run_id: of the run; None: not known yet.
         picture: path of an image among the run's artifacts, or "".
     """
-    told = [*sentences, f"Picture: artifact `{picture}`." if picture else ""]
-    text = f"{' '.join(one for one in told if one)} Again:\n\n```\n{_lines(command)}\n```"
+    said = [*sentences, f"Picture: artifact `{picture}`." if picture else ""]
+    text = f"{' '.join(one for one in said if one)} Again:\n\n```\n{_lines(command)}\n```"
     if picture and run_id:
         # MLflow's server hands out artifacts at this address; a data: image it does not show.
         query = f"run_uuid={run_id}&path={quote(picture, safe='')}"
