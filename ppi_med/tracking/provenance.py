@@ -72,8 +72,8 @@ def source_tags(typed: str, commit: str | None) -> dict[str, str | None]:
     """Return the tags from which MLflow shows a run's source and version.
 
     Args:
-        typed: the command, from :func:`command` or of a bundle's run.
-        commit: from :func:`git_commit`.
+        typed: the command, from `command` or of a bundle's run.
+        commit: from `git_commit`.
     """
     return {
         naming.TAG_COMMAND: typed[:_LONGEST],
