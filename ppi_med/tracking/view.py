@@ -32,7 +32,6 @@ _STATE = {
     "selectedColumns": list(_COLUMNS),
     "columnOrder": [*_COLUMNS, *_WIDTHS],
     "columnWidths": {**_COLUMNS, **_WIDTHS},
-    "chartsSearchFilter": "^(val|test)/auc",
 }
 _TAGS = {
     # Without it the pages open as for language models, where the list of runs is hidden.
