@@ -140,7 +140,7 @@ def pages(uri: str, port: int) -> dict[str, tuple[str, str]]:
 
     location = locate(".", uri)
     client = Store(location, "").client
-    (sweep,) = sweep_records.find_sweeps(client)
+    *_, sweep = sweep_records.find_sweeps(client)
     cells = sorted(sweep_records.children(client, sweep), key=lambda run: run.info.run_name)
     listed = address(location, sweep.experiment_id, port)
     site = listed.partition("#")[0]
