@@ -116,7 +116,7 @@ def server(uri: str) -> Iterator[int]:
     finally:
         # With the processes that it has started.
         os.killpg(started.pid, signal.SIGTERM)
-        started.wait(30)
+        started.wait(PATIENCE / 1000)
 
 
 def _wait_for(url: str) -> None:
