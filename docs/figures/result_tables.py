@@ -68,6 +68,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "cross-site": lambda: cross_site_text("ga_cross_site"),
     "vendors": lambda: cross_site_text("lidc_vendors"),
     "devices": lambda: text(Devices, "cxr_devices"),
+    "laboratories": lambda: text(Devices, "wbc_laboratories"),
     "lidc": lidc_text,
     "birds": lambda: text(Methods, "cub_ppi/phantom"),
     "cub": lambda: text(Methods, "cub_ppi/sample"),

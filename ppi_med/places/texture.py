@@ -108,8 +108,8 @@ class Texture:
     Attributes:
         cells: AUC of each cell of the grid, `(8, 8)`.
         left: what is done to the images -> median AUC of the cells after it, in the order tried.
-        neutral: the mildest of these after which the texture is silent; None where the texture is
-            not the device's, or nothing silences it.
+        neutral: the mildest of these after which the texture is silent, else the one that leaves
+            least, if it would no longer be named; None if there is none, or no such texture.
     """
 
     cells: NDArray[np.float64]
@@ -158,13 +158,16 @@ def texture(stack: ImageStack, *, seed: int = 0) -> Texture:
     folds = _folds(chosen, seed)
     cells = _cells(chosen, side, folds)
     left = {Neutral().name: float(np.median(cells))}
+    best, least = None, THRESHOLD
     if np.median(cells) >= THRESHOLD:
         for neutral in _tries(chosen, side):
             after = float(np.median(_cells(_without(chosen, neutral), side, folds)))
             left[neutral.name] = after
             if after < SILENT:
                 return Texture(cells, left, neutral)
-    return Texture(cells, left, None)
+            if after < least:
+                best, least = neutral, after
+    return Texture(cells, left, best)
 
 
 def common_levels(stack: ImageStack) -> Tensor:

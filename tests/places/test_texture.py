@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,18 @@ def test_a_sharper_device_for_one_class_is_found_and_its_smoothing() -> None:
     *others, last = found.left.items()
     assert last[0] == found.neutral.name and last[1] < SILENT
     assert all(after >= SILENT for _, after in others)
+
+
+def test_where_nothing_silences_it_the_one_that_leaves_least_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.modules["ppi_med.places.texture"], "SILENT", 0.0)
+    image = scenes(120)
+    image[LABEL == 1] = Neutral(0.7)(image[LABEL == 1])
+    found = texture(stack_of(image, LABEL))
+    assert found.neutral is not None
+    assert len(found.left) == 10
+    assert found.left[found.neutral.name] == min(found.left.values())
 
 
 def test_a_grey_curve_of_one_class_is_found_and_levelled() -> None:
