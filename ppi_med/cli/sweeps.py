@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -176,13 +176,14 @@ def ui(
         os.execv(words[0], words)
 
 
-def _start(kind: str, *, dry_run: bool, **asked: Any) -> None:
+def _start(kind: Literal["cross_site", "cross_validate"], *, dry_run: bool, **asked: Any) -> None:
     """Start what the options of a sub-command ask for, by name as they were given."""
     from ppi_med.experiments.cross_site import Request, look_ahead, start
     from ppi_med.tracking.location import locate
     from ppi_med.tracking.view import where_to_look
 
-    lists = {key: names(asked[key]) for key in ("sites", "train", "methods") if key in asked}
+    for key in {"sites", "train", "methods"} & asked.keys():
+        asked[key] = names(asked[key])
     request = Request(
         kind=kind,
         command=shlex.join(["ppi-med", *sys.argv[1:]]),
@@ -190,7 +191,7 @@ def _start(kind: str, *, dry_run: bool, **asked: Any) -> None:
         settings=tuple(asked.pop("settings") or ()),
         overrides=overrides(asked.pop("override")),
         overlays=tuple(asked.pop("overlay") or ()),
-        **asked | lists,
+        **asked,
     )
     if dry_run:
         typer.echo(look_ahead(request))
