@@ -1,10 +1,10 @@
-"""Make docs/assets/ga_overlay.png: one phantom B-scan, explained for plain training and for PPI.
+"""Make docs/assets/ga_overlay.png: one phantom B-scan, explained for plain training and `auto`.
 
 `python docs/figures/make_ga_overlay.py --work runs/ga_shortcut --data data/ga_shortcut`
 
-The networks are those of `ppi-med shortcut`, trained where the site's mark tells the answer; what
-has not been run yet is run first. Of the three seeds the one in the middle (by the AUC with PPI) is
-shown. Both eyes have the mark: the one without GA is the test eye whose map, by the plain network,
+The networks are those of `ppi-med shortcut --marks logo`, trained where the site's mark tells the
+answer; what has not been run yet is run first. Of the five seeds the one in the middle (by the AUC
+of `auto`) is shown. Both eyes have the mark: the one without GA is the test eye whose map, by the plain network,
 lies on the mark most; the one with GA has the largest lesion.
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 PICTURE = Path(__file__).resolve().parents[1] / "assets" / "ga_overlay.png"
-SEED = 1
-METHODS = {"plain training": "plain", "with PPI": "ppi_wbp_shared"}
+SEED, MARK, AGREEMENT = 4, "logo", "1.0"
+METHODS = {"plain training": "plain", "with auto": "auto"}
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=PICTURE)
     arguments = parser.parse_args()
     train_missing(arguments.bundle, arguments.work, arguments.data)
-    items = with_the_mark(arguments.data / "artefact")
+    items = with_the_mark(arguments.data / f"{MARK}-{AGREEMENT}")
     answers = {
         title: [explain(arguments.bundle, weights(arguments.work, method), item) for item in items]
         for title, method in METHODS.items()
@@ -40,18 +40,18 @@ def main() -> None:
 
 def weights(work: Path, method: str) -> Path:
     """Return the file of a method's weights."""
-    return work / f"artefact-{method}-seed{SEED}" / "model.pt"
+    return work / f"{MARK}-{AGREEMENT}-{method}-seed{SEED}" / "model.pt"
 
 
 def train_missing(bundle: Path, work: Path, data: Path) -> None:
     """Train the two networks, where their weights are not there."""
     from ppi_med.experiments.records import FolderRecords
     from ppi_med.experiments.run import run_experiment
-    from ppi_med.experiments.shortcut import Shortcut
+    from ppi_med.experiments.shortcut import Marks
 
     missing = tuple(m for m in METHODS.values() if not weights(work, m).is_file())
     if missing:
-        plan = Shortcut(bundle, data, work, methods=missing, seeds=(SEED,), trainings=("artefact",))
+        plan = Marks(bundle, data, work, missing, (SEED,), (MARK,), (AGREEMENT,))
         failed = run_experiment(plan, FolderRecords(work / "records"))
         if failed:
             raise SystemExit("\n".join(failed.values()))
