@@ -4,8 +4,8 @@
 
 The networks are those of `ppi-med shortcut --marks logo`, trained where the site's mark tells the
 answer; what has not been run yet is run first. Of the five seeds the one in the middle (by the AUC
-of `auto`) is shown. Both eyes have the mark: the one without GA is the test eye whose map, by the plain network,
-lies on the mark most; the one with GA has the largest lesion.
+of `auto`) is shown. Both eyes have the mark: the one without GA is the test eye whose map, by the
+plain network, lies on the mark most; the one with GA has the largest lesion.
 """
 
 from __future__ import annotations
