@@ -173,7 +173,9 @@ def ui(
     if words := server_command(location, port):
         typer.echo("The server is ready in about half a minute; stop it with Ctrl-C.")
         sys.stdout.flush()
-        os.execv(words[0], words)
+        # The server would serve the address in there in the place of the one that it is given.
+        others = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        os.execve(words[0], words, others)
 
 
 def _start(kind: Literal["cross_site", "cross_validate"], *, dry_run: bool, **asked: Any) -> None:

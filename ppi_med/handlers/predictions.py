@@ -37,6 +37,9 @@ from ppi_med.training.state import unwrapped
 Method = Callable[[Any, Tensor, Any], Tensor]
 Row = dict[str, Any]
 
+# Locks of this process: two handlers may write the same table one after the other.
+_HELD: set[Path] = set()
+
 ID, SUBJECT, SITE = "volume_id", "subject", "site"
 COLUMNS = (ID, SITE, "label", "predicted", "score")
 ENERGY_TOP, ENERGY_ALL, POINTING, AREA = "energy_top", "energy_all", "pointing", "box_area"
@@ -66,8 +69,14 @@ class _CaseTable(Handler):
         self._rows = []
         self._held.close()  # of a run that an error ended
         if self.path is not None and getattr(engine.state, "rank", 0) == 0:
-            lock = f".{self.path.name}.lock"
-            self._held.enter_context(exclusive(self.path.parent, "evaluation", name=lock))
+            self._hold(self.path.parent.resolve() / f".{self.path.name}.lock")
+
+    def _hold(self, lock: Path) -> None:
+        """Lock the table against other processes; handlers of one process write in turn."""
+        if lock not in _HELD:
+            self._held.enter_context(exclusive(lock.parent, "evaluation", name=lock.name))
+            _HELD.add(lock)
+            self._held.callback(_HELD.discard, lock)
 
     def _collect(self, engine: Engine) -> None:
         logits, labels = logits_and_labels(engine.state.output)

@@ -113,7 +113,7 @@ def initialise(name: str, data: Path, output: Path, **changes: Any) -> None:
         ({"method_options": {"mask": "square"}}, "expected one of: soft"),
         ({"image_size": [16, 64]}, "32 or more"),
         ({"batch_size": 1000}, "smaller --batch_size"),
-        ({"num_classes": 1}, "expected 0 to 0"),
+        ({"num_classes": 1}, "expected a number from 0 to 0"),
         ({"dataset_dir": "nowhere"}, "ppi-med make-phantom birds"),
         ({"backbone_weights": "nothing.pt"}, "no weights nothing.pt"),
     ],

@@ -139,7 +139,7 @@ def test_wrong_rules(options: dict, text: str) -> None:
 
 
 def test_no_numbers_are_refused() -> None:
-    with pytest.raises(ValueError, match="no numbers"):
+    with pytest.raises(ValueError, match="not numbers"):
         map_to_mask(np.array([[1.0, np.nan]]), MaskRule())
 
 

@@ -26,7 +26,7 @@ def test_ui_gives_an_experiment_of_before_the_view_and_starts_the_server(
     experiment = client.create_experiment("of before", artifact_location=location.artifacts)
     client.create_run(experiment)
     started: list[list[str]] = []
-    monkeypatch.setattr(os, "execv", lambda program, words: started.append(words))
+    monkeypatch.setattr(os, "execve", lambda program, words, environment: started.append(words))
     said = CliRunner().invoke(app, ["ui", "--tracking-uri", location.uri, "--port", "5001"])
     assert said.exit_code == 0, said.output
     url = f"http://127.0.0.1:5001/#/experiments/{experiment}/runs?viewStateShareKey=ppi_med"

@@ -110,13 +110,18 @@ def test_the_parent_run_has_the_means_of_the_selection_that_was_asked_for(
         def set_tag(self, run_id: str, name: str, value: str) -> None:
             tags[name] = value
 
-    _publish(Client(), sweep(), three(), [], selection)
+        def log_dict(self, run_id: str, dictionary: dict[str, Any], artifact_file: str) -> None:
+            pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ppi_med.experiments.sweep._describe", lambda *_: None)
+        _publish(Client(), sweep(), three(), [], selection)
     (matrix,) = matrices(three(), SITES, selection)
     prefix = "oracle/" if selection.oracle else ""
     assert logged == {
         f"{prefix}other_sites/x": matrix.other_sites,
         f"{prefix}same_site/x": matrix.same_site,
     }
-    assert tags == {"sweep.selection": selection.name}
+    assert tags["sweep.selection"] == selection.name
     (summary, *_) = cross_site_tables(sweep(), three(), selection, repeats=5)
     assert summary.rows[0][1].value == pytest.approx(matrix.other_sites)
