@@ -21,12 +21,6 @@ from ppi_med.torchvision_shim import ensure_torchvision  # noqa: E402
 ensure_torchvision()
 
 
-@pytest.fixture(autouse=True)
-def no_tracking_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow leaves its address in the environment of the tests that follow."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of the real data (read only); tests that use it carry the marker `data`."""
