@@ -6,7 +6,7 @@ Each runs the cells without a record and prints the table of all records.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,29 +78,26 @@ def shortcut(
 
     experiment: Experiment
     folder = records
+    common: dict[str, Any] = {
+        "bundle": bundle,
+        "data": data,
+        "work": work,
+        "seeds": numbers(seeds, "--seeds"),
+    }
     if detect:
         from ppi_med.experiments.detection import Detection
 
         experiment, folder = Detection(), _own_folder(records, "results/detection")
     elif marks:
         experiment = Marks(
-            bundle=bundle,
-            data=data,
-            work=work,
+            **common,
             methods=names(methods) or MARK_METHODS,
-            seeds=numbers(seeds, "--seeds"),
             marks={"all": MARKS, "further": FURTHER_MARKS}.get(marks, tuple(names(marks) or ())),
             agreements=tuple(names(agreements) or AGREEMENTS),
         )
         folder = _own_folder(records, "results/ga_marks")
     else:
-        experiment = Shortcut(
-            bundle=bundle,
-            data=data,
-            work=work,
-            methods=names(methods) or DEFAULT_METHODS,
-            seeds=numbers(seeds, "--seeds"),
-        )
+        experiment = Shortcut(**common, methods=names(methods) or DEFAULT_METHODS)
     run_and_show(experiment, folder, workers, output, table_only, dry_run)
 
 
