@@ -23,7 +23,7 @@ from ppi_med.data.dicom.values import (
     value_problem,
 )
 
-READER_VERSION = 3
+READER_VERSION = 4
 """Version; it rises when the same file would give another header."""
 
 _TEXT = {

@@ -24,6 +24,8 @@ TAGS = (
 PADDING = -2000
 """HU where nothing was scanned: declared as padding, or at most this value, which no tissue has."""
 
+_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_TRANSFORMATION = "PixelValueTransformationSequence"
 _NEEDED = ("BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation")
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _CT_CLASSES = (
@@ -59,8 +61,13 @@ def value_problem(dataset: Any) -> str:
         return "PixelRepresentation is missing or not 0 or 1"
     if dataset.SamplesPerPixel == 1 and dataset.PhotometricInterpretation not in _GREY:
         return "PhotometricInterpretation is not that of grey values"
-    if dataset.get("ModalityLUTSequence"):
+    groups = _transformations(dataset)
+    if any(group.get("ModalityLUTSequence") for group in (dataset, *groups)):
         return "a modality lookup table in the place of rescale slope and intercept"
+    if len(dataset.get(_GROUPS[0]) or []) > 1 or any(
+        len(group.get(_TRANSFORMATION) or []) > 1 for group in groups
+    ):
+        return "several rescales of one frame"
     try:
         list(rescales(dataset))
     except ValueError as error:
@@ -96,7 +103,8 @@ def unit_problem(dataset: Any) -> str:
 def rescales(dataset: Any) -> Iterator[tuple[float, float]]:
     """Yield slope and intercept of each frame, or once for all of them; 1 and 0 if they are absent.
 
-    A frame's own come first, then those that the frames share, then the file's.
+    A frame's own come first, then those that the frames share, then the file's: both from one of
+    these.
 
     Raises:
         ValueError: for a slope or intercept that is not one finite number, or a slope of 0.
@@ -119,15 +127,22 @@ def rescale_holders(dataset: Any, keyword: str) -> list[Any]:
         Data sets for `get(keyword)`, one per frame; a single one if the frames have no groups of
         their own.
     """
-    shared = dataset.get("SharedFunctionalGroupsSequence") or []
-    common = _inside(shared[0]) if shared else None
-    frames = dataset.get("PerFrameFunctionalGroupsSequence") or [None]
+    shared = dataset.get(_GROUPS[0]) or []
+    frames = dataset.get(_GROUPS[1]) or [{}]
+    # A slope from here and an intercept from there would be neither's values.
+    words = (KIND,) if keyword == KIND else (SLOPE, INTERCEPT)
     found = []
     for frame in frames:
-        own = None if frame is None else _inside(frame)
-        holders = [holder for holder in (own, common) if holder is not None and keyword in holder]
+        inner = [group.get(_TRANSFORMATION) for group in (frame, *shared[:1])]
+        holders = [i[0] for i in inner if i and any(word in i[0] for word in words)]
         found.append(holders[0] if holders else dataset)
     return found
+
+
+def _transformations(dataset: Any) -> list[Any]:
+    """Return all functional groups, and what they say of the values."""
+    groups = [group for name in _GROUPS for group in dataset.get(name) or []]
+    return [*groups, *(inner for group in groups for inner in group.get(_TRANSFORMATION) or [])]
 
 
 def stored_values(
@@ -264,8 +279,3 @@ def _whole(value: Any) -> int | None:
 
 def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
-
-
-def _inside(group: Any) -> Any:
-    sequence = group.get("PixelValueTransformationSequence") or []
-    return sequence[0] if sequence else None

@@ -11,6 +11,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from ppi_med.data.dicom.header import Header, read_header
+from ppi_med.data.dicom.pixels import read_slice
 from ppi_med.data.dicom.tree import DicomFile, Opener
 from ppi_med.data.dicom.verdict import Policy, judge
 from ppi_med.data.dicom.volume import DicomVolume, read_volume
@@ -88,6 +89,82 @@ def test_the_nearest_slope_and_intercept_count(
     # The frames run downwards, the volume upwards.
     assert volume.values[:, 0, 0].tolist() == first[::-1]
     assert volume.values.shape == (3, 8, 6)
+
+
+def lookup() -> list[Dataset]:
+    return [item(LUTDescriptor=[4, 0, 16], ModalityLUTType="HU", LUTData=bytes(8))]
+
+
+def transformation(dataset: Dataset, frame: int = 1) -> Any:
+    return dataset.PerFrameFunctionalGroupsSequence[frame].PixelValueTransformationSequence
+
+
+def frame_lookup(dataset: Dataset) -> None:
+    transformation(dataset)[0].ModalityLUTSequence = lookup()
+
+
+def bare_lookup(dataset: Dataset) -> None:
+    dataset.PerFrameFunctionalGroupsSequence[2].ModalityLUTSequence = lookup()
+
+
+def shared_lookup(dataset: Dataset) -> None:
+    inner = item(ModalityLUTSequence=lookup())
+    dataset.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence = [inner]
+
+
+def two_of_one(dataset: Dataset) -> None:
+    transformation(dataset).append(item(RescaleSlope=5, RescaleIntercept=7))
+
+
+def two_shared(dataset: Dataset) -> None:
+    dataset.SharedFunctionalGroupsSequence.append(group((3, 0)))
+
+
+def halved(dataset: Dataset) -> None:
+    del transformation(dataset)[0].RescaleIntercept
+
+
+def emptied(dataset: Dataset) -> None:
+    transformation(dataset)[0].RescaleSlope = None
+
+
+def density(dataset: Dataset) -> None:
+    transformation(dataset, 0)[0].RescaleType = "ED"
+
+
+def nothing(_: Dataset) -> None:
+    pass
+
+
+REFUSED: dict[str, tuple[Any, list[Pair], str]] = {
+    "a frame without": (nothing, [(1, -1024), None, (2, 0)], "no RescaleSlope"),
+    "a frame's table": (frame_lookup, DIFFERENT, "a modality lookup table"),
+    "a table outside": (bare_lookup, DIFFERENT, "a modality lookup table"),
+    "a shared table": (shared_lookup, NONE, "a modality lookup table"),
+    "two rescales": (two_of_one, DIFFERENT, "several rescales of one frame"),
+    "two shared groups": (two_shared, DIFFERENT, "several rescales of one frame"),
+    "slope without intercept": (halved, DIFFERENT, "no RescaleIntercept"),
+    "empty slope": (emptied, DIFFERENT, "no RescaleSlope"),
+    "another unit": (density, DIFFERENT, "RescaleType is ED, expected HU"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_frames_whose_values_are_not_known(tmp_path: Path, name: str) -> None:
+    edit, own, text = REFUSED[name]
+    # The file's own pair must not fill what a frame's group leaves out.
+    outside = None if own[1] is None and edit is nothing else (1, -1024)
+    write_frames(tmp_path / "a.dcm", own, None, outside)
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    edit(dataset)
+    dataset.save_as(tmp_path / "a.dcm")
+    file = DicomFile("a.dcm", "", (tmp_path / "a.dcm").stat().st_size)
+    verdict = judge([header_of(tmp_path, file)])
+    assert verdict.status == "refused" and [text in r.text for r in verdict.reasons] == [True]
+    with pytest.raises(ValueError, match=text):
+        volume_of(tmp_path, file)
+    with pytest.raises(ValueError, match=text):
+        read_slice(tmp_path, file).values()
 
 
 def test_the_header_tells_what_all_frames_share(tmp_path: Path) -> None:
