@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ppi_med.data.splits import PARTS
-from ppi_med.data.spreadsheet import is_nothing, name_of, read_sheet
+from ppi_med.data.spreadsheet import alike, is_nothing, name_of, read_sheet
 from ppi_med.errors import MissingFileError, UsageError
 
 SUFFIXES = (
@@ -171,7 +171,7 @@ def read_image_table(path: str | Path, label: str = "") -> ImageTable:
         notes.append(
             f"{whose_are.count('')} images have no patient: each counts as one of its own."
         )
-    return ImageTable(tuple(found), tuple(notes))
+    return ImageTable(tuple(found), (*notes, *alike(whose_are)))
 
 
 def class_folders(folder: str | Path) -> dict[str, Path]:

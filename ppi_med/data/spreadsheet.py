@@ -7,7 +7,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def is_nothing(text: str) -> bool:
 def name_of(text: str, where: str, column: str) -> str:
     """Return the name of a patient, visit or site in one form; "" where the cell says nothing.
 
-    Accents are one letter each, and `7.0`, which pandas makes of the number 7, is `7`.
+    Accents are one letter each, spaces single; `7.0`, which pandas makes of the number 7, is `7`.
 
     Raises:
         UsageError: for a long number that a spreadsheet has rounded: patients would fall together.
@@ -94,8 +94,24 @@ def name_of(text: str, where: str, column: str) -> str:
             f"{where}: {column} is {text!r}, a number that a spreadsheet has rounded: make the "
             "column text there, and save it again."
         )
-    text = unicodedata.normalize("NFC", text)
+    text = " ".join(unicodedata.normalize("NFC", text).split())
     return text.partition(".")[0] if re.fullmatch(r"\d+\.0+", text) else text
+
+
+def alike(names: Iterable[str]) -> list[str]:
+    """Return a note on patients whose names differ only in case or spaces; empty without any.
+
+    Examples:
+        >>> alike(["p1", "P 1", "p2"])
+        ["'P 1' and 'p1' differ only in case or spaces: two patients, unless you write one form."]
+    """
+    forms: dict[str, str] = {}
+    for name in sorted(set(names)):
+        first = forms.setdefault("".join(name.casefold().split()), name)
+        if first != name:
+            text = "differ only in case or spaces: two patients, unless you write one form."
+            return [f"{first!r} and {name!r} {text}"]
+    return []
 
 
 def _decoded(path: Path) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from ppi_med.data.dicom.header import Header, Place, read_header
 from ppi_med.data.dicom.pixels import PixelError, quiet
 from ppi_med.data.dicom.pseudonyms import Pseudonyms, load_key
 from ppi_med.data.dicom.tree import DicomFile, FileProblem, Opener, tree_root, walk_tree
-from ppi_med.data.dicom.verdict import Policy
+from ppi_med.data.dicom.verdict import Policy, export_problem
 from ppi_med.data.dicom.volume import DicomVolume, GeometryError, read_volume
 from ppi_med.errors import MissingFileError, UsageError
 
@@ -46,8 +46,6 @@ _IF_THERE = (
     "DeidentificationMethod",
     "DeidentificationMethodCodeSequence",
 )
-# Elements in which two slices of one person cannot differ.
-_OF_THE_PERSON = ("PatientName", "PatientBirthDate", "PatientSex", "FrameOfReferenceUID")
 _CHARACTER_SET = "SpecificCharacterSet"
 _TEXTS = [*MAY_BE_EMPTY, *_IF_THERE, "FrameOfReferenceUID"]
 _TAGS = [*_TEXTS, _CHARACTER_SET, "SharedFunctionalGroupsSequence"]
@@ -171,7 +169,18 @@ def read_source(
     if wanted not in found:
         raise UsageError(f"{path} holds no series {wanted}, expected one of {sorted(found)}.")
     files = found[wanted]
-    _check_identity(path, files, key_file)
+    study = files[0].header.study
+    of_study = [
+        one for part in found.values() for one in part if study and one.header.study == study
+    ]
+    _check_patients(path, "SeriesInstanceUID", files, key_file)
+    _check_patients(path, "StudyInstanceUID", of_study, key_file)
+    studies = {one.header.study for one in files}
+    if len(studies) > 1:
+        raise UsageError(
+            f"{path}: one SeriesInstanceUID holds slices of {len(studies)} studies: export each "
+            "study's slices from a folder of their own."
+        )
     base = tree_root(path)
     try:
         volume = read_volume(
@@ -195,25 +204,22 @@ def _by_series(path: str | Path) -> dict[str, list[_File]]:
     return found
 
 
-def _check_identity(path: str | Path, files: Sequence[_File], key_file: str | Path | None) -> None:
-    """Refuse one series UID that several patients or studies share: each is a series of its own."""
+def _check_patients(
+    path: str | Path, keyword: str, files: Sequence[_File], key_file: str | Path | None
+) -> None:
+    """Refuse one UID that several patients share: each has a series and a study of their own."""
     patients = {one.header.patient for one in files}
-    if len(patients) > 1:
-        names = _pseudonyms(key_file)
-        parts = []
-        for patient in sorted(patients):
-            own = [one.file.name for one in files if one.header.patient == patient]
-            parts.append(f"{names.patient(patient) or 'unknown'} ({len(own)} files: {own[0]})")
-        raise UsageError(
-            f"{path}: one SeriesInstanceUID holds slices of {len(patients)} patients, "
-            f"{', '.join(parts)}: export each patient's slices from a folder of their own."
-        )
-    studies = {one.header.study for one in files}
-    if len(studies) > 1:
-        raise UsageError(
-            f"{path}: one SeriesInstanceUID holds slices of {len(studies)} studies: export each "
-            "study's slices from a folder of their own."
-        )
+    if len(patients) < 2:
+        return
+    names = _pseudonyms(key_file)
+    parts = []
+    for patient in sorted(patients):
+        own = [one.file.name for one in files if one.header.patient == patient]
+        parts.append(f"{names.patient(patient) or 'unknown'} ({len(own)} files: {own[0]})")
+    raise UsageError(
+        f"{path}: one {keyword} holds slices of {len(patients)} patients, {', '.join(parts)}: "
+        "export each patient's slices from a folder of their own."
+    )
 
 
 def _pseudonyms(key_file: str | Path | None) -> Pseudonyms:
@@ -238,8 +244,13 @@ def _source(base: Path, volume: DicomVolume, files: Sequence[_File]) -> Source:
     kept = set(volume.files)
     # In the order in which the volume numbers them.
     used = [one for one in files if one.file in kept]
+    problem = export_problem([one.header for one in used])
+    if problem:
+        raise UsageError(
+            f"{used[0].file.name}: {problem}: take the series from the archive again, or export "
+            "each person's slices from a folder of their own."
+        )
     stated = _stated(base, used)
-    _check_complete(used, stated)
     slices = [
         SliceReference(
             one.header.sop_class,
@@ -260,45 +271,6 @@ def _source(base: Path, volume: DicomVolume, files: Sequence[_File]) -> Source:
         stated[0].text["BodyPartExamined"] if _agreed(stated, "BodyPartExamined") else "",
         _elements(stated),
     )
-
-
-def _check_complete(files: Sequence[_File], stated: Sequence[_Stated]) -> None:
-    """Refuse a series that cannot be referred to, or with slices of several people."""
-    of_header = {
-        "StudyInstanceUID": "study",
-        "SOPInstanceUID": "instance",
-        "SOPClassUID": "sop_class",
-    }
-    lacking = [
-        keyword
-        for keyword, name in of_header.items()
-        if not all(getattr(one.header, name) for one in files)
-    ]
-    if not all(one.text["FrameOfReferenceUID"] for one in stated):
-        lacking.append("FrameOfReferenceUID")
-    if lacking:
-        raise UsageError(
-            f"{files[0].file.name}: its series lacks {_named(lacking)}, which what is exported "
-            "has to name: take the series from the archive again."
-        )
-    differing = [
-        keyword
-        for keyword in _OF_THE_PERSON
-        if len({one.text[keyword] for one in stated} - {""}) > 1
-    ]
-    if differing:
-        raise UsageError(
-            f"{files[0].file.name}: slices of its series differ in {_named(differing)}, expected "
-            "one person and one frame of reference: export each one's slices from a folder of "
-            "their own."
-        )
-
-
-def _named(keywords: Sequence[str]) -> str:
-    from pydicom.tag import Tag
-
-    tags = [(keyword, Tag(keyword)) for keyword in keywords]
-    return ", ".join(f"{keyword} ({tag.group:04X},{tag.element:04X})" for keyword, tag in tags)
 
 
 def _stated(base: Path, files: Sequence[_File]) -> list[_Stated]:

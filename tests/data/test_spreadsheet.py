@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from ppi_med.data.image_table import ImageTable, read_image_table
+from ppi_med.data.oct.convert import convert_folder
 from ppi_med.data.oct.labels import Labels
+from ppi_med.data.oct.options import ConvertOptions
 from ppi_med.errors import UsageError
 
 
@@ -56,6 +58,25 @@ def test_patients_of_images(tmp_path: Path) -> None:
     found = read(tmp_path, ["0", "1", "0", "1"], ["7.0", "7", "nan", "007"])
     assert [image.patient for image in found.images] == ["7", "7", "", "007"]
     assert found.notes == ("1 images have no patient: each counts as one of its own.",)
+
+
+def test_patients_that_differ_in_spaces_or_case(tmp_path: Path) -> None:
+    """Two spellings of one patient would stand in training and test: said, not guessed."""
+    found = read(tmp_path, ["0", "1", "0", "1"], ["A 1", "A  1", "a1", " A\u00a01 "])
+    assert [image.patient for image in found.images] == ["A 1", "A 1", "a1", "A 1"]
+    (note,) = found.notes
+    assert note.startswith("'A 1' and 'a1' differ only in case or spaces")
+    (tmp_path / "scans").mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 255, (3, 64, 64), np.uint8)
+        first, *rest = (Image.fromarray(picture) for picture in pixels)
+        first.save(tmp_path / "scans" / f"{number}.tif", save_all=True, append_images=rest)
+    rows = "".join(f"{n}.tif,{name}\n" for n, name in enumerate(("b1", "B 1", "b1 ")))
+    (tmp_path / "l.csv").write_text("file,subject\n" + rows)
+    how = ConvertOptions.of(tmp_path / "scans", tmp_path / "out", labels=tmp_path / "l.csv")
+    report = convert_folder(how)
+    assert report.exit_code == 0, report.table()
+    assert [n for n in report.notes if n.startswith("'B 1' and 'b1' differ only in case")]
 
 
 def test_a_patient_that_a_spreadsheet_has_rounded(tmp_path: Path) -> None:

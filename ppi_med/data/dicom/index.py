@@ -16,6 +16,7 @@ from ppi_med.data.dicom.store import HeaderStore, SeriesFiles
 from ppi_med.data.dicom.table import series_row, write_table
 from ppi_med.data.dicom.tree import DicomFile, FileProblem, Opener, tree_root, walk_tree
 from ppi_med.data.dicom.verdict import Policy, Verdict, judge
+from ppi_med.data.dicom.volume import judge_files
 from ppi_med.errors import MissingFileError
 from ppi_med.io import atomic_path, exclusive, write_json
 from ppi_med.parallel import check_scheduler, run_tasks
@@ -92,7 +93,9 @@ def index_tree(
     workers: int | None = None,
     progress: bool = False,
 ) -> IndexSummary:
-    """Index all series below a folder: headers only, nothing is decoded.
+    """Index all series below a folder by their headers.
+
+    Only copies of one instance are decoded, if the policy keeps them.
 
     Files written to `output`: the table (one row per series), `errors.jsonl` (one line per file
     without a header), `index_summary.json`, and `headers.sqlite`, which holds true names and paths
@@ -134,7 +137,8 @@ def index_tree(
             progress=progress,
             summary=summary,
         )
-        rows = _rows(store, names, policy, tolerances, summary)
+        found = judged(store, policy, tolerances, tree_root(root))
+        rows = _rows(store, names, found, summary)
         write_table(summary.table, rows)
         _write_problems(output / ERRORS_NAME, store, names, summary)
         if not summary.series:
@@ -180,12 +184,22 @@ def read_chunk(chunk: Chunk) -> list[tuple[DicomFile, Header | FileProblem]]:
 
 
 def judged(
-    store: HeaderStore, policy: Policy | None = None, tolerances: Tolerances | None = None
+    store: HeaderStore,
+    policy: Policy | None = None,
+    tolerances: Tolerances | None = None,
+    base: Path | None = None,
 ) -> Iterator[tuple[SeriesFiles, Verdict]]:
-    """Yield the series of a store with their verdicts, sorted, one at a time."""
+    """Yield the series of a store with their verdicts, sorted, one at a time.
+
+    With a base, the folder that the paths are relative to, copies that the policy keeps are
+    compared.
+    """
     for key in list(store.series_keys()):
         series = store.series(key)
-        yield series, judge(series.headers, policy, tolerances)
+        if base is None:
+            yield series, judge(series.headers, policy, tolerances)
+        else:
+            yield series, judge_files(base, series.files, series.headers, policy, tolerances)
 
 
 def find_file(output: str | Path, token: str, key_file: str | Path | None = None) -> str | None:
@@ -250,13 +264,15 @@ def _died(chunk: Chunk) -> list[tuple[DicomFile, Header | FileProblem]]:
 def _rows(
     store: HeaderStore,
     names: Names,
-    policy: Policy | None,
-    tolerances: Tolerances | None,
+    found: Iterable[tuple[SeriesFiles, Verdict]],
     summary: IndexSummary,
 ) -> Iterator[dict[str, str]]:
     claimed = store.patients_of_series()
     shared = store.series_with_shared_instances()
-    for series, verdict in judged(store, policy, tolerances):
+    studies = store.studies_of_patients()
+    for series, verdict in found:
+        if series.key[1] in studies:
+            verdict.warnings.append("other patients have a study of the same UID.")
         if series.key[2] in claimed:
             verdict.warnings.append("other patients or studies have a series of the same UID.")
         if series.key in shared:

@@ -176,3 +176,11 @@ class HeaderStore:
                 "WHERE kind = '') GROUP BY series HAVING COUNT(*) > 1"
             )
         )
+
+    def studies_of_patients(self) -> set[str]:
+        """Return the studies that more than one patient claims."""
+        rows = self._base.execute(
+            "SELECT study FROM files WHERE kind = '' AND study <> '' "
+            "GROUP BY study HAVING COUNT(DISTINCT patient) > 1"
+        )
+        return {study for (study,) in rows}

@@ -177,7 +177,7 @@ def export_problem(headers: Sequence[Header]) -> str:
         if not all(getattr(header, name) for header in headers)
     ]
     if lacking:
-        return f"it lacks {', '.join(lacking)}"
+        return f"its series lacks {', '.join(lacking)}"
     for name, what in (
         ("patient", "PatientID"),
         ("study", "StudyInstanceUID"),
@@ -185,7 +185,7 @@ def export_problem(headers: Sequence[Header]) -> str:
         ("frame_of_reference", "FrameOfReferenceUID"),
     ):
         if len({getattr(header, name) for header in headers} - {""}) > 1:
-            return f"its slices differ in {what}"
+            return f"slices of its series differ in {what}"
     return ""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ppi_med.data.dicom.geometry import Tolerances
+from ppi_med.data.dicom.geometry import Reason, Tolerances
 from ppi_med.data.dicom.header import Header
 from ppi_med.data.dicom.pixels import PixelError, read_slice
 from ppi_med.data.dicom.tree import DicomFile
@@ -68,7 +68,7 @@ def read_volume(
     """
     policy = policy or Policy()
     kept = _first_copies(files, headers)
-    verdict = judge(headers, policy, tolerances)
+    verdict = judge_files(base, files, headers, policy, tolerances)
     if verdict.status == "refused":
         where = files[0].name if files else "no file"
         reasons = "; ".join(reason.text for reason in verdict.reasons)
@@ -86,6 +86,48 @@ def read_volume(
     places = [place for _, header in kept for place in header.places]
     names = tuple(kept[number][0] for number in dict.fromkeys(number for number, _ in ordered))
     return DicomVolume(_compact(values), _affine(places, verdict), names, verdict)
+
+
+def judge_files(
+    base: str | Path,
+    files: Sequence[DicomFile],
+    headers: Sequence[Header],
+    policy: Policy | None = None,
+    tolerances: Tolerances | None = None,
+) -> Verdict:
+    """Judge a series by `judge`, and by the pixels of files that have one SOPInstanceUID.
+
+    Args:
+        base: the folder that the paths are relative to.
+        files: files of the series.
+        headers: headers of the files, in the same order.
+        policy: strict by default; only where it keeps copies are these decoded and compared.
+        tolerances: in mm.
+    """
+    policy = policy or Policy()
+    verdict = judge(headers, policy, tolerances)
+    if verdict.status == "refused" or not verdict.duplicates:
+        return verdict
+    reason = Reason("duplicate_instances", "files of one SOPInstanceUID have different pixels")
+    try:
+        differ = _differ(base, files, headers)
+    except PixelError as error:
+        differ, reason = True, Reason("pixels", error.reason)
+    if differ and reason.code in policy.allow:
+        verdict.warnings.append(f"{reason.text}: the first is taken.")
+    elif differ:
+        verdict.status = "refused"
+        verdict.reasons.append(reason)
+    return verdict
+
+
+def _differ(base: str | Path, files: Sequence[DicomFile], headers: Sequence[Header]) -> bool:
+    first = {header.instance: file for file, header in _first_copies(files, headers)}
+    return any(
+        not np.array_equal(read_slice(base, file).stored, read_slice(base, original).stored)
+        for file, header in zip(files, headers, strict=True)
+        if header.instance and (original := first[header.instance]) != file
+    )
 
 
 def _first_copies(
@@ -135,4 +177,4 @@ def _affine(places: Sequence[Any], verdict: Verdict) -> NDArray[np.float64]:
     return affine
 
 
-__all__ = ["DicomVolume", "GeometryError", "read_volume"]
+__all__ = ["DicomVolume", "GeometryError", "judge_files", "read_volume"]

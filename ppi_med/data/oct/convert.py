@@ -19,6 +19,7 @@ from ppi_med.data.oct.sources import Found, find_sources, unique_names, volume_n
 from ppi_med.data.oct.worker import RECORDS, Result, Task, convert_source
 from ppi_med.data.splits import FILE_NAME as SPLITS_NAME
 from ppi_med.data.splits import Splits, check_stratify, make_splits, read_splits, write_splits
+from ppi_med.data.spreadsheet import alike
 from ppi_med.errors import UsageError
 from ppi_med.io import exclusive, remove_left_overs
 from ppi_med.parallel import run_tasks
@@ -92,6 +93,7 @@ def _convert(run: _Run, extra: tuple[str, ...]) -> ConversionReport:
         remove_left_overs(options.output / folder)
     results, interrupted = _run_all(run)
     rows, outcomes = assemble(results, options, extra)
+    run.notes += alike(row.subject for row in rows)
     if not interrupted:
         _finish(run, rows)
     report = ConversionReport(tuple(outcomes), tuple(run.notes), interrupted, options.output)

@@ -405,7 +405,7 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
         (found[name],) = rows(summary.table)
     assert {row["status"] for row in found.values()} == {"volume"}
     assert found["full"]["warnings"] == ""
-    assert "exported: it lacks FrameOfReferenceUID." in found["lacking"]["warnings"]
+    assert "exported: its series lacks FrameOfReferenceUID." in found["lacking"]["warnings"]
     assert "differ in PatientName, PatientBirthDate" in found["two"]["warnings"]
 
 
