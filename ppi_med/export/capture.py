@@ -131,7 +131,8 @@ def _capture(picture: NDArray[np.uint8], source: Source, index: int, method: str
     pixels = picture.tobytes()
     made.PixelData = pixels + b"\0" * (len(pixels) % 2)
     identify(made, source)
-    if not source.body_part:
-        # A general series says which part of the body it shows, or leaves the side open.
-        made.Laterality = ""
+    # Of a paired part of the body, such as the lung, a general series must say the side, of another
+    # it must not: a picture leaves both open.
+    made.pop("BodyPartExamined", None)
+    made.Laterality = ""
     return made

@@ -183,9 +183,10 @@ def _with_content(values: NDArray[Any]) -> slice:
 
 def _short(text: str, what: str) -> str:
     """Refuse text that the series' character set may lack; DICOM's labels hold 64 characters."""
-    if not text.isascii():
+    if not (text.isascii() and text.isprintable()) or "\\" in text:
         raise ValueError(
-            f"the {what} is {text!r}, expected ASCII: the series may allow nothing else."
+            f"the {what} is {text!r}, expected printable ASCII without a backslash: the series may "
+            "allow nothing else."
         )
     return text[:64]
 

@@ -199,9 +199,10 @@ def _by_series(path: str | Path) -> dict[str, list[_File]]:
             if isinstance(header, FileProblem):
                 if header.kind in _UNREADABLE:
                     _log.warning("%s is left out: %s", header.file.name, header.reason)
-            elif header.modality == "CT" and isinstance(file, DicomFile):
+            elif isinstance(file, DicomFile):
                 found.setdefault(header.series, []).append(_File(file, header))
-    return found
+    # A slice of another modality is its series' fault: without it the volume would be shorter.
+    return {s: files for s, files in found.items() if any(f.header.modality == "CT" for f in files)}
 
 
 def _check_patients(

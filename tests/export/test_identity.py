@@ -114,7 +114,7 @@ def test_two_files_of_one_instance(tmp_path: Path, mode: Any, allow: Any, kind: 
         dataset.PixelData = np.full(48, 7, "<i2").tobytes()
     if kind == "damaged":
         dataset.compress(RLELossless, generate_instance_uid=False)
-        dataset.PixelData = encapsulate([bytes([255]) * 64])
+        dataset.PixelData = encapsulate([b"\2\0\0\0" + bytes([255]) * 60])
     dataset.save_as(tmp_path / "ct" / "z.dcm")
     policy = Policy(mode, allow)
     index = index_tree(tmp_path / "ct", tmp_path / "index", scheduler="serial", policy=policy)

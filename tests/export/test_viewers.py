@@ -14,7 +14,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from ppi_med.export.command import MAP, OVERLAY, SEG, main, write_all
-from ppi_med.export.dicom import parametric_map, save
+from ppi_med.export.dicom import parametric_map, save, segmentation
 from ppi_med.export.source import Source, read_source
 from tests.data.dicom.files import FLAT, slice_dataset, write_series
 from tests.export.test_export import FULL, HEIGHTS, OBLIQUE, arrays, dciodvfy
@@ -217,6 +217,64 @@ def test_frames_ascend_and_refer_to_their_slices(exported: tuple[Source, Path, A
     assert anatomy.AnatomicRegionSequence[0].CodeMeaning == "Thorax"
     assert (dataset.pixel_array == values).all()
     assert (pydicom.dcmread(folder / SEG).pixel_array == mask).all()
+
+
+SIBLINGS: dict[str, tuple[list[float], dict[str, Any]]] = {
+    "turned about three axes": ([0.6, 0.48, 0.64, -0.8, 0.36, 0.48], {}),
+    "more digits than DICOM holds": ([0.5**0.5, 0.5**0.5, 0.0, -(0.5**0.5), 0.5**0.5, 0.0], {}),
+    "anisotropic": (FLAT, {"PixelSpacing": [3.3, 0.123456789]}),
+    "names of two scripts": (
+        FLAT, {"SpecificCharacterSet": "ISO_IR 192", "PatientName": "Müller^Jürgen=山田^太郎"}),
+    "longest texts": (
+        FLAT, {"PatientID": "X" * 64, "StudyID": "S" * 16, "AccessionNumber": "9" * 16,
+               "StudyDescription": "d" * 64, "PatientName": "N" * 64}),
+    "a study in Latin 1": (
+        FLAT, {"SpecificCharacterSet": "ISO_IR 100", "StudyDescription": "Thorax, überprüft",
+               "IssuerOfPatientID": "Hôpital", "PatientAge": "045Y"}),
+    "no longer identified": (
+        FLAT, {"PatientIdentityRemoved": "YES", "DeidentificationMethod": "x" * 64}),
+    **{f"body part {part}": (FLAT, {"BodyPartExamined": part})
+       for part in ("LUNG", "KNEE", "WHOLEBODY", "")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_any_series_in_any_reader(tmp_path: Path, name: str, sparse: bool) -> None:
+    orientation, changes = SIBLINGS[name]
+    write_single(tmp_path / "ct", orientation, **changes)
+    source = read_source(tmp_path / "ct")
+    values, mask = arrays(source)
+    if sparse:  # one pixel, in the last slice
+        mask[:], values[:] = False, 0
+        mask[3, 7, 5], values[3, 7, 5] = True, 2
+    for path in write_all(tmp_path / "out", source, values, mask):
+        assert path.suffix != ".dcm" or dciodvfy(path) == [], path.name
+    image = read_itk(tmp_path / "out" / SEG)
+    assert_same_places(places(image, pixels(image) > 0), expected_places(source, mask))
+    for file, marked in ((SEG, mask), (MAP, values > 1)):
+        volume = highdicom.imread(tmp_path / "out" / file).get_volume()
+        found = np.argwhere(volume.array > (0 if file == SEG else 1)) @ volume.affine[:3, :3].T
+        assert_same_places(found + volume.affine[:3, 3], expected_places(source, marked))
+    written = pydicom.dcmread(tmp_path / "out" / SEG)
+    assert written.PatientName == changes.get("PatientName", "")
+
+
+@pytest.mark.parametrize("text", ["Weiß", "two\nlines", "a\\b", "tab\t", "\x1b$B"])
+def test_labels_that_no_reader_is_given(tmp_path: Path, text: str) -> None:
+    write_series(tmp_path / "ct", HEIGHTS, **FULL)
+    source = read_source(tmp_path / "ct")
+    values, mask = arrays(source)
+    for make in (
+        lambda: segmentation(mask, source, label=text),
+        lambda: segmentation(mask, source, algorithm=text),
+        lambda: parametric_map(values, source, method=text),
+    ):
+        with pytest.raises(ValueError, match="expected printable ASCII without a backslash"):
+            make()
+    made = segmentation(mask, source, label="L" * 100, algorithm="A" * 100)
+    assert dciodvfy(save(made, tmp_path / "mask.dcm")) == []
+    assert made.SegmentSequence[0].SegmentLabel == "L" * 64
 
 
 def scales() -> dict[str, np.ndarray]:

@@ -210,6 +210,8 @@ def _read(stream: BinaryIO, opener: Opener, file: DicomFile) -> Header | FilePro
     header = _header(dataset, syntax, notes)
     if str(meta.get("MediaStorageSOPClassUID", header.sop_class)) == _MEDIA_DIRECTORY:
         return FileProblem(file, "dicomdir", _directory(stream, opener, file))
+    if not (header.sop_class or header.rows) and meta.get("MediaStorageSOPClassUID"):
+        return FileProblem(file, "damaged", "the header says what it is and holds no image.")
     if not (header.sop_class or header.rows):
         return FileProblem(file, "not_dicom", "no SOP class and no rows: no DICOM object.")
     if not header.rows:

@@ -203,8 +203,10 @@ def pixel_problem(stream: BinaryIO, header: Any, syntax: str, size: int) -> str:
     explicit = head[4:6] in _LONG_VRS and syntax != _IMPLICIT
     start = stream.tell() - (0 if explicit else len(head) - 8)
     (length,) = struct.unpack(order + "I", head[8:12] if explicit else head[4:8])
+    if _in_fragments(syntax) not in (None, length == _UNDEFINED):
+        return "pixel data not in the form of its transfer syntax"
     if length == _UNDEFINED:
-        return _fragments_problem(stream, start, size, header)
+        return _fragments_problem(stream, start, size, header, syntax)
     have = min(length, size - start)
     return _length_problem(have, header, _PIXEL_BITS[element])
 
@@ -230,7 +232,15 @@ def _length_problem(have: int, header: Any, bits: int | None) -> str:
     return ""
 
 
-def _fragments_problem(stream: BinaryIO, start: int, size: int, header: Any) -> str:
+def _in_fragments(syntax: str) -> bool | None:
+    """Say whether a transfer syntax writes pixels in fragments; None if it is unknown."""
+    from pydicom.uid import UID
+
+    uid = UID(syntax or _IMPLICIT)
+    return uid.is_compressed if uid.is_transfer_syntax and not uid.is_private else None
+
+
+def _fragments_problem(stream: BinaryIO, start: int, size: int, header: Any, syntax: str) -> str:
     """Walk over the fragments of compressed pixels: one short read each."""
     place, fragments = start, -1  # the first item is the table of offsets
     while True:
@@ -243,11 +253,23 @@ def _fragments_problem(stream: BinaryIO, start: int, size: int, header: Any) -> 
         if (group, element) != _ITEM or place + 8 + length > size:
             return CUT_OFF
         fragments += 1
+        if fragments == 1 and not stream.read(4).startswith(_starts(syntax)):
+            return "pixel data of another compression than its transfer syntax"
         place += 8 + length
     frames = int(header.get("NumberOfFrames") or 1)
     if fragments < frames:
         return f"pixel data cut off: {max(fragments, 0)} of {frames} frames"
     return ""
+
+
+def _starts(syntax: str) -> tuple[bytes, ...]:
+    """Return the bytes with which a compressed frame of this transfer syntax may begin."""
+    if syntax == "1.2.840.10008.1.2.5":  # RLE: the number of its segments
+        return tuple(struct.pack("<I", number) for number in range(1, 16))
+    family = syntax.removeprefix("1.2.840.10008.1.2.4.")
+    if family.startswith(("5", "7", "8")):
+        return (b"\xff\xd8",)
+    return (b"\xff\x4f", b"\0\0\0\x0c") if family.startswith(("9", "20")) else (b"",)
 
 
 def _deflated_problem(stream: BinaryIO, header: Any) -> str:

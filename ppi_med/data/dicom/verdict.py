@@ -235,13 +235,15 @@ def _check_files(headers: Sequence[Header], case: _Case) -> None:
     if kinds:
         return
     for code, texts in (
-        ("pixels", [h.pixel_problem or syntax_problem(h.transfer_syntax) for h in headers]),
+        ("pixels", [syntax_problem(h.transfer_syntax) or h.pixel_problem for h in headers]),
         ("no_values", [h.value_problem for h in headers]),
         ("not_hounsfield", ["" if h.value_problem else h.unit_problem for h in headers]),
     ):
         for problem, number in sorted(Counter(texts).items()):
             if problem:
                 case.add(code, problem if number == 1 else f"{problem} ({number} files)")
+    if len({header.modality for header in headers}) > 1:
+        case.add("not_hounsfield", "slices of several modalities in one series")
 
 
 def _no_image(sop_class: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppi_med.data.dicom.pixels import Slice
-from ppi_med.data.dicom.values import PADDING
+from ppi_med.data.dicom.values import PADDING, is_ct
 from ppi_med.data.lidc.annotations import (
     MAX_READERS,
     Annotation,
@@ -54,6 +54,8 @@ def slice_hu(found: Slice) -> NDArray[np.int16]:
     """
     if found.stored.ndim != 2:
         raise ValueError(f"the slice has the shape {found.stored.shape}, expected rows x columns")
+    if not is_ct(found.dataset):
+        raise ValueError("the slice is no CT: its values are not Hounsfield units")
     exact = found.values()
     if exact.dtype.kind == "f":
         exact = np.rint(exact)
