@@ -25,6 +25,7 @@ _FACTOR = 2.0
 _LEAST_THRESHOLD = 3.0
 _GREY_DEVIATION = 0.02
 _EMPTY_SHARE, _SATURATED_SHARE, _NOISE_BELOW = 0.995, 0.3, 0.15
+_EMPTY_SLICES, _FEWEST_VALUES = 0.5, 16
 
 Floats = NDArray[np.float64]
 
@@ -61,14 +62,16 @@ def grey_numbers(pixels: NDArray[Any]) -> dict[str, float]:
     }
 
 
-def doubts_about_pixels(pixels: NDArray[np.uint8]) -> list[str]:
+def doubts_about_pixels(pixels: NDArray[np.uint8], clipped: bool = False) -> list[str]:
     """Return sentences on pixels that no network can answer about.
 
-    They are empty if one value has 99.5 % of them, saturated if the largest value of their type
-    has 30 %, and noise if neighbours in a row correlate by less than 0.15.
+    They are empty if one value has 99.5 % of them, or of half of the slices, saturated if the
+    largest value of their type has 30 %, a drawing if fewer than 16 values have 99.5 %, and noise
+    if neighbours in a row correlate by less than 0.15, as in a checkerboard too.
 
     Args:
         pixels: 8 bits, `(..., H, W)`.
+        clipped: whether a window may have made many pixels white, as of CT.
 
     Examples:
         >>> doubts_about_pixels(np.zeros((2, 8, 8), np.uint8))
@@ -80,10 +83,17 @@ def doubts_about_pixels(pixels: NDArray[np.uint8]) -> list[str]:
     if shares[most] >= _EMPTY_SHARE:
         return [f"empty: {100 * shares[most]:.1f} % of the pixels have the value {most}"]
     doubts = []
-    if shares[255] >= _SATURATED_SHARE:
+    slices = pixels.reshape(-1, pixels.shape[-2] * pixels.shape[-1])
+    flat = [np.bincount(one, minlength=1).max() >= _EMPTY_SHARE * one.size for one in slices]
+    if np.mean(flat) >= _EMPTY_SLICES:
+        doubts.append(f"empty: {sum(flat)} of {len(flat)} slices have one value each")
+    values = int((np.cumsum(np.sort(shares)[::-1]) < _EMPTY_SHARE).sum()) + 1
+    if values < _FEWEST_VALUES:
+        doubts.append(f"a drawing: {values} grey values have nearly all pixels")
+    if shares[255] >= _SATURATED_SHARE and not clipped:
         doubts.append(f"saturated: {100 * shares[255]:.1f} % of the pixels are white")
     smoothness = grey_numbers(pixels)["smoothness"]
-    if abs(smoothness) < _NOISE_BELOW:
+    if smoothness < _NOISE_BELOW:
         doubts.append(f"noise: neighbouring pixels correlate by {smoothness:.2f} only")
     return doubts
 
@@ -285,12 +295,17 @@ def likeness(
         features: features of the network for this input.
         known: what the file beside the weights records of the training; without it only the pixels
             are checked.
-        pixels: 8-bit pixels as recorded.
+        pixels: 8-bit pixels as recorded; without them the image is brought to 8 bits.
     """
     numbers = grey_numbers(image)
-    reasons = [] if pixels is None else doubts_about_pixels(pixels)
-    if pixels is None and numbers["contrast"] <= 1e-6:
-        reasons.append("empty: all pixels have one value")
+    if pixels is not None:
+        reasons = doubts_about_pixels(pixels)
+    elif numbers["contrast"] <= 1e-6:
+        reasons = ["empty: all pixels have one value"]
+    else:
+        low, high = np.min(image), np.max(image)
+        scaled = np.asarray(255 * ((image - low) / (high - low)), np.uint8)
+        reasons = doubts_about_pixels(scaled, clipped=True)
     distances: dict[str, tuple[float, float]] = {}
     if known is not None:
         grey = known.grey.distance([numbers[name] for name in GREY])

@@ -14,7 +14,15 @@ from torch import Tensor
 from ppi_med.handlers.step import PPIStep
 from ppi_med.naming import LOSS_CLS
 from ppi_med.training.recording import RecordingInferer
-from ppi_med.training.steps import NOT_SEEN, LossScale, StepWatch, entry, loss_of, on_failure
+from ppi_med.training.steps import (
+    NOT_SEEN,
+    LossScale,
+    StepWatch,
+    entry,
+    loss_of,
+    on_failure,
+    watch_loss,
+)
 
 _NAME = "PPIHandler"
 
@@ -48,6 +56,7 @@ class PPIHandler(PPIStep):
 
     _inferer: RecordingInferer | None = None
     _engine: SupervisedTrainer | None = None
+    _loss: Any = None
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer.
@@ -69,9 +78,11 @@ class PPIHandler(PPIStep):
         events: list[tuple[Any, Callable[..., None]]] = [
             # The trainer attaches its handlers before it has an inferer.
             (Events.STARTED, self._wrap_inferer),
+            (Events.STARTED, self._watch_loss),
             (Events.ITERATION_STARTED, self._begin_step),
             (IterationEvents.LOSS_COMPLETED, self._add_to_loss),
             (Events.ITERATION_COMPLETED, self._end_step),
+            (Events.COMPLETED, self._leave_loss),
         ]
         self._removals = [engine.add_event_handler(event, call) for event, call in events]
         self._removals.append(on_failure(engine, self._release))
@@ -94,6 +105,14 @@ class PPIHandler(PPIStep):
             raise RuntimeError("another PPIHandler is attached to this trainer: keep one of them")
         self._inferer = self._recorder = RecordingInferer(inner, self.saliency)
         engine.inferer = self._inferer  # type: ignore[attr-defined]
+
+    def _watch_loss(self, engine: Engine) -> None:
+        # For the run only: a loss function outlives it, and may be another trainer's too.
+        self._loss = watch_loss(engine, _NAME)
+
+    def _leave_loss(self) -> None:
+        if self._loss is not None:
+            self._loss.remove()
 
     def _begin_step(self, engine: Engine) -> None:
         self._network = self._recorder.network = engine.network  # type: ignore[attr-defined]
@@ -123,3 +142,4 @@ class PPIHandler(PPIStep):
 
     def _release(self, engine: Engine, error: BaseException) -> None:
         self._recorder.release()
+        self._leave_loss()

@@ -19,7 +19,7 @@ from ppi_med.naming import LOSS_AD, LOSS_CON, LOSS_REG
 from ppi_med.saliency import WBP, Recording, SaliencyMethod, primary_logits
 from ppi_med.saliency.target import Target
 from ppi_med.training.modes import running_statistics_kept
-from ppi_med.training.recording import RecordingInferer
+from ppi_med.training.recording import RecordingInferer, check_loss
 
 logger = logging.getLogger(__name__)
 
@@ -165,10 +165,11 @@ class PPIStep:
 
         Raises:
             DivergenceError: a term, or the gradient of all, is not finite or too large.
-            UsageError: the step has PPI, but no forward in training mode went through
-                `forward`.
+            UsageError: the loss is not one number with a gradient; or the step has PPI, but no
+                forward in training mode went through `forward`, or nothing can be trained.
         """
         self.values, self._waits = {}, False
+        check_loss(cls_loss, "PPI")
         if self._recorder.armed:
             raise UsageError(
                 f"Step {self._now[1]} was begun with PPI, but no forward was recorded: call "
@@ -183,6 +184,12 @@ class PPIStep:
         recording = self._recorder.recording
         if recording is None:
             return cls_loss
+        if not (cls_loss.requires_grad and self._trained()):
+            raise UsageError(
+                "PPI has nothing to train: the loss has no gradient, or every parameter of the "
+                "network is frozen. Leave out detach(), .item() and no_grad() between network and "
+                "loss, and set requires_grad_(True) on the layers to train."
+            )
         num_logits = _num_logits(recording.output)
         # Autocast is for forwards: the map's gradients keep the dtypes of its forward.
         with torch.autocast(cls_loss.device.type, enabled=False):
@@ -219,11 +226,13 @@ class PPIStep:
             return primary_logits(self._recorder.again(images, network))
 
     def _check_gradient(self, result: TermsResult, cls_loss: Tensor) -> None:
-        assert self._network is not None
-        parameters = [one for one in self._network.parameters() if one.requires_grad]
         self.gradients.check(
-            result.total, cls_loss, parameters, result.weights, *self._now, self._trains_map
+            result.total, cls_loss, self._trained(), result.weights, *self._now, self._trains_map
         )
+
+    def _trained(self) -> list[nn.Parameter]:
+        assert self._network is not None
+        return [one for one in self._network.parameters() if one.requires_grad]
 
     def _arm(self, epoch: int, iteration: int) -> None:
         if not self._separated:

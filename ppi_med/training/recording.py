@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppi_med.errors import UsageError
 from ppi_med.saliency import Recording, SaliencyMethod, norm_derivatives
 
 
@@ -66,6 +67,25 @@ class RecordingInferer:
     def release(self) -> None:
         """Release the recorded graph."""
         self.armed, self.recording, self.call = False, None, ((), {})
+
+
+def check_loss(loss: Any, name: str, *, summed: bool = True) -> None:
+    """Refuse a loss that is no tensor, or, where it is summed up, not one number.
+
+    Raises:
+        UsageError: saying what it is and what to do.
+    """
+    if isinstance(loss, Tensor) and (loss.numel() == 1 or not summed):
+        return
+    got = (
+        f"a tensor of shape {tuple(loss.shape)}"
+        if isinstance(loss, Tensor)
+        else f"a {type(loss).__name__}"
+    )
+    raise UsageError(
+        f"{name} finds a loss that is {got}, expected one number as a tensor: take the entry that "
+        "is to be trained on, such as loss['loss'], or the mean over the batch."
+    )
 
 
 def _inside(network: Any) -> Any:

@@ -10,15 +10,17 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import wraps
+from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
 from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppi_med.errors import UsageError
-from ppi_med.training.recording import repeated
+from ppi_med.training.recording import check_loss, repeated
 
 _STOCK = (
     "the step of monai's SupervisedTrainer does; an iteration_update of your own has to call "
@@ -195,10 +197,28 @@ def loss_of(output: Any, name: str) -> Tensor:
         UsageError: if it is something else.
     """
     loss = entry(output, CommonKeys.LOSS, name)
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise UsageError(f"{name} finds a loss that is {got}, expected one number.")
-    return loss
+    check_loss(loss, name)
+    return cast(Tensor, loss)
+
+
+def watch_loss(engine: Any, name: str) -> Any:
+    """Check what a trainer's loss function returns; `remove()` of the result ends that.
+
+    The trainer takes the mean of it before any handler sees it: of a dict that is an error of its
+    own, which names neither loss nor remedy.
+    """
+    loss = engine.loss_function
+    if isinstance(loss, nn.Module):
+        return loss.register_forward_hook(lambda _, __, f: check_loss(f, name, summed=False))
+
+    @wraps(loss)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        found = loss(*args, **kwargs)
+        check_loss(found, name, summed=False)
+        return found
+
+    engine.loss_function = checked
+    return SimpleNamespace(remove=lambda: setattr(engine, "loss_function", loss))
 
 
 def on_failure(engine: Engine, call: Callable[[Engine, BaseException], None]) -> Any:
