@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ppi_med.bundle_tools.preflight import class_labels
+from ppi_med.data.datalist import require_kind
 from ppi_med.errors import MissingFileError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -44,9 +45,11 @@ def require_photos(datalist: str | os.PathLike[str], phantom: str | None = None)
 
     Raises:
         MissingFileError: if the file does not exist.
+        UsageError: if the data set is of another kind.
     """
     path = Path(datalist)
     if path.is_file():
+        require_kind(path, "photographs")
         return
     folder = os.path.normpath(path.parent)
     raise MissingFileError(

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from ppi_med.bundle_tools.installed import CONFIG_SUFFIXES
+from ppi_med.data.datalist import require_kind
 from ppi_med.errors import SYSTEM_ERRORS, UsageError, plain_words
 from ppi_med.naming import TAG_DATA_HASH, TAG_SPLIT_HASH
 from ppi_med.running import running_parser
@@ -158,10 +159,11 @@ def require_dataset(datalist: str | os.PathLike[str]) -> None:
         datalist: the data set's `datalist.json`.
 
     Raises:
-        UsageError: if the file does not exist.
+        UsageError: if the file does not exist, or the data set is of another kind.
     """
     path = Path(datalist)
     if path.is_file():
+        require_kind(path, "volumes of OCT")
         return
     folder = os.path.normpath(path.parent)
     raise UsageError(

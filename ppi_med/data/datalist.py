@@ -63,6 +63,14 @@ def write_datalist(path: str | Path, datalist: dict[str, list[dict[str, Any]]]) 
     return path
 
 
+KINDS = {
+    "volumes of OCT": (".nii", ".nii.gz"),
+    "photographs": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm"),
+    "patches of CT": (".zarr",),
+}
+"""Kinds of data sets, and the ends of their items' names; other names may be of any kind."""
+
+
 def load_parts(
     datalist: str | Path,
     part: str | Sequence[str],
@@ -137,6 +145,29 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     if not isinstance(content, dict) or "training" not in content:
         raise UsageError(f"{path.name}: no key 'training', expected MONAI's datalist form.")
     return {name: items for name, items in content.items() if isinstance(items, list)}
+
+
+def require_kind(datalist: str | Path, expected: str) -> None:
+    """Refuse the data set of another bundle before anything of it is loaded.
+
+    Args:
+        datalist: the data set's `datalist.json`.
+        expected: one of `KINDS`.
+
+    Raises:
+        UsageError: naming both kinds.
+    """
+    items = [item for part in _read(Path(datalist)).values() for item in part[:1]]
+    for item in items:
+        name = str(item.get("image", "")).lower()
+        found = "patches of CT" if "row" in item else ""
+        if not found:
+            found = next((kind for kind, ends in KINDS.items() if name.endswith(ends)), "")
+        if found and found != expected:
+            raise UsageError(
+                f"{Path(datalist).parent} holds {found}, and this bundle takes {expected}: name "
+                "another data set with --dataset_dir, or the bundle that was made for this one."
+            )
 
 
 def _check_subjects(

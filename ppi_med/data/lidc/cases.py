@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ppi_med.data.datalist import UNASSIGNED, dataset_hashes, load_parts
+from ppi_med.data.datalist import UNASSIGNED, dataset_hashes, load_parts, require_kind
 from ppi_med.data.lidc.datasets import LidcNodules
 from ppi_med.data.lidc.nodules_npz import (
     FILES,
@@ -126,9 +126,13 @@ def require_cases(dataset_dir: str | Path) -> None:
 
     Raises:
         MissingFileError: if it holds neither patches nor nodules.
+        UsageError: for a data set of another kind.
     """
     folder = Path(dataset_dir)
-    if is_npz(folder) or (folder / "datalist.json").is_file():
+    if is_npz(folder):
+        return
+    if (folder / "datalist.json").is_file():
+        require_kind(folder / "datalist.json", "patches of CT")
         return
     raise MissingFileError(
         f"There is no data set in {folder} (neither datalist.json nor nodules.csv): make the "
@@ -158,10 +162,8 @@ def _npz_cases(folder: Path, over_four: Literal["drop", "keep"]) -> list[dict[st
 
 
 def _datalist(folder: Path) -> Path:
-    path = folder / "datalist.json"
-    if not path.is_file():
-        require_cases(folder)
-    return path
+    require_cases(folder)
+    return folder / "datalist.json"
 
 
 def _places(
