@@ -39,12 +39,12 @@ $(STAMPS)/venv:
 
 $(STAMPS)/install: $(STAMPS)/venv pyproject.toml constraints.txt
 	@echo "installing (a few minutes; longer where torch has to be downloaded)"
-	$(PIP) install -qq $(PIP_ARGS) -c constraints.txt -e .
+	$(PIP) install $(PIP_ARGS) -c constraints.txt -e .
 	@touch $@
 
 $(STAMPS)/install-dev: $(STAMPS)/venv pyproject.toml constraints.txt
 	@echo "installing with the tools (a few minutes; longer where torch has to be downloaded)"
-	$(PIP) install -qq $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $@ $(STAMPS)/install
 
 install: $(STAMPS)/install ## make .venv and install what training needs
@@ -73,7 +73,7 @@ train: install phantom ## install, make the phantom, train with PPI, say where t
 
 # What the CT phantom needs besides: outlines, DICOM, Zarr.
 $(STAMPS)/install-lidc: $(STAMPS)/install
-	$(PIP) install -qq $(PIP_ARGS) -c constraints.txt -e '.[dicom,lidc,scale]'
+	$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[dicom,lidc,scale]'
 	@touch $@
 
 $(LIDC_PHANTOM)/.complete: | $(STAMPS)/install-lidc

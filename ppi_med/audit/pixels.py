@@ -331,13 +331,10 @@ def resized(plane: Floats, size: tuple[int, int]) -> Floats:
     return np.stack(bands, -1).astype(np.float32)
 
 
-def read_all(
-    cases: Sequence[Case], tell: Callable[[int, int], None]
-) -> Iterator[tuple[int, Loaded | UsageError]]:
+def read_all(cases: Sequence[Case]) -> Iterator[tuple[int, Loaded | UsageError]]:
     """Yield number and content of each case, or why it cannot be read."""
     for number, case in enumerate(cases):
         try:
             yield number, load(case)
         except UsageError as error:
             yield number, error
-        tell(number + 1, len(cases))

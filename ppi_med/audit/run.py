@@ -20,6 +20,7 @@ from ppi_med.audit.pixels import Loaded, Scale, read_all, resized, scale_of
 from ppi_med.audit.sources import GIVEN, LEAST_IMAGES, Source, folds, read_source, split
 from ppi_med.errors import UsageError
 from ppi_med.io import atomic_path, exclusive, write_json
+from ppi_med.pace import Pace
 from ppi_med.places import ImageStack, SearchSettings
 from ppi_med.places.decision import write_decision
 
@@ -305,13 +306,9 @@ def _collect(
     shape = (int(shown.sum()) * scale.positions, scale.channels, *scale.size)
     images = torch.zeros(shape)
     read, problems, filled = [], [], 0
-    step = max(1, len(source.cases) // 10)
-
-    def tell(done: int, of: int) -> None:
-        if done % step == 0 and of > 10 * 20:
-            progress(f"read {done} of {of}")
-
-    for number, loaded in read_all(source.cases, tell):
+    pace = Pace(len(source.cases), "cases read", progress)
+    for number, loaded in read_all(source.cases):
+        pace.step()
         if not isinstance(loaded, Loaded):
             problems.append(str(loaded))
             continue

@@ -11,6 +11,7 @@ from ppi_med.experiments.cells import Cell
 from ppi_med.experiments.records import FolderRecords, Record, Records
 from ppi_med.experiments.table import Table
 from ppi_med.io import exclusive
+from ppi_med.pace import Pace
 from ppi_med.parallel import run_jobs
 
 logger = logging.getLogger(__name__)
@@ -99,9 +100,11 @@ def run_cells(
     todo = records.missing(cells)
     logger.info("%d of %d cells are done already", len(cells) - len(todo), len(cells))
     failed: dict[str, str] = {}
+    pace = Pace(len(todo))
     several = workers if workers > 1 and (dask or len(todo) > 1) else 0
     for number, outcome in enumerate(run_jobs(run, todo, workers=several, dask=dask), start=1):
         cell, place = todo[outcome.index], f"{number}/{len(todo)}"
+        pace.done = number
         if outcome.reason:
             failed[cell.name] = outcome.reason
             logger.error("cell %s (%s) failed: %s", cell.name, place, outcome.reason)
@@ -109,7 +112,7 @@ def run_cells(
         records.write(cell, outcome.result)
         seconds = outcome.result.get("seconds")
         took = "" if seconds is None else f" in {seconds:.0f} s"
-        logger.info("cell %s (%s) done%s", cell.name, place, took)
+        logger.info("cell %s (%s) done%s%s", cell.name, place, took, pace.left())
     return failed
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ppi_med.handlers.base import Handler, Steps
 from ppi_med.naming import VAL_AUC
+from ppi_med.pace import Pace
 
 
 class EpochMeans:
@@ -61,9 +62,10 @@ logger = logging.getLogger(__name__)
 
 
 class EpochLines(Handler):
-    """Logs losses, validation metrics and time at the end of each epoch; in `train#handlers`.
+    """Logs losses, validation metrics, time and time left after each epoch; in `train#handlers`.
 
-    Name it after the validation, whose metrics it shows.
+    Name it after the validation, whose metrics it shows. In an epoch of more than ten seconds it
+    says how far that is.
 
     Args:
         validator: the evaluator whose metrics are shown; None shows losses only.
@@ -80,31 +82,44 @@ class EpochLines(Handler):
         self.validator = validator
         self.metrics = tuple(metrics)
         self._means = EpochMeans()
-        self._started = 0.0
+        self._epochs = self._steps_done = Pace(0)
 
     def _steps(self) -> Steps:
         return [
             (Events.EPOCH_STARTED, self._start),
+            (Events.STARTED, self._begin),
             (Events.ITERATION_COMPLETED, self._collect),
             (Events.EPOCH_COMPLETED, self._line),
         ]
 
+    def _begin(self, engine: Engine) -> None:
+        self._epochs = Pace(0)
+
     def _start(self, engine: Engine) -> None:
-        self._means = EpochMeans()
-        self._started = time.monotonic()
+        state, self._means = engine.state, EpochMeans()
+        if not self._epochs.total:  # a resumed training has fewer to go
+            self._epochs = Pace((state.max_epochs or 0) - state.epoch + 1)
+        self._steps_done = Pace(state.epoch_length or 0, f"epoch {state.epoch}, steps", logger.info)
 
     def _collect(self, engine: Engine) -> None:
         self._means.add(_losses(engine.state.output))
+        self._steps_done.step()
 
     def _line(self, engine: Engine) -> None:
         values = self._means.take()
         if self.validator is not None:
             found = self.validator.state.metrics
             values |= {name: float(found[name]) for name in self.metrics if name in found}
-        seconds = time.monotonic() - self._started
+        seconds = time.monotonic() - self._steps_done.started
+        self._epochs.done += 1
         shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         logger.info(
-            "epoch %d/%s  %s  (%.1f s)", engine.state.epoch, engine.state.max_epochs, shown, seconds
+            "epoch %d/%s  %s  (%.1f s%s)",
+            engine.state.epoch,
+            engine.state.max_epochs,
+            shown,
+            seconds,
+            self._epochs.left(),
         )
 
 

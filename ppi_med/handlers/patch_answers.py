@@ -29,6 +29,7 @@ from ppi_med.evaluation.measures import positive_logit
 from ppi_med.handlers.base import Handler, Steps
 from ppi_med.inference.report import Point, ReportContent, write_report
 from ppi_med.io import atomic_path, exclusive
+from ppi_med.pace import Pace
 from ppi_med.places import Account
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class PatchAnswers(Handler):
         self.output_dir = Path(output_dir)
         self.maps = maps and method is not None
         self.positive = positive
+        self._pace = Pace(0)
         self._rows: list[tuple[str, ...]] = []
         self._arrays: list[tuple[Tensor, Tensor]] = []
 
@@ -96,8 +98,9 @@ class PatchAnswers(Handler):
             (Events.COMPLETED, self._write),
         ]
 
-    def _clear(self) -> None:
+    def _clear(self, engine: Engine) -> None:
         self._rows, self._arrays = [], []
+        self._pace = Pace(engine.state.epoch_length or 0, "batches of patches")
         self._held.close()  # of a run that an error ended
         self._held.enter_context(exclusive(self.output_dir, "inference"))
 
@@ -131,6 +134,7 @@ class PatchAnswers(Handler):
             self._arrays.append((image.sum(1).cpu(), saliency.detach().sum(1).cpu()))
         elif self.report:
             self._arrays.append((image.sum(1).cpu(), torch.zeros(0)))
+        self._pace.step()
 
     def _write(self) -> None:
         with self._held:

@@ -30,6 +30,7 @@ from ppi_med.evaluation.predictions import Predictions
 from ppi_med.handlers.base import Handler, Steps
 from ppi_med.handlers.metrics import class_of, logits_and_labels, predicted_class
 from ppi_med.io import atomic_path, exclusive
+from ppi_med.pace import Pace
 from ppi_med.tracking.base import NullTracker, Tracker
 from ppi_med.training.modes import evaluating
 from ppi_med.training.state import unwrapped
@@ -56,6 +57,7 @@ class _CaseTable(Handler):
         self.tracker = tracker if tracker is not None else NullTracker()
         self.folder = folder
         self._rows: list[Row] = []
+        self._pace = Pace(0)
         self._held = ExitStack()
 
     def _steps(self) -> Steps:
@@ -67,6 +69,7 @@ class _CaseTable(Handler):
 
     def _clear(self, engine: Engine) -> None:
         self._rows = []
+        self._pace = Pace(engine.state.epoch_length or 0, "evaluation, batches")
         self._held.close()  # of a run that an error ended
         if self.path is not None and getattr(engine.state, "rank", 0) == 0:
             self._hold(self.path.parent.resolve() / f".{self.path.name}.lock")
@@ -92,6 +95,7 @@ class _CaseTable(Handler):
         sites = column(batch, SITE, size) or [""] * size
         for name, subject, site, answer in zip(names, subjects, sites, answers, strict=True):
             self._rows.append({ID: name, SUBJECT: subject, SITE: site, **answer})
+        self._pace.step()
 
     def _gather(self, engine: Engine) -> None:
         self._leave(engine, rows_of_all(self._rows))

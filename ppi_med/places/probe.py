@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from ppi_med.networks.small_cnn import SmallCNN
+from ppi_med.pace import Pace
 from ppi_med.places.judge import verdict
 from ppi_med.places.stack import ImageStack, Partners, exchanged
 from ppi_med.saliency.target import primary_logits
@@ -49,6 +50,7 @@ def short_training(
     lr: float,
     seed: int,
     place: Tensor | None = None,
+    progress: Callable[[str], object] | None = None,
 ) -> None:
     """Train a network on single images, each with its volume's label.
 
@@ -63,6 +65,7 @@ def short_training(
         seed: seed of the order.
         place: bool `(H, W)`: by a coin for each image, this place's content is that of an image
             of another class.
+        progress: called with a line every ten seconds.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(network.parameters()).device
@@ -72,14 +75,13 @@ def short_training(
     an_epoch = -(-len(stack.unit_label) * (slices if stack.volumes else 1) // batch_size)
     total = min(max(epochs * an_epoch, steps[0]), steps[1])
     network.train()
-    done = 0
+    pace = Pace(total, "short training, steps", progress)
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(seed)
-        while done < total:
+        while pace.done < total:
             for index in _epoch(stack, slices, generator).split(batch_size):
-                if len(index) < 2 or done == total:
+                if len(index) < 2 or pace.done == total:
                     break
-                done += 1
                 x, label = stack.image[index], stack.label[index]
                 if place is not None and partners is not None:
                     other = stack.image[partners.draw(index, generator)]
@@ -89,6 +91,7 @@ def short_training(
                 logits = primary_logits(network(x.to(device)))
                 _loss(logits, label.to(device), weight).backward()
                 optimizer.step()
+                pace.step()
     network.eval()
 
 

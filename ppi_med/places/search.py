@@ -297,7 +297,7 @@ class _Rounds:
         else:
             self.texture = texture(self.train, seed=self.seed)
         for number in range(len(self.places) + 1, self.settings.rounds + 2):
-            network = self._trained(number)
+            network = self._trained(number, progress)
             scores = scores_of(network, self._without_places())
             answer = verdict(self.validation, scores)
             place = self._ask(network, number)
@@ -353,7 +353,7 @@ class _Rounds:
         )
         return exchanged(self.validation.image, self.found, self.validation.image[partner])
 
-    def _trained(self, number: int) -> nn.Module:
+    def _trained(self, number: int, progress: Callable[[str], object] | None) -> nn.Module:
         s = self.settings
         network = make_network(self.factory, self.train, self.seed + number - 1)
         short_training(
@@ -366,6 +366,7 @@ class _Rounds:
             lr=s.lr,
             seed=self.seed + number - 1,
             place=self.found if number > 1 else None,
+            progress=progress,
         )
         return network
 

@@ -131,7 +131,8 @@ def extract_patches(
                 _check_foreign(output, target, headers, prune, result)
                 make = TaskMaker(tree_root(dicom_root).resolve(), output, target, known, options)
                 tasks = make.tasks(headers, overwrite, result)
-                _run(tasks, scheduler, workers, progress, result)
+                total = sum(known.scan(key[2]) is not None for key in headers.series_keys())
+                _run(tasks, total, scheduler, workers, progress, result)
             except KeyboardInterrupt:
                 result.interrupted = True
                 return result
@@ -170,6 +171,7 @@ def _check_foreign(
 
 def _run(
     tasks: Iterator[ScanTask],
+    total: int,
     scheduler: str,
     workers: int | None,
     progress: bool,
@@ -177,7 +179,7 @@ def _run(
 ) -> None:
     from tqdm import tqdm
 
-    with tqdm(unit="scan", disable=not progress, desc="LIDC patches") as bar:
+    with tqdm(total=total, unit="scan", disable=not progress, desc="LIDC patches") as bar:
         for record in run_tasks(
             extract_scan, tasks, scheduler=scheduler, workers=workers, on_death=scan_died
         ):

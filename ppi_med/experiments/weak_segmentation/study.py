@@ -25,6 +25,7 @@ from ppi_med.experiments.weak_segmentation.maps import (
     random_map,
     reader_agreement,
 )
+from ppi_med.pace import Pace
 from ppi_med.segmentation.grid import Method, NetworkGrid, Normalise, normalised_ct
 from ppi_med.segmentation.masking import Mask, MaskRule, Values, map_to_mask
 from ppi_med.segmentation.scores import score_case
@@ -121,10 +122,18 @@ class Study:
         **options: Any,
     ) -> list[Outcome]:
         """Return ceiling, floors and every method, for each kind of crop."""
-        found = []
+        found, pace = (
+            [],
+            Pace(len(modes) * (2 + len(methods)), "ceiling, floors and methods judged"),
+        )
         for mode in modes:
-            found += [self.ceiling(mode), *self.floors(mode)]
-            found += [self.method(n, network, m, mode, **options) for n, m in methods.items()]
+            found.append(self.ceiling(mode))
+            pace.step()
+            found += self.floors(mode)
+            pace.step()
+            for name, method in methods.items():
+                found.append(self.method(name, network, method, mode, **options))
+                pace.step()
         return found
 
     def views(self, part: str, mode: CropMode) -> list[View]:
