@@ -58,3 +58,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def require_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a name that is none of those known.
+
+    Raises:
+        UsageError: with the nearest of them.
+
+    Examples:
+        >>> require_known("sign", "puls", ["plus", "minus"])
+        Traceback (most recent call last):
+        ppi_med.errors.UsageError: sign is 'puls', expected one of plus, minus; did you mean plus?
+    """
+    listed = list(known)
+    if name not in listed:
+        hint = did_you_mean(name, listed) or "."
+        raise UsageError(f"{what} is {name!r}, expected one of {', '.join(listed)}{hint}")

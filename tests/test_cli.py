@@ -39,6 +39,55 @@ def test_help_names_the_commands() -> None:
     assert {"check", "pack"} <= set(output.split())
 
 
+def test_help_says_each_command_whole() -> None:
+    output = call("--help").output
+    assert "Commands:" in output and "..." not in output.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("cross-site --methods plain,ppi_wbp_pl", "plain,ppi_wbp_place_coin"),
+        ("weak-segmentation --methods grad", "gradcam_plus_plus"),
+        ("copy li", "lidc_patches"),
+        ("tables --selection ", "leave-one-site-out"),
+    ],
+)
+def test_names_are_completed(words: str, found: str) -> None:
+    line = f"ppi-med {words}"
+    shell = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    shell["_PPI_MED_COMPLETE"] = "complete_bash"
+    result = CliRunner().invoke(app, [], env=shell, prog_name="ppi-med")
+    assert found in result.output.split()
+
+
+def test_the_completed_names_are_those_that_there_are() -> None:
+    from ppi_med.bundle_tools.installed import installed_bundles
+    from ppi_med.cli.options import BUNDLES, MAPS, METHODS
+    from ppi_med.handlers import methods
+    from ppi_med.saliency import names
+
+    assert set(METHODS) == set(methods.METHODS)
+    assert set(MAPS) == set(names.METHODS)
+    assert set(BUNDLES) == {bundle.name for bundle in installed_bundles()}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("cross-site", ROOT / "bundles/ga_ppi", "--sites", "a", "--methods", "plian"),
+        ("compare-methods", "--bundle", ROOT / "bundles/cub_ppi", "--methods", "plian"),
+        ("shortcut", "--methods", "plian"),
+        ("shortcut", "--marks", "logo", "--methods", "plian"),
+        ("device-shortcut", "--methods", "plian"),
+        ("lidc-benchmark", "--methods", "plian"),
+    ],
+)
+def test_the_nearest_name_is_said(words: tuple[str, ...], tmp_path: Path) -> None:
+    result = call(*words, "--dry-run")
+    assert str(result.exception).endswith("; did you mean plain?")
+
+
 def test_check_in_order(bundle: Path) -> None:
     result = call("check", bundle)
     assert result.exit_code == 0

@@ -41,7 +41,6 @@ app = typer.Typer(
     name="ppi-med",
     help="Tools around bundles that train with Proactive Pseudo-Intervention.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

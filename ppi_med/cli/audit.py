@@ -37,7 +37,7 @@ def audit(
         str | None, typer.Option(help="MLflow's address, to record the audit; or 'default'.")
     ] = None,
 ) -> None:
-    """Look for a shortcut: what gives the label away, where it is, what to do.
+    """Look for a shortcut: what it is, where, what to do.
 
     The last line is the recommended training. Exit status 1 if an image could not be read.
     """

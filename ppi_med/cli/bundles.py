@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ppi_med.cli.options import Override, overrides
+from ppi_med.cli.options import BUNDLES, Override, completing, overrides
 
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")]
 
@@ -22,7 +22,13 @@ def bundles() -> None:
 
 
 def copy(
-    name: Annotated[str, typer.Argument(help="Name of the bundle; `ppi-med bundles` lists them.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of the bundle; `ppi-med bundles` lists them.",
+            autocompletion=completing(*BUNDLES),
+        ),
+    ],
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A new folder; an existing one gets DIR/NAME.")
     ],
@@ -46,7 +52,7 @@ def demo(
     ] = None,
     override: Override = None,
 ) -> None:
-    """Make the phantom, train on it with PPI, say where the results are: as `make train`."""
+    """Train on the phantom with PPI, as `make train` does."""
     from ppi_med.bundle_tools.demo import run_demo
 
     given = {} if max_epochs is None else {"max_epochs": max_epochs}
@@ -61,9 +67,10 @@ def check(
     ] = None,
     override: Override = None,
 ) -> None:
-    """Resolve every id of a bundle's configurations and name the keys that fail.
+    """Resolve every id of a bundle; name those that fail.
 
-    Components are built and expressions evaluated, as in a run, but nothing is trained.
+    Those of all its configurations. Components are built and expressions evaluated, as in a run,
+    but nothing is trained.
     """
     from ppi_med.bundle_tools.check import check_bundle
     from ppi_med.bundle_tools.installed import open_bundle
@@ -85,7 +92,7 @@ def pack(
     ] = None,
     models: Annotated[bool, typer.Option(help="Pack the weights in models/ too.")] = True,
 ) -> None:
-    """Write a bundle as a zip in the layout of MONAI's model zoo."""
+    """Zip a bundle in the layout of MONAI's model zoo."""
     from ppi_med.bundle_tools.installed import open_bundle
     from ppi_med.bundle_tools.pack import pack_bundle
 

@@ -28,7 +28,7 @@ Overwrite = Annotated[
 FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 phantom = typer.Typer(
-    help="Make a simulated data set (a phantom), written and converted like real data.",
+    help="Make a simulated data set, a phantom.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -45,28 +45,28 @@ def phantom_options() -> None:
 
 
 def convert_oct(context: typer.Context) -> None:
-    """Convert a folder of OCT files to NIfTI with manifest, datalist and splits."""
+    """Convert OCT files to NIfTI, with manifest and splits."""
     from ppi_med.data.oct.command import main
 
     raise typer.Exit(main(context.args, "ppi-med convert-oct"))
 
 
 def index_dicom(context: typer.Context) -> None:
-    """Index a tree of DICOM files, one row per series, and say which are volumes."""
+    """Index DICOM files by series; say which are volumes."""
     from ppi_med.data.dicom.command import main
 
     raise typer.Exit(main(context.args, "ppi-med index-dicom"))
 
 
 def export_dicom(context: typer.Context) -> None:
-    """Write map and mask of a CT series as DICOM SEG, parametric map, pictures and NIfTI."""
+    """Write map and mask of a CT series as DICOM and NIfTI."""
     from ppi_med.export.command import main
 
     raise typer.Exit(main(context.args, "ppi-med export-dicom"))
 
 
 def extract_lidc(context: typer.Context) -> None:
-    """Cut patches of lung nodules, with the readers' masks, from LIDC-IDRI as it is on a disk."""
+    """Cut patches of lung nodules from LIDC-IDRI on a disk."""
     from ppi_med.data.lidc.job import main
 
     raise typer.Exit(main(context.args, "ppi-med extract-lidc"))
@@ -92,7 +92,7 @@ def convert_photos(
     seed: Annotated[int, typer.Option(help="Of that choice.")] = 0,
     training: Annotated[int, typer.Option(help="Largest number of training images; 0: all.")] = 0,
 ) -> None:
-    """Write a datalist of photographs, with their boxes where they are known.
+    """Write a datalist of photographs, with known boxes.
 
     No picture is copied: the datalist says where they are. Official parts are kept.
     """

@@ -9,7 +9,7 @@ import typer
 
 from ppi_med.cli.options import (
     BundleFolder,
-    MethodNames,
+    MapNames,
     Override,
     RecordsFolder,
     TableOnly,
@@ -33,17 +33,17 @@ def compare_maps(
     weights: Weights = None,
     images: Images = None,
     records: RecordsFolder = Path("results/imagenet_sample/maps"),
-    methods: MethodNames = "",
+    methods: MapNames = "",
     most: Annotated[int, typer.Option(help="Largest number of photographs; 0: all.")] = 0,
     workers: Workers = 1,
     figure: Annotated[Path | None, typer.Option(help="Draw all records into this PNG.")] = None,
     output: TablesFolder = None,
     table_only: TableOnly = False,
 ) -> None:
-    """Compare saliency methods on photographs: deletion, insertion, energy in the box.
+    """Compare maps on photographs: deletion, energy in box.
 
-    Cells that have a record are not run again; the table has all networks with records. Exit
-    status 1 if a cell failed.
+    And insertion. Cells that have a record are not run again; the table has all networks with
+    records. Exit status 1 if a cell failed.
     """
     from ppi_med.evaluation.figures import save_figure
     from ppi_med.experiments.figures import comparison_figure
@@ -67,16 +67,16 @@ def randomise_maps(
     weights: Weights = None,
     images: Images = None,
     records: RecordsFolder = Path("results/imagenet_sample/randomisation"),
-    methods: MethodNames = "",
+    methods: MapNames = "",
     most: Annotated[int, typer.Option(help="Photographs, the first of the folder.")] = 4,
     workers: Workers = 1,
     output: TablesFolder = None,
     table_only: TableOnly = False,
 ) -> None:
-    """Check that maps depend on the network: rank correlations while it is randomised.
+    """Check that maps change when a network is randomised.
 
-    Block by block from the output on, for every method, on absolute and on signed values. Cells
-    that have a record are not run again. Exit status 1 if a cell failed.
+    By rank correlations. Block by block from the output on, for every method, on absolute and on
+    signed values. Cells that have a record are not run again. Exit status 1 if a cell failed.
     """
     from ppi_med.experiments.map_inputs import METHODS
     from ppi_med.experiments.randomise import Randomisation
@@ -105,7 +105,7 @@ def weak_segmentation(
     output: Annotated[Path, typer.Option(help="Folder for tables and pictures.")] = Path(
         "runs/weak_segmentation"
     ),
-    methods: Annotated[str, typer.Option(help="Saliency methods, commas between.")] = "all",
+    methods: MapNames = "all",
     crops: Annotated[str, typer.Option(help="centred, shifted or both, comma between.")] = (
         "centred,shifted"
     ),
@@ -124,9 +124,10 @@ def weak_segmentation(
     tracking_uri: Annotated[str, typer.Option(help="As in a bundle; none: no MLflow.")] = "default",
     override: Override = None,
 ) -> None:
-    """Judge maps as segmentations: Dice, IoU, HD95, compared with the readers and with no map.
+    """Judge maps as segmentations: Dice, IoU, HD95.
 
-    Thresholds are chosen on the validation patients and used unchanged on those of the test.
+    They are compared with the readers and with masks without a map. Thresholds are chosen on the
+    validation patients and used unchanged on those of the test.
     """
     from ppi_med.experiments.table import markdown
     from ppi_med.experiments.weak_segmentation.cases import load_study_cases, require_unseen_cases

@@ -4,13 +4,55 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ppi_med.errors import UsageError
+
+BUNDLES = (
+    "cifar10_ppi",
+    "cub_ppi",
+    "cxr_ppi",
+    "ga_ppi",
+    "imagenet_wbp",
+    "lidc_patches",
+    "lidc_ppi",
+)
+METHODS = (
+    *("plain", "auto", "neutral", "strong_augmentation", "group_dro", "irm", "rsc"),
+    *("right_reasons", "spectral_decoupling", "saliency_guided", "mask_tune", "clarc"),
+    *("random_mask", "random_exchange", "random_context", "ppi_gradient", "ppi_lrp"),
+    *("ppi_gradcam", "ppi_wbp", "ppi_wbp_soft", "ppi_wbp_adaptive", "ppi_wbp_hard"),
+    *("ppi_wbp_box", "ppi_wbp_topk", "ppi_wbp_shared", "ppi_wbp_shared_stop"),
+    *("ppi_wbp_shared_alternate", "ppi_wbp_shared_every2", "ppi_wbp_shared_zero"),
+    *("ppi_wbp_exchange", "ppi_wbp_context", "ppi_wbp_place", "ppi_wbp_place_coin"),
+    *("ppi_wbp_place_blind", "ppi_wbp_style"),
+)
+MAPS = (
+    *("wbp", "wbp_symmetric", "gradient", "gradient_absolute", "gradient_x_input"),
+    *("integrated_gradients", "smoothgrad", "smoothgrad_wbp", "gradcam", "gradcam_plus_plus"),
+    *("lrp_epsilon", "lrp_gamma", "lrp_alpha2_beta1", "lrp_epsilon_plus"),
+    *("lrp_epsilon_plus_flat", "lrp_epsilon_gamma_box", "occlusion"),
+)
+"""Names for the shell's completion, which cannot wait for the import of what they name."""
+
+
+def completing(*names: str) -> Callable[[str], list[str]]:
+    """Return a completion of the last name of a list with commas between.
+
+    >>> completing("plain", "ppi_wbp")("plain,pp")
+    ['plain,ppi_wbp']
+    """
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+    return complete
+
 
 Override = Annotated[
     list[str] | None,
@@ -22,7 +64,17 @@ Overlay = Annotated[
 ]
 BundleFolder = Annotated[Path, typer.Option(help="The bundle's folder.")]
 Seeds = Annotated[str, typer.Option(help="Seeds, commas between.")]
-MethodNames = Annotated[str, typer.Option(help="Methods, commas between; default: all.")]
+MethodNames = Annotated[
+    str,
+    typer.Option(
+        help="Methods, commas between; default: those of its table.",
+        autocompletion=completing(*METHODS),
+    ),
+]
+MapNames = Annotated[
+    str,
+    typer.Option(help="Methods, commas between; default: all.", autocompletion=completing(*MAPS)),
+]
 RecordsFolder = Annotated[Path, typer.Option(help="Folder of the finished cells' records.")]
 TableOnly = Annotated[
     bool, typer.Option("--table", help="Print the table from the records; run nothing.")

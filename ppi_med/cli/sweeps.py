@@ -11,10 +11,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ppi_med.cli.options import (
+    METHODS,
     DryRun,
     Overlay,
     Override,
     Seeds,
+    completing,
     log_to_screen,
     names,
     numbers,
@@ -28,7 +30,8 @@ Bundle = Annotated[
 Preset = Annotated[
     str,
     typer.Option(
-        help="A sweep with all its settings: ga-phantom, ga-phantom-marked, lidc-vendors."
+        help="A sweep with all its settings: ga-phantom, ga-phantom-marked, lidc-vendors.",
+        autocompletion=completing("ga-phantom", "ga-phantom-marked", "lidc-vendors"),
     ),
 ]
 DatasetDir = Annotated[
@@ -43,7 +46,8 @@ Methods = Annotated[
     str,
     typer.Option(
         help="Training methods, commas between; default: the preset's, or plain and the bundle's "
-        "own (`method` of its train.json)."
+        "own (`method` of its train.json).",
+        autocompletion=completing(*METHODS),
     ),
 ]
 Settings = Annotated[
@@ -53,7 +57,11 @@ Settings = Annotated[
     ),
 ]
 Selection = Annotated[
-    str, typer.Option(help="How settings are chosen: in-site, leave-one-site-out, oracle.")
+    str,
+    typer.Option(
+        help="How settings are chosen: in-site, leave-one-site-out, oracle.",
+        autocompletion=completing("in-site", "leave-one-site-out", "oracle"),
+    ),
 ]
 Name = Annotated[
     str, typer.Option(help="Name of the sweep; the same name and settings continue it.")
@@ -98,10 +106,11 @@ def cross_site(
     dask: Dask = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Train on each site, test on every site's held-out subjects; the matrix and its heat map.
+    """Train on each site, test on all: matrix, heat map.
 
-    One training for each training site, method and seed. A second call continues: finished cells
-    are kept, crashed ones are closed and run again. Exit status 1 if a cell failed.
+    One training for each training site, method and seed, tested on every site's held-out subjects.
+    A second call continues: finished cells are kept, crashed ones are closed and run again. Exit
+    status 1 if a cell failed.
     """
     _start("cross_site", **locals())
 
@@ -126,7 +135,7 @@ def cross_validate(
     dask: Dask = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Leave out each subject-wise fold in turn: AUC on it, mean and SD over the folds.
+    """Test on each fold of subjects in turn: AUC, mean, SD.
 
     A second call continues, as for cross-site. Exit status 1 if a run failed.
     """
@@ -144,7 +153,10 @@ def tables(
     experiment: Annotated[str, typer.Option(help="Of MLflow; default: all.")] = "",
     selection: Selection = "in-site",
 ) -> None:
-    """Rebuild all tables and figures from MLflow alone: neither data nor checkpoints are needed."""
+    """Rebuild all tables and figures from MLflow alone.
+
+    Neither data nor checkpoints are needed.
+    """
     from ppi_med.experiments.selection import selection_of
     from ppi_med.experiments.sweep_tables import rebuild
     from ppi_med.tracking.location import locate
@@ -161,7 +173,7 @@ def ui(
     tracking_uri: TrackingUri = "default",
     port: Annotated[int, typer.Option(help="Of the server, on this machine only.")] = 5000,
 ) -> None:
-    """Open MLflow: print each experiment's address, with its columns, and start the server."""
+    """Open MLflow: print the addresses, start the server."""
     from ppi_med.tracking.location import locate
     from ppi_med.tracking.store import Store, telling_unreachable_apart
     from ppi_med.tracking.view import addresses, server_command

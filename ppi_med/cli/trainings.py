@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ppi_med.cli.options import (
+    METHODS,
     BundleFolder,
     DryRun,
     MethodNames,
@@ -21,6 +22,7 @@ from ppi_med.cli.options import (
     TableOnly,
     TablesFolder,
     Workers,
+    completing,
     log_to_screen,
     names,
     numbers,
@@ -62,9 +64,10 @@ def shortcut(
     table_only: TableOnly = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Table how far each method unlearns a site's artefact (GA phantom, about an hour).
+    """Table how far methods unlearn a site's artefact.
 
-    Cells that have a record are not run again. Exit status 1 if a cell failed.
+    On the GA phantom; about an hour. Cells that have a record are not run again. Exit status 1 if a
+    cell failed.
     """
     from ppi_med.experiments.shortcut import (
         AGREEMENTS,
@@ -117,7 +120,8 @@ def compare_methods(
         str,
         typer.Option(
             help="Methods, commas between; default: the paper's six, random_context and "
-            "ppi_wbp_context."
+            "ppi_wbp_context.",
+            autocompletion=completing(*METHODS),
         ),
     ] = "",
     seeds: Seeds = "0,1,2",
@@ -132,9 +136,10 @@ def compare_methods(
     table_only: TableOnly = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Train a bundle plainly and with PPI by every map; print the paper's Table 2 / 4 (and 7).
+    """Train plainly and with PPI by every map: a table.
 
-    Cells that have a record are not run again. Exit status 1 if a cell failed.
+    The paper's Tables 2, 4 and 7. Cells that have a record are not run again. Exit status 1 if a
+    cell failed.
     """
     from ppi_med.experiments.methods import DEFAULT_METHODS, Methods
 
@@ -169,9 +174,10 @@ def device_shortcut(
     table_only: TableOnly = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Table how far each method looks past the device (chest X-rays, some minutes per split).
+    """Table how far methods look past the device.
 
-    Cells that have a record are not run again. Exit status 1 if a cell failed.
+    On chest X-rays; some minutes per split. Cells that have a record are not run again. Exit status
+    1 if a cell failed.
     """
     from ppi_med.experiments.device import DEFAULT_METHODS, Devices
 
@@ -211,9 +217,10 @@ def lidc_benchmark(
     table_only: TableOnly = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Table all methods on LIDC's nodules, five folds of patients (a few hours on two cores).
+    """Table all methods on LIDC's nodules, in five folds.
 
-    Cells that have a record are not run again. Exit status 1 if a cell failed.
+    Folds of patients; a few hours on two cores. Cells that have a record are not run again. Exit
+    status 1 if a cell failed.
     """
     from ppi_med.experiments.lidc_nodules import ENTRIES, LidcNodules
     from ppi_med.experiments.weak_segmentation.report import run_dice

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ppi_med.errors import MissingFileError
+from ppi_med.errors import MissingFileError, require_known
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,18 @@ class Cell:
     name: str
     keys: Mapping[str, Any]
     overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+def require_methods(names: Sequence[str]) -> None:
+    """Refuse names of no training method, before anything is made for them.
+
+    Raises:
+        UsageError: with the nearest one.
+    """
+    from ppi_med.handlers.methods import METHODS
+
+    for name in names:
+        require_known("method", name, METHODS)
 
 
 def config_files(bundle: Path, overlays: Sequence[str | Path] = ()) -> tuple[Path, ...]:

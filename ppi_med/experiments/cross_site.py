@@ -8,8 +8,8 @@ from glob import glob
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from ppi_med.errors import UsageError
-from ppi_med.experiments.cells import config_files
+from ppi_med.errors import UsageError, require_known
+from ppi_med.experiments.cells import config_files, require_methods
 from ppi_med.experiments.plan import (
     PLACE,
     SweepPlan,
@@ -136,8 +136,7 @@ def preset_of(name: str) -> Preset:
         >>> preset_of("ga-phantom").methods
         ('plain', 'random_mask', 'ppi_wbp_shared')
     """
-    if name not in PRESETS:
-        raise UsageError(f"preset is {name!r}, expected one of {', '.join(PRESETS)}.")
+    require_known("preset", name, PRESETS)
     return PRESETS[name]
 
 
@@ -254,6 +253,8 @@ def make_plan(request: Request, *, make_data: bool = True) -> tuple[SweepPlan, d
     methods = request.methods or (preset.methods if preset else default_methods(files))
     if request.methods == () and preset is not None:
         methods = _runnable(bundle, methods)
+    if any("configured_method" in file.read_text(encoding="utf-8") for file in files):
+        require_methods(methods)
     facts: dict[str, Any]
     if own_data and not make_data:
         sites, facts = request.sites or tuple(site.name for site in SITES), {}

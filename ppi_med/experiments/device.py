@@ -30,7 +30,7 @@ from typing import Any
 from ppi_med.data.splits import PARTS
 from ppi_med.errors import MissingFileError
 from ppi_med.evaluation.metrics import AUC
-from ppi_med.experiments.cells import Cell, config_files, run_cell
+from ppi_med.experiments.cells import Cell, config_files, require_methods, run_cell
 from ppi_med.experiments.compare import PLAIN, Entry, entries
 from ppi_med.experiments.few_labels import few_columns, few_label_aucs, few_values
 from ppi_med.experiments.records import Record, cases_of, in_order
@@ -116,6 +116,7 @@ class Devices(Experiment):
 
     def cells(self) -> list[Cell]:
         """Return the cells, run by run, split by split: plain on both lists, then the methods."""
+        require_methods(self.methods)
         wanted = [("ceiling", PLAIN), *(("train", method) for method in self.methods)]
         return [
             self._cell(split, run, *one)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ppi_med.errors import UsageError
+from ppi_med.errors import UsageError, require_known
 from ppi_med.evaluation.bootstrap import Interval, Part, interval, of_mean
 from ppi_med.evaluation.roc import delong_test, mean_of_folds
 from ppi_med.experiments.cells import Cell, bundle_command, config_files, run_cell
@@ -92,9 +92,8 @@ class LidcNodules(Experiment):
     dice: Dice | None = None
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.entries) - set(ENTRIES))
-        if unknown:
-            raise UsageError(f"methods has {unknown[0]!r}, expected some of: {', '.join(ENTRIES)}.")
+        for name in self.entries:
+            require_known("method", name, ENTRIES)
         if not self.seeds or not self.folds:
             raise UsageError("Got no seed or no fold, expected at least one of each.")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ppi_med.data.photos.photo import Box, Photo
 from ppi_med.data.photos.pixels import read_pixels
-from ppi_med.errors import UsageError
+from ppi_med.errors import UsageError, require_known
 from ppi_med.evaluation.faithfulness import random_values
 from ppi_med.evaluation.localisation import box_mask
 from ppi_med.evaluation.measures import MapMethod
@@ -47,8 +47,7 @@ def map_method(name: str, bounds: Range) -> MapMethod:
         >>> type(map_method("wbp", ([0.0], [1.0]))).__name__
         'WBP'
     """
-    if name not in METHODS:
-        raise UsageError(f"There is no method {name!r}: choose from {', '.join(METHODS)}.")
+    require_known("method", name, METHODS)
     controls = dict(zip(CONTROLS, (random_map, centre_map, edge_map), strict=True))
     if name in controls:
         return controls[name]

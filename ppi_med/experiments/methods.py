@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ppi_med.errors import MissingFileError, UsageError
-from ppi_med.experiments.cells import Cell, config_files, run_cell
+from ppi_med.errors import MissingFileError
+from ppi_med.experiments.cells import Cell, config_files, require_methods, run_cell
 from ppi_med.experiments.compare import PLAIN, Entry, entries
 from ppi_med.experiments.records import Record, in_order, predictions_of
 from ppi_med.experiments.run import Experiment
@@ -53,11 +53,7 @@ class Methods(Experiment):
         Raises:
             UsageError: for a method that does not exist.
         """
-        from ppi_med.handlers.methods import METHODS
-
-        unknown = [name for name in self.methods if name not in METHODS]
-        if unknown:
-            raise UsageError(f"There is no method {unknown[0]!r}, expected some of {METHODS}.")
+        require_methods(self.methods)
         return [self._cell(method, seed) for seed in self.seeds for method in self.methods]
 
     def _cell(self, method: str, seed: int) -> Cell:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ppi_med.data.datalist import sites_tag
-from ppi_med.errors import UsageError
+from ppi_med.errors import UsageError, require_known
 from ppi_med.experiments.cells import Cell
 from ppi_med.experiments.compare import PLAIN
 
@@ -83,8 +83,7 @@ class SweepPlan:
             if not values or len(set(values)) < len(values):
                 raise UsageError(f"{name} is {values}, expected one or more different ones.")
         for training in self.trainings:
-            if training not in TRAININGS:
-                raise UsageError(f"train is {training!r}, expected some of {list(TRAININGS)}.")
+            require_known("train", training, TRAININGS)
         if PLACE in self.dataset_dir and self.trainings != ("each",):
             raise UsageError(
                 f"dataset_dir has {PLACE}: each site has a data set of its own, so that training "

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ppi_med.errors import UsageError
+from ppi_med.errors import UsageError, require_known
 from ppi_med.experiments.sweep_records import CellRecord
 
 
@@ -84,8 +84,7 @@ def selection_of(name: str) -> Selection:
         >>> selection_of("oracle").oracle
         True
     """
-    if name not in SELECTIONS:
-        raise UsageError(f"selection is {name!r}, expected one of {', '.join(SELECTIONS)}.")
+    require_known("selection", name, SELECTIONS)
     return SELECTIONS[name]()
 
 

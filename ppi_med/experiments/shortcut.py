@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ppi_med.errors import UsageError
-from ppi_med.experiments.cells import Cell, config_files, run_cell
+from ppi_med.errors import require_known
+from ppi_med.experiments.cells import Cell, config_files, require_methods, run_cell
 from ppi_med.experiments.compare import PLAIN, Entry, entries
 from ppi_med.experiments.few_labels import few_columns, few_label_aucs, few_values
 from ppi_med.experiments.records import Record, in_order, predictions_of
@@ -97,6 +97,7 @@ class Shortcut(Experiment):
 
     def cells(self) -> list[Cell]:
         """Return the cells, seed by seed, so that an early stop leaves complete tables."""
+        require_methods(self.methods)
         return [
             self._cell(training, method, seed)
             for seed in self.seeds
@@ -223,11 +224,11 @@ class Marks(Experiment):
             ("agreement", self.agreements, AGREEMENTS),
         ):
             for one in given:
-                if one not in known:
-                    raise UsageError(f"{name} is {one!r}, expected some of {', '.join(known)}.")
+                require_known(name, one, known)
 
     def cells(self) -> list[Cell]:
         """Return the cells in an order in which an early stop leaves complete tables."""
+        require_methods(self.methods)
         return [
             self._cell(mark, agreement, method, seed)
             for seed in self.seeds

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ppi_med.errors import SYSTEM_ERRORS, UsageError, did_you_mean, plain_words
+from ppi_med.errors import SYSTEM_ERRORS, UsageError, plain_words, require_known
 from ppi_med.export.arrays import read_map, read_mask
 from ppi_med.export.source import Source, read_source
 from ppi_med.io import atomic_path, exclusive
@@ -154,11 +154,7 @@ def _asked(
     from ppi_med.export.series import explain_series, read_points
     from ppi_med.segmentation.network import METHODS, load_network, saliency_methods
 
-    if options.method not in METHODS:
-        hint = did_you_mean(options.method, METHODS)
-        raise UsageError(
-            f"method is {options.method!r}, expected one of {', '.join(METHODS)}{hint or '.'}"
-        )
+    require_known("method", options.method, METHODS)
     points = read_points(options.points, source)
     found = load_network(options.bundle or default_bundle("lidc_ppi"), options.checkpoint)
     method = saliency_methods(options.method, found.grid.size)[options.method]

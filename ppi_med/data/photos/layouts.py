@@ -20,7 +20,7 @@ from ppi_med.data.photos.folders import LABELS, image_folders, read_folders, rea
 from ppi_med.data.photos.imagenet import is_imagenet, read_imagenet
 from ppi_med.data.photos.photo import TRAINING, Photo
 from ppi_med.data.photos.pixels import SUFFIXES
-from ppi_med.errors import MissingFileError, UsageError
+from ppi_med.errors import MissingFileError, UsageError, require_known
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def read_photos(source: str | Path, layout: str = AUTO, label: str = "") -> list
     is_table = layout == AUTO and Path(source).is_file() and str(source).endswith(".csv")
     name = "table" if is_table else find_layout(source) if layout == AUTO else layout
     if name not in _LAYOUTS:
-        raise UsageError(f"layout is {layout!r}, expected one of {[AUTO, *LAYOUTS]}.")
+        require_known("layout", layout, [AUTO, *LAYOUTS])
     if label and name != "table":
         raise UsageError(f"label is {label!r}, but {source} is of the layout {name}, not a table.")
     photos = read_table(Path(source), label) if label else _LAYOUTS[name][1](Path(source))

@@ -72,7 +72,7 @@ def test_other_photographs_are_not_given_the_table_of_these(plan: Any, tmp_path:
 def test_a_cell_that_fails_stops_no_other(plan: Any, tmp_path: Path) -> None:
     failed = run_experiment(plan("grdient", "random"), FolderRecords(tmp_path / "records"))
     assert list(failed) == ["small_cnn-grdient-0000"]
-    assert "There is no method 'grdient'" in failed["small_cnn-grdient-0000"]
+    assert "method is 'grdient'" in failed["small_cnn-grdient-0000"]
     assert [r["method"] for r in FolderRecords(tmp_path / "records").done()] == ["random"]
 
 
@@ -148,7 +148,7 @@ def test_methods_by_name(name: str) -> None:
 
 
 def test_names_of_methods_are_checked() -> None:
-    with pytest.raises(UsageError, match="choose from wbp"):
+    with pytest.raises(UsageError, match="expected one of wbp"):
         map_method("wpb", BOUNDS)
 
 
