@@ -33,7 +33,8 @@ def explain_errors(name: str) -> None:
 
     An error that the user or the machine's owner can correct (a `UsageError`, a full or read-only
     disk, no memory, a damaged database) is only that line, with exit status 2. Any other error has
-    its traceback first, which MONAI's own frames make long, and exit status 1.
+    its traceback first, which MONAI's own frames make long, and exit status 1. After Ctrl-C the
+    line says how to go on, and the status is 130.
 
     Args:
         name: prefix of the line, such as the bundle's name.
@@ -43,6 +44,9 @@ def explain_errors(name: str) -> None:
         return
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            print(f"{name}: stopped. A training goes on with --resume true.", file=sys.stderr)
+            raise SystemExit(130)
         cause = root_cause(error)
         expected = isinstance(cause, (UsageError, *SYSTEM_ERRORS))
         if not expected:

@@ -72,9 +72,10 @@ def test_any_other_error_has_its_traceback_first(capsys: pytest.CaptureFixture[s
     assert [line for line in lines if line.startswith("small")] == ["small: ValueError: two lines"]
 
 
-def test_an_interruption_is_not_explained(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     preflight.explain_errors("small")
-    assert printed(KeyboardInterrupt(), capsys) == ["KeyboardInterrupt"]
+    lines = printed(KeyboardInterrupt(), capsys, status=130)
+    assert lines == ["small: stopped. A training goes on with --resume true."]
 
 
 def run(folder: Path, **overrides: Any) -> None:
