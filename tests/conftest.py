@@ -42,15 +42,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Write the fifteen slowest tests into the file that PPI_MED_SLOWEST names, if it names one."""
+    """Print what tests have measured; write the fifteen slowest where PPI_MED_SLOWEST says."""
+    reports = [one for found in terminalreporter.stats.values() for one in found]
+    for report in reports:
+        for name, value in getattr(report, "user_properties", ()):
+            if name == "measured":
+                terminalreporter.write_line(f"{report.nodeid}: {value}")
     target = os.environ.get("PPI_MED_SLOWEST")
     if not target:
         return
     seconds: dict[str, float] = {}
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            if hasattr(report, "duration") and hasattr(report, "nodeid"):
-                seconds[report.nodeid] = seconds.get(report.nodeid, 0.0) + report.duration
+    for report in reports:
+        if hasattr(report, "duration") and hasattr(report, "nodeid"):
+            seconds[report.nodeid] = seconds.get(report.nodeid, 0.0) + report.duration
     slowest = sorted(seconds, key=lambda name: -seconds[name])[:15]
     lines = [f"{seconds[name]:8.1f} s  {name}" for name in slowest]
     lines += [f"{sum(seconds.values()):8.1f} s  all {len(seconds)} tests"]

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,33 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "env" / "bin"
 
 
+def test_the_demonstration(
+    programs: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """From an empty environment to pictures; a second call goes on with what is there.
+
+    It comes first, so that the minutes hold no other test.
+    """
+    begun = (programs.parent / "pyvenv.cfg").stat().st_mtime
+    said = run(programs / "ppi-med", "demo", "--max-epochs", "2", cwd=tmp_path).stdout
+    assert {path.name for path in tmp_path.iterdir()} >= {"data", "bundles", "mlruns.db"}
+    pictures = list((tmp_path / "bundles" / "ga_ppi").rglob("pictures/*.png"))
+    assert pictures
+    minutes = (min(picture.stat().st_mtime for picture in pictures) - begun) / 60
+    assert 0 < minutes < 60
+    record_property(
+        "measured",
+        f"{minutes:.1f} minutes from an empty environment to the first picture (two epochs; torch "
+        "and the other libraries were there)",
+    )
+    assert (
+        "ppi-med ui shows the runs at http://127.0.0.1:5000/#/experiments/1/" in said
+        and "--max_epochs 2" in said
+    )
+    again = run(programs / "ppi-med", "demo", "--set", "max_epoch=2", cwd=tmp_path, check=False)
+    assert again.returncode != 0 and "did you mean max_epochs?" in again.stderr
+
+
 def test_the_installed_package_is_the_wheels(programs: Path, tmp_path: Path) -> None:
     code = "import ppi_med; print(ppi_med.__file__)"
     assert str(programs.parent) in run(programs / "python", "-c", code, cwd=tmp_path).stdout
@@ -84,21 +111,3 @@ def test_bundles_are_listed_and_copied(programs: Path, tmp_path: Path) -> None:
     words = ("-m", "monai.bundle", "run", "--config_file", "ga_ppi/train.json")
     result = run(programs / "python", *words, cwd=tmp_path, check=False)
     assert "make the phantom with `ppi-med make-phantom oct --output" in result.stderr
-
-
-def test_the_demonstration(programs: Path, tmp_path: Path) -> None:
-    """From nothing to pictures; a second call goes on with what is there."""
-    start = time.monotonic()
-    said = run(programs / "ppi-med", "demo", "--max-epochs", "2", cwd=tmp_path).stdout
-    print(
-        f"{(time.monotonic() - start) / 60:.1f} minutes from the installed package to the pictures"
-    )
-    assert {path.name for path in tmp_path.iterdir()} >= {"data", "bundles", "mlruns.db"}
-    pictures = list((tmp_path / "bundles" / "ga_ppi").rglob("pictures/*.png"))
-    assert pictures
-    assert (
-        "ppi-med ui shows the runs at http://127.0.0.1:5000/#/experiments/1/" in said
-        and "--max_epochs 2" in said
-    )
-    again = run(programs / "ppi-med", "demo", "--set", "max_epoch=2", cwd=tmp_path, check=False)
-    assert again.returncode != 0 and "did you mean max_epochs?" in again.stderr
