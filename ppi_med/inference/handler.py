@@ -17,8 +17,9 @@ from ppi_med.data.oct.volume import fault_of
 from ppi_med.errors import UsageError, plain_words
 from ppi_med.inference.evaluator import SourceOutput
 from ppi_med.inference.ga import GaResult
-from ppi_med.inference.outputs import write_outputs
+from ppi_med.inference.outputs import REPORT, write_outputs
 from ppi_med.io import exclusive, write_text
+from ppi_med.pace import Pace
 from ppi_med.places import Account
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class GaOutputs:
         self.account = Account.of(place)
         self.rows: list[SummaryRow] = []
         self._bug: Exception | None = None
+        self._pace = Pace(0)
         self._held = ExitStack()
 
     def attach(self, engine: Engine) -> None:
@@ -116,8 +118,9 @@ class GaOutputs:
             f"{first.source}: {first.reason}"
         )
 
-    def _start(self) -> None:
+    def _start(self, engine: Engine) -> None:
         self.rows.clear()
+        self._pace = Pace(engine.state.epoch_length or 0, "files")
         self._bug = None
         self._held.close()  # for a run that an error ended
         try:
@@ -136,6 +139,7 @@ class GaOutputs:
         if output.error:
             self._fail(output.source, output.error)
         output.results = []  # the pixels and maps are not needed any more
+        self._pace.step()
 
     def _add(self, source: str, result: GaResult) -> None:
         volume = result.volume
@@ -162,7 +166,8 @@ class GaOutputs:
                 warning=result.likeness.warning,
             )
         )
-        logger.info("ok      %s: probability %.3f, see %s", source, result.probability, folder)
+        seen = folder / REPORT if self.report else folder
+        logger.info("ok      %s: probability %.3f, see %s", source, result.probability, seen)
         for warning in result.warnings:
             logger.info("        %s: %s", source, warning)
 

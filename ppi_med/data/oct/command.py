@@ -47,7 +47,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "convert_oct.py") -> int
         return 2
     print(report.table())
     if report.count("ok", "kept") and not report.interrupted:
-        print(f"written to {report.output}: volumes, manifest.csv, datalist.json and the report.")
+        print(
+            f"written to {report.output}: volumes, manifest.csv, datalist.json and "
+            "conversion_report.json."
+        )
+        print(f"next: ppi-med audit {report.output} --output runs/audit")
     return report.exit_code
 
 

@@ -216,6 +216,7 @@ def _texts(content: ReportContent) -> dict[str, str]:
         "heading": f"{html.escape(content.modality)} report: {finding}",
         "slice": html.escape(content.slice_name),
         "about": html.escape(content.about),
+        "unit": "pixels" if None in content.spacing_mm[:2] else "millimetres",
         "reading": _READING_WEIGHTED if content.weights is not None else _READING_SINGLE,
         "front_section": _front(content),
         "source": source,
