@@ -157,8 +157,11 @@ def require_kind(datalist: str | Path, expected: str) -> None:
     Raises:
         UsageError: naming both kinds.
     """
-    items = [item for part in _read(Path(datalist)).values() for item in part[:1]]
-    for item in items:
+    try:
+        content = _read(Path(datalist))
+    except UsageError:
+        return  # loading says what is wrong with it
+    for item in (part[0] for part in content.values() if part and isinstance(part[0], dict)):
         name = str(item.get("image", "")).lower()
         found = "patches of CT" if "row" in item else ""
         if not found:
