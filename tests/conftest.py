@@ -13,8 +13,6 @@ import pytest
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# It would override every tracking URI that a test gives.
-os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 from ppi_med.torchvision_shim import ensure_torchvision  # noqa: E402
 
@@ -31,6 +29,12 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.fail(f"PPI_MED_DATA names {root}, which is not a folder: correct or unset it.")
     return root
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """No test, and no fixture of a module, finds the address of a store that is not its own."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -155,7 +155,6 @@ def test_a_dry_run_lists_the_cells_and_makes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], total: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "bundles").symlink_to(ROOT / "bundles")
     result = call(*words, "--dry-run")
     assert result.exit_code == 0, result.output

@@ -19,5 +19,4 @@ def interpreter_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A bundle puts its folder on the path and says errors in its own way; a test leaves none."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     yield

@@ -58,7 +58,6 @@ def marked(dataset: pydicom.Dataset, mark: str) -> pydicom.Dataset:
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two series of LIDC under folders, files and an archive that bear the mark."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for name in ("writing", "reading"):
         monkeypatch.setattr(pydicom.config.settings, f"{name}_validation_mode", 0)
     root = tmp_path / MARK / "tree"

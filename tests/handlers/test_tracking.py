@@ -16,7 +16,7 @@ from ppi_med.handlers import AUC, BestCheckpoint, RecordModel, ResumeHandler, Tr
 from ppi_med.handlers.epoch_lines import EpochMeans
 from ppi_med.tracking import NullTracker
 from ppi_med.tracking.run import RunTracker
-from tests.tracking.stores import all_runs, history, only_run
+from tests.tracking.stores import all_runs, history, mlflow_at, only_run
 
 BATCHES = [
     {"image": torch.full((2, 3), float(i)), "label": torch.tensor([[0.0], [1.0]])} for i in range(4)
@@ -260,12 +260,8 @@ def test_the_best_weights_are_the_recorded_model(location, tmp_path):
     torch.save(best, tmp_path / "best.pt")
     trainer.run()
     client, run = only_run(location)
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(location.uri)
-    try:
+    with mlflow_at(location):
         loaded = mlflow.pyfunc.load_model("models:/m/1")
-    finally:
-        mlflow.set_tracking_uri(before)
     assert loaded.predict(torch.ones(1, 3).numpy()).item() == 6.5
     assert not torch.equal(network.weight, best["weight"])
     assert run.info.status == "FINISHED"

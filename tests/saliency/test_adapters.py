@@ -311,16 +311,11 @@ def test_the_page_of_torch_cam(blocks: dict[str, str]) -> None:
     close(found["cam"], GradCAM()(found["network"], IMAGE, TARGET))
 
 
-def test_the_page_of_mlflow(
-    blocks: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_of_mlflow(blocks: dict[str, str], tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
-    from tests.tracking.stores import new_store
+    from tests.tracking.stores import mlflow_at, new_store
 
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    store = new_store(tmp_path / "store")
-    mlflow.set_tracking_uri(getattr(store, "uri", store))
-    try:
+    with mlflow_at(new_store(tmp_path / "store")):
         found = run(blocks["MLflow: maps in a run"], names(torch.float64))
         run_id = found["run"].info.run_id
         data = mlflow.get_run(run_id).data
@@ -328,8 +323,6 @@ def test_the_page_of_mlflow(
         assert data.metrics["map/relevance"] == pytest.approx(total)
         images = mlflow.MlflowClient().list_artifacts(run_id, "images")
         assert len([one for one in images if one.path.endswith(".png")]) == 4
-    finally:
-        mlflow.set_tracking_uri(None)
 
 
 def test_the_page_of_lightning(blocks: dict[str, str], tmp_path: Path) -> None:

@@ -6,6 +6,5 @@ from tests.tracking.stores import new_store
 
 
 @pytest.fixture
-def location(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def location(tmp_path):
     return new_store(tmp_path / "store")

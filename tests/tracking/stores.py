@@ -5,7 +5,11 @@ from __future__ import annotations
 import functools
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import mlflow
 
 from ppi_med.tracking.location import DATABASE, Location, locate
 from ppi_med.tracking.store import Store
@@ -23,6 +27,20 @@ def new_store(folder: Path) -> Location:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(_template(), folder / DATABASE)
     return locate(folder)
+
+
+@contextmanager
+def mlflow_at(location: Location) -> Iterator[None]:
+    """MLflow's own functions use this store, and afterwards none.
+
+    MLflow keeps the address in the environment too, and what `get_tracking_uri` gives where none
+    was set is an address: to set that again would hand it to every test that follows.
+    """
+    mlflow.set_tracking_uri(location.uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)
 
 
 def only_run(location: Location):

@@ -11,7 +11,7 @@ from monai.networks.nets import DenseNet121
 from ppi_med.naming import distinct
 from ppi_med.tracking.models import write_model
 from ppi_med.tracking.run import RunTracker
-from tests.tracking.stores import only_run
+from tests.tracking.stores import mlflow_at, only_run
 
 
 class Sliced(torch.nn.Module):
@@ -27,10 +27,8 @@ class Sliced(torch.nn.Module):
 
 @pytest.fixture
 def tracking_uri(location):
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(location.uri)
-    yield location.uri
-    mlflow.set_tracking_uri(before)
+    with mlflow_at(location):
+        yield location.uri
 
 
 def test_it_loads_as_pyfunc_with_its_signature_and_is_registered(location, tmp_path, tracking_uri):

@@ -135,7 +135,6 @@ def test_outside_a_bundle_there_is_none():
 
 
 def test_where_runs_are_kept(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     found = locate(tmp_path)
     assert found.uri == f"sqlite:///{tmp_path}/mlruns.db"
     assert found.artifacts == (tmp_path / "mlartifacts").as_uri()

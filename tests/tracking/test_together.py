@@ -21,12 +21,6 @@ from tests.tracking.stores import all_runs, client_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture(autouse=True)
-def no_address_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
 TRAINING = """
 import sys
 from pathlib import Path

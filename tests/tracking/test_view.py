@@ -52,7 +52,6 @@ def test_a_server_that_runs_elsewhere_is_named_and_not_started() -> None:
 
 def test_a_database_elsewhere_is_named(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert where_to_look(locate("."), "1").startswith("ppi-med ui shows the runs at http://127")
     other = locate(tmp_path / "other")
     assert f"ppi-med ui --tracking-uri {other.uri} shows" in where_to_look(other, "1")

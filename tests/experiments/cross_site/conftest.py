@@ -47,4 +47,3 @@ def interpreter_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _as_before(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sys, "path", list(sys.path))
     patch.setattr(sys, "excepthook", sys.excepthook)
-    patch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -21,7 +21,7 @@ from ppi_med.tracking.location import locate
 from ppi_med.tracking.notes import NOTE
 from tests.bundles.tiny import ROOT, SMALL
 from tests.experiments.cross_site.tiny import children_of, request_for, text_of
-from tests.tracking.stores import client_of, new_store
+from tests.tracking.stores import client_of, mlflow_at, new_store
 
 pytestmark = pytest.mark.slow
 
@@ -55,13 +55,9 @@ def test_runs_are_ordinary_and_complete(swept: Path) -> None:
 
 
 def test_a_table_of_all_runs_that_mlflow_shows(swept: Path) -> None:
-    import mlflow
-
     client, (sweep,), runs = children_of(swept)
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(locate(swept / "store").uri)
-    table = client.load_table(sweep.experiment_id, "tables/all_runs.json")
-    mlflow.set_tracking_uri(before)
+    with mlflow_at(locate(swept / "store")):
+        table = client.load_table(sweep.experiment_id, "tables/all_runs.json")
     assert sorted(table["run"]) == sorted(run.info.run_name for run in runs)
     by_name = {run.info.run_name: run for run in runs}
     for row in table.to_dict("records"):
