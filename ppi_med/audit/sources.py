@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ppi_med.data.datalist import patient_of
 from ppi_med.data.image_table import (
     ImageTable,
     class_folders,
@@ -31,7 +32,6 @@ GIVEN = "given with the data"
 MAX_CASES = 20_000
 _MAX_CLASSES = 200
 _VALIDATION_PATIENTS = 10
-_PATIENT_KEYS = ("subject", "patient", "patient_id", "subject_id")
 # Manifest values that a device or the conversion wrote.
 _MANIFEST_FACTS = (
     *("n_slices", "rows_px", "columns_px", "depth_px", "width_px"),
@@ -242,14 +242,13 @@ def _item(
         raise UsageError(
             f"{path.name}: item {number} of {part} has the image {place!r}, expected one path."
         )
-    patient = next((str(item[key]) for key in _PATIENT_KEYS if item.get(key) not in (None, "")), "")
     name = str(item.get("volume_id") or place)
     own = facts.get(name, {})
     case = Case(
         name=name,
         image=place if is_url(place) else str(path.parent / place),
         label=0,
-        patient=patient,
+        patient=patient_of(item),
         site=str(item.get("site") or ""),
         part={"testing": "test"}.get(part, part),
         facts=own | {k: str(item[k]) for k in ("contrast", "kernel", "model") if item.get(k)},

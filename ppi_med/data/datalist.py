@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,17 @@ UNASSIGNED = "unassigned"
 """Key of the volumes without subject, label or part in the splits: for inference only."""
 
 _PATHS = ("image", "lesion")
+_PATIENT_KEYS = ("subject", "patient", "patient_id", "subject_id")
+
+
+def patient_of(item: Mapping[str, Any]) -> str:
+    """Return the patient that an item of a datalist names, "" if it names none.
+
+    Examples:
+        >>> patient_of({"image": "a.png", "patient_id": 7})
+        '7'
+    """
+    return next((str(item[key]) for key in _PATIENT_KEYS if item.get(key) not in (None, "")), "")
 
 
 def make_datalist(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from monai.inferers import Inferer
 from monai.utils.enums import CommonKeys
 from torch import Tensor, distributed, nn
 
+from ppi_med.data.datalist import patient_of
 from ppi_med.errors import UsageError
 from ppi_med.intervention.pairing import draw_partners
 from ppi_med.intervention.randomness import process_rank
@@ -273,9 +274,11 @@ class PlaceHandler:
         for one in held:
             if isinstance(one, Engine):
                 return training, _cases_of(one, one.data_loader)  # type: ignore[attr-defined]
-        logger.warning("There are no validation images: the search holds back each fourth case.")
+        logger.warning("There are no validation images: the search holds back each fourth patient.")
         cases = list(training)
-        return [c for i, c in enumerate(cases) if i % 4 < 3], cases[3::4]
+        patient = _numbers([patient_of(case) for case in cases])
+        kept: list[Any] = [case for case, k in zip(cases, patient, strict=True) if k % 4 != 3]
+        return kept, [case for case, k in zip(cases, patient, strict=True) if k % 4 == 3]
 
     def _tell_checkpoints(self, engine: Engine) -> None:
         """Write what was found into the file beside the weights, for inference and its report."""
@@ -451,7 +454,9 @@ def _stack(cases: Iterable[Mapping[str, Any]]) -> _Stacked:
     units: list[int] = []
     positions: list[int] = []
     factor, size = 1, (0, 0)
+    names: list[str] = []
     for unit, case in enumerate(cases):
+        names.append(patient_of(case))
         image = case_image(case).float()
         size = (int(image.shape[-2]), int(image.shape[-1]))
         factor = -(-min(size) // _SIDE)
@@ -473,10 +478,18 @@ def _stack(cases: Iterable[Mapping[str, Any]]) -> _Stacked:
             f"the images have the shapes {sorted(shapes)[:4]}, expected one (C, H, W): bring them "
             "to one size (image_size) before a search for places."
         )
+    unit = torch.tensor(units)
+    patient = torch.tensor(_numbers(names))[unit]
     stack = ImageStack(
-        torch.cat(images), torch.tensor(labels), torch.tensor(units), torch.tensor(positions)
+        torch.cat(images), torch.tensor(labels), unit, torch.tensor(positions), patient
     )
     return _Stacked(stack, factor, size)
+
+
+def _numbers(names: Sequence[str]) -> list[int]:
+    """Return an index for each case's patient, in order; a case without a name is one alone."""
+    index: dict[str | int, int] = {}
+    return [index.setdefault(name or k, len(index)) for k, name in enumerate(names)]
 
 
 def _enlarged(found: Search, size: tuple[int, int]) -> Search:

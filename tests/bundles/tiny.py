@@ -9,13 +9,14 @@ ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundles" / "ga_ppi"
 SITES = ["site_a", "site_b"]
 
-# Everything else is as in the bundle, PPI with the shared place included.
+# Everything else is as in the bundle. The method is one that uses every part of PPI.
 SMALL: dict[str, Any] = {
     "device": "$torch.device('cpu')",
     "image_size": [32, 40],
     "num_slices": 3,
     "batch_size": 4,
     "max_epochs": 2,
+    "method": "ppi_wbp_shared",
     "network_def#backbone_options": {"widths": [4, 8], "downsampling": "stride"},
 }
 

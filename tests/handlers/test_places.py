@@ -456,5 +456,29 @@ def test_without_validation_images_some_are_held_back(caplog: pytest.LogCaptureF
     handler = PlaceHandler("auto", settings=QUICK)
     with caplog.at_level(logging.INFO):
         trainer_of(handler, cases(120, 1.0, 0), epochs=1).run()
-    assert "holds back each fourth case" in caplog.text
+    assert "holds back each fourth patient" in caplog.text
     assert handler.active == "place"
+
+
+def test_a_patient_is_on_one_side_of_each_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the validation part that is held back, and of the folds that judge a texture."""
+    seen: list[Any] = []
+
+    def searched(train: Any, validation: Any, *rest: Any, **options: Any) -> Any:
+        seen.extend((train, validation))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ppi_med.handlers.places.search", searched)
+    data = cases(48, 1.0, 0)
+    for number, case in enumerate(list.__iter__(data)):
+        case["patient_id"] = f"p{number // 3}"
+    handler = PlaceHandler("auto", data={"training": data}, settings=QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of(handler, data, epochs=1).run()
+    train, validation = seen
+    assert (len(train.label), len(validation.label)) == (36, 12)
+    for part in seen:
+        assert part.patient.tolist() == [k // 3 for k in range(len(part.label))]
+    whose = [{float(image.sum()) for image in part.image} for part in seen]
+    held = {float(data[k]["image"].sum()) for k in range(48) if k // 3 % 4 == 3}
+    assert whose[1] == held and not whose[0] & held
