@@ -10,21 +10,18 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ppi_med import __version__
 from ppi_med.audit.evidence import RING, Measure
+from ppi_med.audit.network import Cluster, Network
+from ppi_med.audit.result import Audit
 from ppi_med.io import write_text
 
-if TYPE_CHECKING:
-    from ppi_med.audit.network import Cluster, Network
-
 Grey = NDArray[Any]
-# An `Audit` of ppi_med.audit.run, which writes this page: no two files import each other.
-Audit = Any
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _GROUPS = {
     "around": "Around: where no disease is expected",

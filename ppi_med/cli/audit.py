@@ -42,7 +42,7 @@ def audit(
     The last line is the recommended training. Exit status 1 if an image could not be read.
     """
     from ppi_med.audit.run import audit as run
-    from ppi_med.audit.run import report_lines
+    from ppi_med.audit.write import report_lines
 
     start = time.monotonic()
 

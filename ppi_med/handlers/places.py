@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +54,9 @@ from ppi_med.training.state import handlers_of, unwrapped
 FILE_NAME = "places.npz"
 _SLICES = 24
 _SIDE = 224
+# Memory for the images of a part: 500 volumes of 24 B-scans of 224 x 400 pixels, and so on.
+_MOST_BYTES = 2**32
+_LEAST_CASES = 200
 _CHOICES = {
     "kind": ("place", "style", "neutral", "auto"),
     "fill": ("exchange", "blind"),
@@ -210,7 +213,7 @@ class PlaceHandler:
 
     def _found(self, engine: Engine) -> Search:
         training, held_out = self._parts(engine)
-        train, validation = _stack(training), _stack(held_out)
+        train, validation = _stack(training, self.seed), _stack(held_out, self.seed)
         path = None if self.data.directory is None else Path(self.data.directory) / FILE_NAME
         found = search(
             train.stack,
@@ -447,27 +450,17 @@ class _Stacked:
     size: tuple[int, int]
 
 
-def _stack(cases: Iterable[Mapping[str, Any]]) -> _Stacked:
-    """Put cases into a stack: at most 24 B-scans of a volume, at most 224 pixels per side."""
+def _stack(cases: Iterable[Mapping[str, Any]], seed: int) -> _Stacked:
+    """Put cases into a stack, as many as fit; those of a stream, which has no length, are all."""
     images: list[Tensor] = []
     labels: list[int] = []
     units: list[int] = []
     positions: list[int] = []
     factor, size = 1, (0, 0)
     names: list[str] = []
-    for unit, case in enumerate(cases):
+    for unit, case in enumerate(_drawn(cases, seed)):
         names.append(patient_of(case))
-        image = case_image(case).float()
-        size = (int(image.shape[-2]), int(image.shape[-1]))
-        factor = -(-min(size) // _SIDE)
-        if image.ndim == 4:
-            count = image.shape[1]
-            index = torch.linspace(0, count - 1, min(count, _SLICES)).round().long()
-            image = image[:, index].transpose(0, 1)
-        else:
-            image = image[None]
-        if factor > 1:
-            image = torch.nn.functional.avg_pool2d(image, factor, ceil_mode=True)
+        image, factor, size = _planes(case_image(case).float())
         images.append(image)
         labels += [case_label(case)] * len(image)
         units += [unit] * len(image)
@@ -484,6 +477,35 @@ def _stack(cases: Iterable[Mapping[str, Any]]) -> _Stacked:
         torch.cat(images), torch.tensor(labels), unit, torch.tensor(positions), patient
     )
     return _Stacked(stack, factor, size)
+
+
+def _planes(image: Tensor) -> tuple[Tensor, int, tuple[int, int]]:
+    """Return 24 B-scans of a volume at most, 224 pixels a side at most; the factor; the size."""
+    size = (int(image.shape[-2]), int(image.shape[-1]))
+    factor = -(-min(size) // _SIDE)
+    if image.ndim == 4:
+        count = image.shape[1]
+        index = torch.linspace(0, count - 1, min(count, _SLICES)).round().long()
+        image = image[:, index].transpose(0, 1)
+    else:
+        image = image[None]
+    if factor > 1:
+        image = torch.nn.functional.avg_pool2d(image, factor, ceil_mode=True)
+    return image, factor, size
+
+
+def _drawn(cases: Any, seed: int) -> Iterable[Mapping[str, Any]]:
+    """Return all cases, or as many as the search's memory holds, at random and in order."""
+    if not isinstance(cases, Sized) or len(cases) == 0:
+        return cases  # type: ignore[no-any-return]
+    first = _planes(case_image(cases[0]).float())[0]  # type: ignore[index]
+    most = max(_LEAST_CASES, _MOST_BYTES // (4 * first.numel()))
+    if len(cases) <= most:
+        return cases  # type: ignore[return-value]
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(cases), generator=generator)[:most].sort().values
+    logger.info("The search reads %d of %d cases, drawn at random.", most, len(cases))
+    return (cases[k] for k in chosen.tolist())  # type: ignore[index]
 
 
 def _numbers(names: Sequence[str]) -> list[int]:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from ppi_med.audit import audit
 from ppi_med.audit.network import clusters
 from ppi_med.audit.page import build_page
-from ppi_med.audit.run import Audit
+from ppi_med.audit.result import Audit
 from ppi_med.cli import app
 from ppi_med.data.datalist import load_parts
 from ppi_med.errors import UsageError

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ppi_med.errors import UsageError
 from ppi_med.handlers import BestCheckpoint, PlaceHandler, ResumeHandler, load_weights
 from ppi_med.handlers.methods import METHODS, configured_method, mask_name
-from ppi_med.handlers.places import read_place
+from ppi_med.handlers.places import _stack, read_place
 from ppi_med.networks.small_cnn import SmallCNN
 from ppi_med.places import Blank, ExchangePlaced, PlaceBank, Search, StyleBank
 from ppi_med.places.exchange import packed, quantiles, restyled, spectrum, unpacked
@@ -482,3 +482,18 @@ def test_a_patient_is_on_one_side_of_each_split(monkeypatch: pytest.MonkeyPatch)
     whose = [{float(image.sum()) for image in part.image} for part in seen]
     held = {float(data[k]["image"].sum()) for k in range(48) if k // 3 % 4 == 3}
     assert whose[1] == held and not whose[0] & held
+
+
+def test_a_search_reads_as_many_cases_as_its_memory_holds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = "ppi_med.handlers.places"
+    caplog.set_level(logging.INFO)
+    data = cases(30, 1.0, 0)
+    monkeypatch.setattr(f"{module}._LEAST_CASES", 5)
+    monkeypatch.setattr(f"{module}._MOST_BYTES", 12 * 4 * data[0]["image"].numel())
+    one, two, other = (_stack(data, seed).stack for seed in (0, 0, 1))
+    assert len(one.label) == 12 and torch.equal(one.image, two.image)
+    assert not torch.equal(one.image, other.image)
+    assert "The search reads 12 of 30 cases, drawn at random." in caplog.text
+    assert len(_stack(iter(data), 0).stack.label) == 30
