@@ -4,7 +4,8 @@
     python benchmarks/startup.py --rounds 5 --json startup.json --dataset_dir data/ga_phantom
 
 Starts `python -m monai.bundle run --config_file bundles/ga_ppi/train.json` in processes of their
-own that stop after the first step. Options that are not listed below are the bundle's. Runs,
+own that stop after the first step. Options that are not listed below are the bundle's;
+`--method plain` leaves out the search for shortcuts. Runs,
 weights and the tracking database go to a temporary folder; the first start makes the database, the
 others (their median is shown) find it, as a user's second run does.
 """

@@ -35,9 +35,10 @@ def make_data(folder: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
     spec = BirdPhantomSpec(classes=2, training=120, test=4, size=32)
     make_bird_phantom(spec, birds, validation=0.3)
     small = {"device": "$torch.device('cpu')", "max_epochs": 1, "cache_rate": 0.0}
+    small |= {"method": "ppi_wbp"}
     nodules = write_nodules(folder / "nodules")
     return {
-        "ga_ppi": (tiny.make_phantom(folder / "oct"), tiny.SMALL),
+        "ga_ppi": (tiny.make_phantom(folder / "oct"), {**tiny.SMALL, "method": tiny.METHOD}),
         "lidc_ppi": (nodules, {**tiny_lidc.SMALL, "test_fold": 1}),
         **dict.fromkeys(PHOTOS, (birds, small)),
     }

@@ -18,6 +18,7 @@ from ppi_med.experiments.compare import PLAIN
 
 Training = Literal["each", "all-but-one", "pooled"]
 TRAININGS: tuple[Training, ...] = ("each", "all-but-one", "pooled")
+_OWN = {"sites", "test_sites", "method", "seed", "test_fold"}
 PLACE = "{train_site}"
 """In `dataset_dir`: replaced by the training site, if each has its own data set."""
 
@@ -88,6 +89,12 @@ class SweepPlan:
             raise UsageError(
                 f"dataset_dir has {PLACE}: each site has a data set of its own, so that training "
                 "on several is not possible; use --train each."
+            )
+        own = sorted(set(self.overrides) & _OWN)
+        if own:
+            raise UsageError(
+                f"--override {own[0]} would train the same in each cell: a sweep sets "
+                f"{', '.join(sorted(_OWN))} itself; say which by its own options."
             )
         twice = [name for name, n in Counter(one.name for one in self.cells()).items() if n > 1]
         if twice:

@@ -9,14 +9,15 @@ ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundles" / "ga_ppi"
 SITES = ["site_a", "site_b"]
 
-# Everything else is as in the bundle. The method is one that uses every part of PPI.
+METHOD = "ppi_wbp_shared"
+"""Uses every part of PPI."""
+# Everything else is as in the bundle.
 SMALL: dict[str, Any] = {
     "device": "$torch.device('cpu')",
     "image_size": [32, 40],
     "num_slices": 3,
     "batch_size": 4,
     "max_epochs": 2,
-    "method": "ppi_wbp_shared",
     "network_def#backbone_options": {"widths": [4, 8], "downsampling": "stride"},
 }
 
@@ -68,7 +69,7 @@ def settings(data: Path, output: Path, **changes: Any) -> dict[str, Any]:
         "ckpt_dir": str(output / "models"),
         "tracking_uri": "none",
     }
-    return {**SMALL, **places, **changes}
+    return {**SMALL, "method": METHOD, **places, **changes}
 
 
 def run_bundle(files: str | list[str], overrides: dict[str, Any]) -> None:

@@ -105,6 +105,12 @@ def test_the_key_changes_with_settings_and_not_with_what_is_added() -> None:
     assert plan(sites=("a", "b")).key({"data": "1"}) != key
 
 
+def test_what_a_sweep_sets_itself_cannot_be_overridden() -> None:
+    """A method given there trained every cell, whatever the cell was named."""
+    with pytest.raises(UsageError, match="--override method would train the same in each cell"):
+        plan(overrides={"method": "auto"})
+
+
 @pytest.mark.parametrize("changes", [{"seeds": ()}, {"seeds": (1, 1)}, {"trainings": ("some",)}])
 def test_wrong_plans(changes: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="expected"):
