@@ -23,7 +23,6 @@ from ppi_med.intervention.masks import Mask, SoftMask
 from ppi_med.intervention.numeric import check_image, check_saliency, choose, plain
 from ppi_med.intervention.pairing import PAIRINGS, draw_partners
 from ppi_med.intervention.randomness import RandomState, move_at_random
-from ppi_med.intervention.saved_state import first_difference
 from ppi_med.intervention.shared_place import SharedPlace
 from ppi_med.intervention.weights import Weight, make_weight
 
@@ -324,7 +323,7 @@ class PPITerms:
                 "the saved state and these terms don't both use the shared place: resume with the "
                 "`pairing` of the saved run."
             )
-        where = first_difference(state, self.state_dict())
+        where = _first_difference(state, self.state_dict())
         if where is not None:
             raise ValueError(
                 f"the saved state is of other terms, its {where or 'entries'} do not fit: resume "
@@ -346,3 +345,24 @@ def _split_pairing(pairing: str | SharedPlace) -> tuple[SharedPlace | None, str]
         return pairing, "shared"
     choose("pairing", pairing, (*PAIRINGS, OWN, "shared"))
     return (SharedPlace() if pairing == "shared" else None), pairing
+
+
+def _first_difference(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:
+    """Return the path of the first part with other entries than expected; None if all fit.
+
+    Values are not compared: they change during training, the entries do not.
+
+    Examples:
+        >>> _first_difference({"weights": {"con": {}}}, {"weights": {"con": {"running": None}}})
+        'weights.con'
+    """
+    if saved.keys() != own.keys():
+        return ""
+    for name, part in own.items():
+        if not isinstance(part, Mapping):
+            continue
+        other = saved[name]
+        found = _first_difference(other, part) if isinstance(other, Mapping) else ""
+        if found is not None:
+            return f"{name}.{found}" if found else name
+    return None
