@@ -83,7 +83,7 @@ def test_tables_of_an_empty_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "methods"),
     [
-        (["ga_ppi/train.json"], ("plain", "ppi_wbp_shared")),
+        (["ga_ppi/train.json"], ("plain", "auto")),
         (["lidc_ppi/train.json"], ("plain", "ppi_wbp_context")),
         (["cub_ppi/train.json", "cub_ppi/paper.json"], ("plain", "ppi_wbp_topk")),
         (["imagenet_wbp/evaluate.json"], ("plain",)),
@@ -102,7 +102,7 @@ def test_a_site_that_is_not_there(tmp_path: Path) -> None:
     request = Request(bundle=ROOT / "bundles/ga_ppi", dataset_dir=str(data))
     plan, facts = make_plan(request)
     assert plan.sites == ("site_a", "site_b") and len(plan.cells()) == 2 * 2 * 3
-    assert plan.methods == ("plain", "ppi_wbp_shared")
+    assert plan.methods == ("plain", "auto")
     assert set(facts) == {"data_hash", "split_hash", "config"}
     with pytest.raises(UsageError, match="no site 'site_x'"):
         make_plan(Request(bundle=request.bundle, dataset_dir=str(data), sites=("site_x",)))
