@@ -8,6 +8,7 @@
 - `spectral_decoupling`: large logits cost (Pezeshki et al., 2021).
 - `saliency_guided`: what has little gradient may be anything (Ismail et al., 2021).
 - `mask_tune`: a last epoch without what the network looks at (Asgari Taghanaki et al., 2022).
+- `d_bat`: a second network contradicts the first on unlabelled images (Pagliardini et al., 2023).
 
 Masking at random places is a control of PPI itself: `random_mask`, `random_exchange`.
 """
@@ -32,6 +33,7 @@ _WHERE = {
     "spectral_decoupling": "SpectralDecoupling",
     "saliency_guided": "SaliencyGuided",
     "mask_tune": "MaskTune",
+    "d_bat": "DBat",
 }
 BASELINES = tuple(_WHERE)
 

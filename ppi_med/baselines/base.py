@@ -163,3 +163,16 @@ def losses_by_sample(output: Mapping[str, Any]) -> Tensor:
     """Return the cross entropy of each sample, `(N,)`, of a trainer's output."""
     logits = primary_logits(output[CommonKeys.PRED])
     return -log_prob_y(logits, output[CommonKeys.LABEL])
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Return log p of each class, `(N, K)`; of a single logit, of both classes.
+
+    Examples:
+        >>> log_probabilities(torch.zeros(1)).exp().tolist()
+        [[0.5, 0.5]]
+    """
+    if logits.ndim == 1 or logits.shape[1] == 1:
+        single = logits.reshape(-1, 1)
+        return torch.nn.functional.logsigmoid(torch.cat([-single, single], 1))
+    return logits.log_softmax(1)

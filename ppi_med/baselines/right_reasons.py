@@ -10,8 +10,7 @@ from ignite.engine import Engine
 from monai.utils.enums import CommonKeys
 from torch import Tensor
 
-from ppi_med.baselines.base import Baseline
-from ppi_med.intervention import log_odds
+from ppi_med.baselines.base import Baseline, log_probabilities
 from ppi_med.saliency import primary_logits
 
 WithoutLesion = Literal["free", "everywhere"]
@@ -94,7 +93,4 @@ def sum_of_log_probabilities(logits: Tensor) -> Tensor:
         >>> sum_of_log_probabilities(torch.zeros(1, 1)).exp().item()
         0.25
     """
-    if logits.ndim == 1 or logits.shape[1] == 1:
-        odds = log_odds(logits, torch.ones(len(logits), dtype=torch.long, device=logits.device))
-        return torch.nn.functional.logsigmoid(odds) + torch.nn.functional.logsigmoid(-odds)
-    return logits.log_softmax(1).sum(1)
+    return log_probabilities(logits).sum(1)

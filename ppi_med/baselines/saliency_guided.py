@@ -9,7 +9,7 @@ from ignite.engine import Engine
 from monai.utils.enums import CommonKeys
 from torch import Tensor
 
-from ppi_med.baselines.base import Baseline
+from ppi_med.baselines.base import Baseline, log_probabilities
 from ppi_med.intervention import log_odds
 from ppi_med.intervention.randomness import process_rank
 from ppi_med.saliency import primary_logits
@@ -89,12 +89,5 @@ def kl_divergence(logits: Tensor, other: Tensor) -> Tensor:
         >>> kl_divergence(torch.zeros(1, 1), torch.zeros(1, 1)).item()
         0.0
     """
-    one, two = (_log_probabilities(value) for value in (logits, other))
+    one, two = (log_probabilities(value) for value in (logits, other))
     return (one.exp() * (one - two)).sum(1)
-
-
-def _log_probabilities(logits: Tensor) -> Tensor:
-    if logits.ndim == 1 or logits.shape[1] == 1:
-        single = logits.reshape(-1, 1)
-        return torch.nn.functional.logsigmoid(torch.cat([-single, single], 1))
-    return logits.log_softmax(1)

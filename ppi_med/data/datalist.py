@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,49 @@ def load_parts(
             f"{f' in fold {either}' if either is not None else ''}."
         )
     return [_resolved(item, path.parent) for item in chosen]
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Images without labels, such as another site's archive; calling it returns the data set.
+
+    Attributes:
+        source: a converted folder or its datalist; all parts of it are read. None: the part
+            `unassigned` of the training's own.
+        own: the training's datalist.
+        transform: the training's transforms, which get the label 0 for each image.
+        cache_rate: share of the images that are kept in memory.
+    """
+
+    source: str | Path | None
+    own: str | Path
+    transform: Callable[[Any], Any]
+    cache_rate: float = 0.0
+
+    def items(self) -> list[dict[str, Any]]:
+        """Return the items of the datalist, all with the label 0.
+
+        Raises:
+            UsageError: if there are none, saying what to give.
+        """
+        path = Path(self.own if self.source is None else self.source)
+        path = path / "datalist.json" if path.is_dir() else path
+        content = _read(path)
+        parts = (UNASSIGNED,) if self.source is None else (*PARTS, UNASSIGNED)
+        if not any(content.get(part) for part in parts):
+            raise UsageError(
+                f"{path} has no images without labels (part {' or '.join(parts)}): name a "
+                "converted folder of another site with --unlabelled; its labels are not read."
+            )
+        return [{**item, "label": 0} for item in load_parts(path, parts)]
+
+    def __call__(self) -> Any:
+        """Return a data set of the images."""
+        from monai.data import CacheDataset
+
+        return CacheDataset(
+            self.items(), self.transform, cache_rate=self.cache_rate, num_workers=2, progress=False
+        )
 
 
 def _read(path: Path) -> dict[str, list[dict[str, Any]]]:

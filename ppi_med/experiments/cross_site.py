@@ -21,7 +21,7 @@ from ppi_med.experiments.plan import (
 )
 from ppi_med.experiments.run import outlook
 from ppi_med.experiments.selection import selection_of
-from ppi_med.experiments.shortcut import AT_ITS_PLACE, last_epoch
+from ppi_med.experiments.shortcut import AT_ITS_PLACE, last_epoch, other_eyes, unlabelled_for
 from ppi_med.experiments.sweep import SweepResult, run_sweep
 from ppi_med.experiments.sweep_records import finished_seconds
 from ppi_med.phantoms.oct.spec import SITES
@@ -29,6 +29,7 @@ from ppi_med.tracking.location import locate
 
 # Baselines that see lesions in training need a configuration that loads them.
 _OVERLAYS = {"right_reasons": "lesions.json"}
+_UNLABELLED = "unlabelled"
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,14 @@ class GaPhantom:
     fractions: tuple[float, float, float] = (0.6, 0.1, 0.3)
     held_out: float = 0.5
 
-    def make(self, folder: Path, workers: int) -> None:
-        """Make or complete the data sets: `FOLDER/SITE` for each training site."""
+    def make(self, folder: Path, workers: int, unlabelled: bool = False) -> None:
+        """Make or complete the data sets: `FOLDER/SITE` for each training site.
+
+        Args:
+            folder: folder of them all.
+            workers: processes.
+            unlabelled: also make `FOLDER/unlabelled/SITE`, other eyes of the site.
+        """
         from ppi_med.phantoms.oct.spec import OctPhantomSpec
         from ppi_med.phantoms.oct.write import make_oct_phantom
 
@@ -66,6 +73,9 @@ class GaPhantom:
                 fractions=self.fractions,
             )
             make_oct_phantom(spec, folder / site.name, workers=workers)
+            if unlabelled:
+                other = other_eyes(replace(spec, sites=(site,), test_agreement=0.5))
+                make_oct_phantom(other, folder / _UNLABELLED / site.name, workers=workers)
 
 
 @dataclass(frozen=True)
@@ -246,7 +256,8 @@ def make_plan(request: Request, *, make_data: bool = True) -> tuple[SweepPlan, d
         raise UsageError("Name a bundle's folder, such as bundles/ga_ppi, or a --preset.")
     own_data = preset is not None and preset.phantom is not None and not request.dataset_dir
     if preset is not None and preset.phantom is not None and own_data and make_data:
-        preset.phantom.make(Path(preset.data), max(request.workers, 1))
+        needed = "d_bat" in request.methods
+        preset.phantom.make(Path(preset.data), max(request.workers, 1), needed)
     dataset_dir = request.dataset_dir or (preset.dataset_dir if preset else "")
     overrides = {**(preset.overrides if preset else {}), **request.overrides}
     files = config_files(bundle, request.overlays)
@@ -274,6 +285,11 @@ def make_plan(request: Request, *, make_data: bool = True) -> tuple[SweepPlan, d
         folds=tuple(range(request.folds)) if crossed else (),
         overrides=overrides,
         overlays_of=_overlays_of(bundle, methods),
+        overrides_of={
+            "d_bat": unlabelled_for("d_bat", f"{preset.data}/{_UNLABELLED}/{PLACE}")
+            if preset is not None and own_data
+            else {}
+        },
         kind=request.kind,
         experiment=request.experiment or f"{bundle.resolve().name}_{request.kind}",
         name=name.replace("-", "_"),

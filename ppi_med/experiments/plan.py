@@ -58,6 +58,7 @@ class SweepPlan:
         folds: subject-wise folds to leave out in turn, with one training on all sites each.
         overrides: id -> value of every cell.
         overlays_of: method -> further overlays that it needs.
+        overrides_of: method -> further overrides of its cells, with `{train_site}` as above.
         kind: `cross_site` or `cross_validate`.
         experiment: experiment in MLflow.
         name: name of the sweep.
@@ -74,6 +75,7 @@ class SweepPlan:
     folds: tuple[int, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     overlays_of: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    overrides_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     kind: Literal["cross_site", "cross_validate"] = "cross_site"
     experiment: str = "cross_site"
     name: str = "cross_site"
@@ -167,6 +169,7 @@ class SweepPlan:
             "test_sites": list(self.sites),
             "method": method,
             "seed": seed,
+            **{k: v.replace(PLACE, label) for k, v in self.overrides_of.get(method, {}).items()},
             **self.overrides,
         }
         if candidate:

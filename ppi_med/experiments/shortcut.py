@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from ppi_med.experiments.run import Experiment
 from ppi_med.experiments.table import Row, Table, Value, number, ranged
 from ppi_med.naming import TEST_AUC, VAL_AUC
 
+if TYPE_CHECKING:
+    from ppi_med.phantoms.oct.spec import OctPhantomSpec
+
 # A site's artefact stays at its place, so training does not move the images.
 AT_ITS_PLACE = {
     "augment#shift_rows": 0.0,
@@ -33,6 +36,7 @@ AT_ITS_PLACE = {
     "augment#rotate_degrees": 0.0,
 }
 TRAININGS = ("artefact", "clean")
+_OTHER_EYES = 100_000
 DEFAULT_METHODS = (
     "plain",
     "random_mask",
@@ -67,6 +71,27 @@ def last_epoch(epochs: int) -> dict[str, Any]:
         "patience": epochs,
         "validate#handlers#0#start_epoch": epochs,
     }
+
+
+def unlabelled_for(method: str, folder: Path | str) -> dict[str, str]:
+    """Return the override that shows a cell's method another site's images without labels."""
+    return {"unlabelled": Path(folder).as_posix()} if method == "d_bat" else {}
+
+
+def other_eyes(spec: OctPhantomSpec) -> OctPhantomSpec:
+    """Return a phantom of 100 eyes that are in no other; its mark goes with the label by chance.
+
+    Args:
+        spec: phantom of the same sites, whose test subjects have the mark by chance too.
+    """
+    return replace(
+        spec,
+        subjects=100,
+        visits=(1, 1),
+        agreement=0.5,
+        seed=_OTHER_EYES + spec.seed,
+        fractions=(0.8, 0.1, 0.1),
+    )
 
 
 @dataclass(frozen=True)
@@ -111,6 +136,7 @@ class Shortcut(Experiment):
             "method": method,
             "seed": seed,
             "tracking_uri": "none",  # MONAI's command line cannot pass null
+            **unlabelled_for(method, self.data / "unlabelled"),
             **AT_ITS_PLACE,
             **last_epoch(self.max_epochs),
         }
@@ -118,7 +144,7 @@ class Shortcut(Experiment):
         return Cell(f"{training}-{method}-seed{seed}", keys, overrides)
 
     def prepare(self, workers: int) -> None:
-        """Make or complete the two phantoms."""
+        """Make or complete the phantoms."""
         from ppi_med.phantoms.oct.spec import SITES, OctPhantomSpec
         from ppi_med.phantoms.oct.write import make_oct_phantom
 
@@ -132,6 +158,8 @@ class Shortcut(Experiment):
                 fractions=(0.5, 0.15, 0.35),
             )
             make_oct_phantom(spec, self.data / training, workers=workers)
+        if "d_bat" in self.methods:
+            make_oct_phantom(other_eyes(spec), self.data / "unlabelled", workers=workers)
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Train and test a cell."""
@@ -183,7 +211,6 @@ MARK_METHODS = (
     "ppi_wbp_shared",
 )
 _CEILING = "ceiling"
-_FEW_SEED = 100_000
 
 
 @dataclass(frozen=True)
@@ -247,6 +274,7 @@ class Marks(Experiment):
             # Only the last epoch counts, so nothing else is computed.
             "val_interval": self.max_epochs,
             "test#handlers#2#_disabled_": True,
+            **unlabelled_for(method, self.data / f"{mark}-few"),
             **AT_ITS_PLACE,
             **last_epoch(self.max_epochs),
         }
@@ -270,11 +298,8 @@ class Marks(Experiment):
             fractions=(0.5, 0.15, 0.35),
         )
         make_oct_phantom(spec, self.data / f"{mark}-{agreement}")
-        # Other eyes, whose mark tells nothing: what somebody could label at another site.
-        few = replace(
-            spec, subjects=100, visits=(1, 1), agreement=0.5, seed=_FEW_SEED + self.phantom_seed
-        )
-        make_oct_phantom(replace(few, fractions=(0.8, 0.1, 0.1)), self.data / f"{mark}-few")
+        # What somebody could label at another site, or show to d_bat without labels.
+        make_oct_phantom(other_eyes(spec), self.data / f"{mark}-few")
         files = config_files(self.bundle)
         folder, record = run_cell(cell, files, self.work)
         facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ from ignite.engine import Engine
 from ppi_med.baselines import BASELINES, Baseline, baseline, baseline_options
 from ppi_med.errors import UsageError
 from ppi_med.handlers.clarc import ClarcHandler
-from ppi_med.handlers.places import PLACE_METHODS, PlaceHandler
+from ppi_med.handlers.places import PLACE_METHODS, PlaceData, PlaceHandler
 from ppi_med.handlers.ppi import PPIHandler
 from ppi_med.intervention import (
     AdaptiveMask,
@@ -313,7 +313,8 @@ def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
             images, in training and afterwards); `auto` (what the search recommends); `clarc` (plain
             training, the direction of the place's content is projected out of the features
             afterwards).
-        places: what a search reads and writes, see `ppi_med.handlers.PlaceData`.
+        places: what a search reads and writes, and the images without labels of `d_bat`, see
+            `ppi_med.handlers.PlaceData`.
         options: options of `Options`, `PPIHandler` and `PlaceHandler`; a bundle's
             options for one method may stay if another is chosen, which ignores those that it does
             not read.
@@ -333,8 +334,10 @@ def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
         {}
     """
     if name in BASELINES:
-        own = {"seed", "slice_axis"} | set(baseline_options(name))
-        _refuse_unknown(name, options, own)
+        own = set(baseline_options(name))
+        _refuse_unknown(name, options, {"seed", "slice_axis"} | own)
+        if "unlabelled" in own:
+            options = {"unlabelled": PlaceData.of(places).unlabelled, **options}
         return baseline(name, **options)
     if name not in METHODS:
         raise UsageError(

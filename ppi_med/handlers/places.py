@@ -88,6 +88,7 @@ class PlaceData:
         exchange: the training's exchange transform; None: content is exchanged in the batch.
         directory: for `places.npz`; None: nothing is written.
         tracker: gets the result.
+        unlabelled: images without labels, for `d_bat`, see `ppi_med.baselines.d_bat.DBat`.
     """
 
     training: Iterable[Mapping[str, Any]] | None = None
@@ -96,6 +97,12 @@ class PlaceData:
     exchange: ExchangePlaced | None = None
     directory: str | os.PathLike[str] | None = None
     tracker: Tracker | None = None
+    unlabelled: Any = None
+
+    @classmethod
+    def of(cls, data: PlaceData | Mapping[str, Any] | None) -> PlaceData:
+        """Return the data, given as such, by name or not at all."""
+        return data if isinstance(data, cls) else cls(**(data or {}))  # type: ignore[arg-type]
 
 
 class PlaceHandler:
@@ -146,10 +153,7 @@ class PlaceHandler:
                 raise ValueError(f"{name} is {value!r}, expected one of {self.choices[name]}.")
         self.kind, self.fill, self.step, self.seed = kind, fill, step, seed
         self.place = None if place is None else read_place(place)
-        if data is None or isinstance(data, PlaceData):
-            self.data = data or PlaceData()
-        else:
-            self.data = PlaceData(**data)
+        self.data = PlaceData.of(data)
         self.settings = SearchSettings(**(settings or {}))
         self.found: Search | None = None
         self.mask: Tensor | None = None

@@ -35,6 +35,10 @@ class EngineBest:
         for key, value in state.items():
             setattr(self.engine.state, key, value)
 
+    def forget(self) -> None:
+        """Forget the best metric, if the engine keeps one."""
+        self.load_state_dict(dict.fromkeys(self.state_dict(), -1))  # MONAI's value before the first
+
 
 def stateful_parts(trainer: Engine, ignore: Any = None) -> dict[str, Any]:
     """Return what has a state in and around a trainer, by name.
@@ -53,7 +57,7 @@ def stateful_parts(trainer: Engine, ignore: Any = None) -> dict[str, Any]:
             parts[name] = unwrapped(part)
     _put(parts, "trainer", EngineBest(trainer))
     known = {id(part) for part in parts.values()} | {id(ignore)}
-    for engine in _engines(trainer):
+    for engine in engines_of(trainer):
         if engine is not trainer:
             _put(parts, "evaluator", EngineBest(engine))
         for handler in handlers_of(engine):
@@ -84,7 +88,7 @@ def handlers_of(engine: Engine) -> Iterator[Any]:
                 yield owner
 
 
-def _engines(trainer: Engine) -> list[Engine]:
+def engines_of(trainer: Engine) -> list[Engine]:
     """Return the trainer and the evaluators that its handlers hold."""
     held = (getattr(handler, "validator", None) for handler in handlers_of(trainer))
     engines = [trainer]
