@@ -123,8 +123,9 @@ class DBat(Baseline):
         for one in engines_of(engine):
             for handler in handlers_of(one):
                 # In-site validation prefers h1, and h1 is what must not be kept.
-                if hasattr(handler, "start_epoch") and hasattr(handler, "metric"):
-                    handler.start_epoch = max(handler.start_epoch, self._epochs(engine) + 1)
+                start = getattr(handler, "start_epoch", None)
+                if isinstance(start, int):
+                    handler.start_epoch = max(start, self._epochs(engine) + 1)
 
     def _end(self) -> None:
         self._batches, self._next = iter(()), -1  # ends its worker processes

@@ -275,8 +275,10 @@ def test_every_baseline_trains_a_network_of_slices() -> None:
             "lesion": (volume > 0.9).float(),
             "site": ["a", "b", "b", "a"],
         }
-        handler = configured_method(name, seed=0, slice_axis=2)
-        run = trainer(net, [batch], [handler], loss_function=nn.BCEWithLogitsLoss())
+        places = {"unlabelled": [{"image": x} for x in volume]}
+        handler = configured_method(name, seed=0, slice_axis=2, places=places)
+        loss = nn.BCEWithLogitsLoss()
+        run = trainer(net, [batch], [handler], loss_function=loss, max_epochs=2)
         run.run()
         assert any(not torch.equal(before[k], v) for k, v in net.state_dict().items()), name
         assert all(v.isfinite().all() for v in net.state_dict().values() if v.is_floating_point())

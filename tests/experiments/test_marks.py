@@ -26,6 +26,11 @@ def test_cells_are_every_mark_agreement_and_method() -> None:
         marks(marks=("dot",))
 
 
+def test_only_d_bat_sees_unlabelled_eyes() -> None:
+    cells = marks(methods=("plain", "d_bat"), marks=("band",), agreements=("0.9",)).cells()
+    assert [c.overrides.get("unlabelled") for c in cells] == [None, "data/band-few"]
+
+
 def record(agreement: str, method: str, auc: float, cpu: float) -> dict[str, Any]:
     keys = {"mark": "band", "agreement": agreement, "method": method, "seed": 0}
     return {**keys, "test/auc": auc, "cpu_seconds": cpu}

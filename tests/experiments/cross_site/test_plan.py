@@ -29,6 +29,13 @@ def plan(**changes: object) -> SweepPlan:
     return SweepPlan(**options)
 
 
+def test_a_method_may_have_overrides_of_its_own() -> None:
+    own = {"d_bat": {"unlabelled": "data/others/{train_site}"}}
+    cells = plan(methods=("plain", "d_bat"), seeds=(0,), overrides_of=own).cells()
+    found = [cell.overrides.get("unlabelled") for cell in cells]
+    assert found[:4] == [None, "data/others/a", None, "data/others/b"]
+
+
 def test_one_training_for_each_site_method_and_seed() -> None:
     cells = plan().cells()
     assert len(cells) == len({cell.name for cell in cells}) == 3 * 2 * 2
