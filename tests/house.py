@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "ppi_med"
 MOST_ARGUMENTS = 10
 BOUNDS = {
-    "files": 320,
-    "lines": 57975,
+    "files": 321,
+    "lines": 58286,
     "circles": 0,
     "packages without a guard": 0,
     "functions over ten arguments": 0,
