@@ -462,12 +462,12 @@ def _stack(cases: Iterable[Mapping[str, Any]], seed: int) -> _Stacked:
     positions: list[int] = []
     factor, size = 1, (0, 0)
     names: list[str] = []
-    for unit, case in enumerate(_drawn(cases, seed)):
+    for number, case in enumerate(_drawn(cases, seed)):
         names.append(patient_of(case))
         image, factor, size = _planes(case_image(case).float())
         images.append(image)
         labels += [case_label(case)] * len(image)
-        units += [unit] * len(image)
+        units += [number] * len(image)
         positions += range(len(image))
     shapes = {tuple(image.shape[1:]) for image in images}
     if len(shapes) != 1:
