@@ -99,12 +99,15 @@ def class_index(label: Tensor, logits: int, size: int | None = None) -> Tensor:
         size: N, checked if given.
 
     Raises:
+        TypeError: if the labels are no tensor.
         ValueError: if shape or values are wrong.
 
     Examples:
         >>> class_index(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), 2)
         tensor([1, 0])
     """
+    if not isinstance(label, Tensor):
+        raise TypeError(f"labels are a {type(label).__name__}, expected a tensor (N,).")
     shape = tuple(label.shape)
     label = _without_ones(plain(label))
     if label.dim() not in (1, 2):

@@ -105,8 +105,14 @@ def leaf_image(image: Tensor) -> Tensor:
     """Return a detached plain tensor with a gradient, without subclasses such as MetaTensor.
 
     Raises:
+        TypeError: if `image` is no tensor.
         ValueError: if `image` is not a floating point batch `(N, C, *spatial)`.
     """
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"image is a {type(image).__name__}, expected a tensor (N, C, *spatial): give further "
+            "inputs of the network as further arguments."
+        )
     if not image.is_floating_point():
         raise ValueError(f"image has dtype {image.dtype}, expected floating point")
     if image.ndim < 3:

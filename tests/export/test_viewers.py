@@ -13,6 +13,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from ppi_med.data.dicom.index import index_tree
 from ppi_med.export.command import MAP, OVERLAY, SEG, main, write_all
 from ppi_med.export.dicom import parametric_map, save, segmentation
 from ppi_med.export.source import Source, read_source
@@ -258,6 +259,18 @@ def test_any_series_in_any_reader(tmp_path: Path, name: str, sparse: bool) -> No
         assert_same_places(found + volume.affine[:3, 3], expected_places(source, marked))
     written = pydicom.dcmread(tmp_path / "out" / SEG)
     assert written.PatientName == changes.get("PatientName", "")
+
+
+def test_our_own_files_are_no_series(tmp_path: Path) -> None:
+    """An index over them, or an export into the series' folder, takes none for a CT or a volume."""
+    write_series(tmp_path / "ct", HEIGHTS, **FULL)
+    source = read_source(tmp_path / "ct")
+    write_all(tmp_path / "ct", source, *arrays(source))
+    index = index_tree(tmp_path / "ct", tmp_path / "index", scheduler="serial")
+    assert index.series == {"volume": 1, "refused": 3}
+    assert index.codes == {"not_an_image": 2, "colour": 1}
+    again = read_source(tmp_path / "ct")
+    assert (again.volume.values == source.volume.values).all()
 
 
 @pytest.mark.parametrize("text", ["Weiß", "two\nlines", "a\\b", "tab\t", "\x1b$B"])

@@ -135,6 +135,29 @@ def test_a_loss_of_each_image() -> None:
         by_step(network(), loss)
 
 
+BAD_BATCHES: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
+    "images in a dict": (lambda x, y: ({"image": x}, y), "image is a dict, expected a tensor"),
+    "a list of images": (lambda x, y: (list(x), y), "image is a list, expected a tensor"),
+    "numpy": (lambda x, y: (x.numpy(), y), "image is a ndarray, expected a tensor"),
+    "whole numbers": (lambda x, y: (x.to(torch.uint8), y), "image has dtype torch.uint8, expected"),
+    "no images": (lambda x, y: (x[:0], y[:0]), "no element: skip empty batches"),
+    "a list of labels": (lambda x, y: (x, y.tolist()), "labels are a list, expected a tensor"),
+    "a label too many": (lambda x, y: (x, y.repeat(2)[:7]), "expected one class index per sample"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BATCHES)
+def test_batches_of_another_form(name: str) -> None:
+    change, text = BAD_BATCHES[name]
+    (batch,) = batches(1)
+    image, label = change(batch["image"], batch["label"])
+    ppi = PPIStep()
+    ppi.begin(1, 1)
+    with pytest.raises((TypeError, ValueError), match=text):
+        output = ppi.forward(network().train(), image)
+        ppi.add_terms(F.cross_entropy(output, batch["label"][: len(output)]), label)
+
+
 @pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), F.cross_entropy])
 def test_nothing_stays_on_the_loss(loss: Any) -> None:
     engine = trainer(network(), batches(2), [PPIHandler()], loss_function=loss)
