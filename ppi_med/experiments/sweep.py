@@ -159,8 +159,7 @@ class CellRun:
 
     def _arrived(self, folder: Path) -> str:
         """Send the waiting records in a run's folder; return its id, once the run is complete."""
-        from ppi_med.tracking.pending import send_pending
-        from ppi_med.tracking.run import read_run_file
+        from ppi_med.tracking.run import read_run_file, send_pending
 
         send_pending(folder, self.location)
         run_id = str(read_run_file(folder)["run_id"])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ppi_med import naming
-from ppi_med.errors import UsageError
+from ppi_med.errors import UnreachableError, UsageError
 from ppi_med.io import write_json
 from ppi_med.tracking.base import Status, Tracker
 from ppi_med.tracking.ending import EndingWatch
@@ -351,3 +351,36 @@ def _default_name(experiment: str) -> str:
 
 def _now() -> int:
     return int(time.time() * 1000)
+
+
+def send_pending(directory: str | os.PathLike[str], location: Location) -> int:
+    """Send the waiting records in a run's folder, also those of earlier runs.
+
+    Args:
+        directory: the run's folder.
+        location: where runs are kept, from `ppi_med.tracking.location.locate`.
+
+    Returns:
+        How many were sent.
+
+    Raises:
+        UnreachableError: if the store still cannot be reached.
+    """
+    folder = Path(directory)
+    earlier = [
+        one
+        for one in sorted(folder.glob(f"{ASIDE}*"))
+        if read_run_file(one).get("tracking_uri") == location.uri
+    ]
+    return sum(_send(one, location) for one in (*earlier, folder) if (one / PENDING_FILE).exists())
+
+
+def _send(folder: Path, location: Location) -> int:
+    tracker = tracker_of(folder, location)
+    waiting = len(tracker.outbox.journal)
+    if not tracker.outbox.flush():
+        raise UnreachableError(
+            f"{location.uri} cannot be reached: {waiting} records still wait in {folder}; "
+            "try again when it can."
+        )
+    return waiting

@@ -17,8 +17,7 @@ from mlflow.exceptions import MlflowException
 from ppi_med.errors import UnreachableError
 from ppi_med.tracking.location import Location
 from ppi_med.tracking.outbox import Journal, Outbox
-from ppi_med.tracking.pending import send_pending
-from ppi_med.tracking.run import RunTracker
+from ppi_med.tracking.run import RunTracker, send_pending
 from tests.tracking.stores import all_runs, client_of, history, new_store, only_run
 
 QUIET = {"system_metrics": False, "config": {}, "retry_after": 0.0}
