@@ -520,7 +520,8 @@ def _fingerprint(
     """Return the identity of a search, so that a file of another one is not used for it."""
     digest = hashlib.sha256(json.dumps([FORMAT, seed, asdict(settings)]).encode())
     for stack in (train, validation):
-        for part in (stack.image, stack.label, stack.unit, stack.position):
+        parts = (stack.image, stack.label, stack.unit, stack.position, stack.patient)
+        for part in (one for one in parts if one is not None):
             digest.update(str((part.dtype, tuple(part.shape))).encode())
             digest.update(part.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
