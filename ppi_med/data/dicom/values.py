@@ -94,10 +94,13 @@ def unit_problem(dataset: Any) -> str:
         if kind != "HU":
             shown = kind if kind in _KINDS else "unknown to DICOM"
             return f"{KIND} is {shown}, expected HU"
-    for slope, intercept in () if value_problem(dataset) else rescales(dataset):
-        if not _SLOPES[0] <= abs(slope) <= _SLOPES[1] or abs(intercept) > _INTERCEPT:
-            return f"a {SLOPE} or {INTERCEPT} that no Hounsfield units have"
-    return ""
+    try:
+        found = set(rescales(dataset))
+    except ValueError:
+        return ""  # `value_problem` names it
+    if all(_SLOPES[0] <= abs(a) <= _SLOPES[1] and abs(b) <= _INTERCEPT for a, b in found):
+        return ""
+    return f"a {SLOPE} or {INTERCEPT} that no Hounsfield units have"
 
 
 def rescales(dataset: Any) -> Iterator[tuple[float, float]]:

@@ -39,7 +39,6 @@ FINAL = (
 """Reasons that cannot be allowed: such a series gives no array or no place."""
 
 _NO_IMAGE = {
-    "1.2.840.10008.5.1.4.1.1.30": "a parametric map",
     "1.2.840.10008.5.1.4.1.1.66": "raw data",
     "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation",
     "1.2.840.10008.5.1.4.1.1.66.5": "a surface segmentation",
