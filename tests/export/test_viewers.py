@@ -262,7 +262,7 @@ def test_any_series_in_any_reader(tmp_path: Path, name: str, sparse: bool) -> No
 
 
 def test_our_own_files_are_no_series(tmp_path: Path) -> None:
-    """A later export into that folder reads the CT alone; a map of floats is an image of its own."""
+    """A later export into that folder reads the CT alone; a map of floats is an image."""
     write_series(tmp_path / "ct", HEIGHTS, **FULL)
     source = read_source(tmp_path / "ct")
     write_all(tmp_path / "ct", source, *arrays(source))
