@@ -201,6 +201,7 @@ def report_lines(result: Audit, output: Sequence[Path] = ()) -> list[str]:
         lines.append(f"J_net {s.j_net:.2f} [{low:.2f}, {high:.2f}], AUC {s.auc:.2f}")
     lines += [f"look at: {text}" for text in v.look]
     lines += [f"mind: {text}" for text in result.warnings]
-    lines += [f"written: {path}" for path in output]
+    said = {".html": "open"}
+    lines += [f"{said.get(path.suffix, 'written')}: {path}" for path in output]
     lines += [f"{v.recommended_method}: {v.why}", result.command]
     return lines

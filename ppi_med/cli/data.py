@@ -108,6 +108,7 @@ def convert_photos(
         training=training or None,
     )
     typer.echo(convert.summary(made))
+    typer.echo(f"next: ppi-med audit {output} --output runs/audit")
 
 
 @phantom.command()

@@ -172,3 +172,4 @@ def weak_segmentation(
         raise
     tracker.finish()
     typer.echo(markdown(summary_table(outcomes)))
+    typer.echo("\n".join(filter(None, [f"tables and pictures: {output}", tracker.where()])))

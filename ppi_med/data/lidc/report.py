@@ -101,6 +101,10 @@ class Extraction:
             f"in {self.output}; {self.opened} files opened for {self.contour_slices} slices with "
             "a contour."
         )
+        if not self.interrupted:
+            lines.append(
+                f"look at {self.output / FILE_NAME}; then train lidc_ppi with --dataset_dir"
+            )
         return "\n".join(lines)
 
 
