@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.environments import PIP, borrow_libraries, make_environment, run
+
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
-
-
-def run(*words: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    # MLflow leaves its address in the environment of whatever runs after it in the same process.
-    foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "MLFLOW_TRACKING_URI")
-    environment = {name: value for name, value in os.environ.items() if name not in foreign}
-    result = subprocess.run(
-        [str(word) for word in words],
-        cwd=cwd, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0 or not check, result.stdout[-2000:] + result.stderr[-2000:]
-    return result
 
 
 def sources(target: Path) -> None:
@@ -44,18 +30,12 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the programs of an environment that holds the wheel."""
     folder = tmp_path_factory.mktemp("wheel")
     sources(folder / "source")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    run(*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index",
+    run(*PIP, "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index",
         "-w", folder, folder / "source", cwd=folder)  # fmt: skip
-    run(sys.executable, "-m", "venv", "--without-pip", folder / "env", cwd=folder)
-    python = folder / "env" / "bin" / "python"
+    python = make_environment(folder / "env")
     (wheel,) = folder.glob("ppi_med-*.whl")
-    run(*pip, "--python", python, "install", "-q", "--no-deps", "--no-index", wheel, cwd=folder)
-    # The libraries of this environment, without a second installation of torch. What a file .pth
-    # of theirs says, such as where an editable ppi_med is, does not count from here.
-    own = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder)
-    pth = Path(own.stdout.strip()) / "libraries.pth"
-    pth.write_text(sysconfig.get_path("purelib") + "\n")
+    run(*PIP, "--python", python, "install", "-q", "--no-deps", "--no-index", wheel, cwd=folder)
+    borrow_libraries(python)
     return folder / "env" / "bin"
 
 

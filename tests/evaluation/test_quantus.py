@@ -1,10 +1,13 @@
 """Equal to Quantus where it has the same measure: pixel flipping, pointing game, mass.
 
-Quantus is not in the test extra (it wants another build of OpenCV): `pip install quantus` to run.
+Quantus is not in the test extra, since it wants another build of OpenCV. Where it is missing, these
+tests and the page of Quantus run in an environment of their own, which borrows the other libraries.
 """
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,9 @@ from torch import Tensor, nn
 from ppi_med.evaluation.faithfulness import deletion_curve
 from ppi_med.evaluation.localisation import energy_inside, pointing_game
 from ppi_med.evaluation.sanity import rank_correlation
+from tests.environments import PIP, borrow_libraries, make_environment, run
 
+ROOT = Path(__file__).resolve().parents[2]
 SIDE, STEP = 8, 8
 
 
@@ -99,3 +104,19 @@ def test_rank_correlation(quantus: Any) -> None:
     for a, b, mine in zip(values, others, found, strict=True):
         expected = correlation_spearman(a.flatten().numpy(), b.flatten().numpy())
         assert float(mine) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_in_an_environment_of_its_own(tmp_path: Path) -> None:
+    """The tests that need Quantus are run, not skipped."""
+    if importlib.util.find_spec("quantus"):
+        pytest.skip("quantus is installed: the tests run here")
+    python = make_environment(tmp_path / "env")
+    pip = (*PIP, "--python", python, "install", "-q", "--no-deps", "quantus==0.6.0")
+    if run(*pip, cwd=tmp_path, check=False).returncode:
+        pytest.skip("no package index has quantus 0.6.0")
+    borrow_libraries(python)
+    files = ("tests/evaluation/test_quantus.py", "tests/saliency/test_adapters.py")
+    chosen = ("-q", "-p", "no:cacheprovider", "-k", "quantus", "-m", "not slow")
+    said = run(python, "-m", "pytest", *chosen, *files, cwd=ROOT).stdout
+    assert "6 passed" in said and "skipped" not in said, said
