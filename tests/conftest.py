@@ -50,7 +50,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     reports = [one for found in terminalreporter.stats.values() for one in found]
     for report in reports:
         for name, value in getattr(report, "user_properties", ()):
-            if name == "measured":
+            if name == "measured" and report.when == "call":
                 terminalreporter.write_line(f"{report.nodeid}: {value}")
     target = os.environ.get("PPI_MED_SLOWEST")
     if not target:

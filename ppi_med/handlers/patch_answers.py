@@ -35,6 +35,7 @@ from ppi_med.places import Account
 logger = logging.getLogger(__name__)
 
 _FACTS = ("volume_id", "subject", "site")
+ANSWERS, REPORTS = "answers.csv", "reports"
 
 
 class PatchAnswers(Handler):
@@ -139,10 +140,12 @@ class PatchAnswers(Handler):
     def _write(self) -> None:
         with self._held:
             self._write_all()
+        pages = f", the pages in {self.output_dir / REPORTS}" if self.report else ""
+        logger.info("%d answers: %s%s", len(self._rows), self.output_dir / ANSWERS, pages)
 
     def _write_all(self) -> None:
         with (
-            atomic_path(self.output_dir / "answers.csv") as temporary,
+            atomic_path(self.output_dir / ANSWERS) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as stream,
         ):
             writer = csv.writer(stream, lineterminator="\n")
@@ -177,7 +180,7 @@ class PatchAnswers(Handler):
                 **self._shortcut(grey.shape[1:]),
             )
             name = volume_name(subject, folder=True)
-            write_report(self.output_dir / "reports" / f"{name}.html", content)
+            write_report(self.output_dir / REPORTS / f"{name}.html", content)
 
     def _shortcut(self, size: tuple[int, ...]) -> dict[str, Any]:
         """Return what the pages say of a shortcut, and its place where the patches are as then."""

@@ -95,7 +95,10 @@ class Extraction:
         ]
         if len(self.failures) > 40:
             lines.append(f"failed  {len(self.failures) - 40} more: see report.html")
-        lines += [f"note    {note}" for note in self.notes]
+        partial = [note for note in self.notes if " slices are here, " in note]
+        lines += [f"note    {note}" for note in self.notes if note not in partial[5:]]
+        if len(partial) > 5:
+            lines.append(f"note    {len(partial) - 5} more scans in part: see report.html")
         lines.append(
             f"{sum(self.scans.values())} scans ({self.scans['kept']} kept): {self.patches} patches "
             f"in {self.output}; {self.opened} files opened for {self.contour_slices} slices with "
