@@ -23,7 +23,7 @@ BUNDLES = (
 )
 METHODS = (
     *("plain", "auto", "neutral", "strong_augmentation", "group_dro", "irm", "rsc"),
-    *("right_reasons", "spectral_decoupling", "saliency_guided", "mask_tune", "clarc"),
+    *("right_reasons", "spectral_decoupling", "saliency_guided", "mask_tune", "clarc", "d_bat"),
     *("random_mask", "random_exchange", "random_context", "ppi_gradient", "ppi_lrp"),
     *("ppi_gradcam", "ppi_wbp", "ppi_wbp_soft", "ppi_wbp_adaptive", "ppi_wbp_hard"),
     *("ppi_wbp_box", "ppi_wbp_topk", "ppi_wbp_shared", "ppi_wbp_shared_stop"),
