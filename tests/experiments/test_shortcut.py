@@ -87,7 +87,7 @@ def test_the_table_has_a_line_a_method_and_keeps_trainings_apart() -> None:
 
 
 def test_cells_are_unique_and_differ_by_their_keys() -> None:
-    plan = Shortcut(Path("b"), Path("d"), Path("w"), methods=("plain", "x"), seeds=(0, 1))
+    plan = Shortcut(Path("b"), Path("d"), Path("w"), methods=("plain", "auto"), seeds=(0, 1))
     names = [cell.name for cell in plan.cells()]
     assert len(set(names)) == 8
     assert names[0] == "artefact-plain-seed0"
