@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ppi_med.networks.torchvision_shim import ensure_torchvision
 from ppi_med.saliency import LRP, Gradient, by_name
 from ppi_med.saliency.lrp import AlphaBeta, Composite, Epsilon, Flat
-from ppi_med.torchvision_shim import ensure_torchvision
 
 Map = Callable[[], Tensor]
 Make = Callable[["Scene"], Map]

@@ -34,8 +34,8 @@ from _timing import (  # noqa: E402
 )
 
 from ppi_med.networks.multiview import MultiViewClassifier  # noqa: E402
+from ppi_med.networks.torchvision_shim import ensure_torchvision  # noqa: E402
 from ppi_med.saliency import WBP, primary_logits  # noqa: E402
-from ppi_med.torchvision_shim import ensure_torchvision  # noqa: E402
 
 LIMIT = 1.15
 

@@ -14,7 +14,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from ppi_med.torchvision_shim import ensure_torchvision  # noqa: E402
+from ppi_med.networks.torchvision_shim import ensure_torchvision  # noqa: E402
 
 ensure_torchvision()
 

@@ -16,9 +16,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ppi_med"
 FLOORS: tuple[set[str], ...] = (
     {"evaluation", "intervention", "networks", "saliency"},
     {"data", "training"},
-    {"baselines", "phantoms", "places", "tracking"},
-    {"inference"},
-    {"bundle_tools", "handlers"},
+    {"baselines", "phantoms", "places"},
+    {"bundle_tools", "inference"},
+    {"tracking"},
+    {"handlers"},
     {"segmentation"},
     {"audit", "experiments", "export"},
     {"cli"},

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ppi_med.networks import MultiViewClassifier
+from ppi_med.networks.torchvision_shim import ensure_torchvision
 from ppi_med.saliency import Gradient, SaliencyMethod, by_name
-from ppi_med.torchvision_shim import ensure_torchvision
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "results" / "saliency_benchmark"

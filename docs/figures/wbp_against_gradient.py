@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ppi_med.networks import MultiViewClassifier
+from ppi_med.networks.torchvision_shim import ensure_torchvision
 from ppi_med.saliency import WBP, wbp_completeness
-from ppi_med.torchvision_shim import ensure_torchvision
 
 SIDE = 64
 SAMPLES = 4

@@ -7,7 +7,7 @@ import difflib
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +44,19 @@ class Report:
     @property
     def title(self) -> str:
         """The workflow by the names of its files, such as "train.json + paper.json"."""
-        return " + ".join(file.name for file in self.files)
+        return title_of(self.files)
+
+
+def title_of(files: Sequence[Path]) -> str:
+    """Return the names of a workflow's files, such as "train.json + paper.json"."""
+    return " + ".join(file.name for file in files)
 
 
 def check_bundle(
-    bundle: Bundle, overlays: Sequence[Path] = (), overrides: Mapping[str, Any] | None = None
+    bundle: Bundle,
+    overlays: Sequence[Path] = (),
+    overrides: Mapping[str, Any] | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> list[Report]:
     """Check the train, evaluate, inference and extract configurations of a bundle.
 
@@ -60,6 +68,8 @@ def check_bundle(
         overlays: files merged over `train.json` for one more workflow, such as `paper.json`.
         overrides: values by id, merged over every workflow that has the id; an unknown id is
             refused.
+        say: called with the line of each workflow before it is checked, since large data sets are
+            read then; None is silent.
 
     Returns:
         One report for each workflow.
@@ -74,11 +84,13 @@ def check_bundle(
     for key in overrides or {}:
         if not any(key in given for given in accepted):
             raise UsageError(f"An override has no such id: no configuration knows {key!r}.")
+    reports = []
     with _on_path(bundle.root):
-        return [
-            check_workflow(files, bundle.metadata, given)
-            for files, given in zip(workflows, accepted, strict=True)
-        ]
+        for files, given in zip(workflows, accepted, strict=True):
+            if say:
+                say(f"checking {title_of(files)}")
+            reports.append(check_workflow(files, bundle.metadata, given))
+    return reports
 
 
 def check_workflow(
@@ -179,7 +191,7 @@ class _Checker:
 def _parse(
     files: Sequence[Path], metadata: Path | None, overrides: Mapping[str, Any] | None
 ) -> ConfigParser:
-    from ppi_med.torchvision_shim import ensure_torchvision
+    from ppi_med.networks.torchvision_shim import ensure_torchvision
 
     ensure_torchvision()
     from monai.bundle import ConfigParser

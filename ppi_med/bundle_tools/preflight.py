@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Any
 
 from ppi_med.bundle_tools.installed import CONFIG_SUFFIXES
+from ppi_med.bundle_tools.root import running_parser
 from ppi_med.data.datalist import require_kind
 from ppi_med.errors import SYSTEM_ERRORS, UsageError, plain_words
 from ppi_med.naming import TAG_DATA_HASH, TAG_SPLIT_HASH
-from ppi_med.running import running_parser
 
 # MONAI's own keys: what it runs, and what it adds.
 _ENTRIES = {"imports", "initialize", "run", "finalize", "_meta_", "save_execute_config"}

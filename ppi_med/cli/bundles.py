@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -75,7 +76,9 @@ def check(
     from ppi_med.bundle_tools.check import check_bundle
     from ppi_med.bundle_tools.installed import open_bundle
 
-    reports = check_bundle(open_bundle(bundle), overlay or [], overrides(override))
+    reports = check_bundle(
+        open_bundle(bundle), overlay or [], overrides(override), partial(typer.echo, err=True)
+    )
     for report in reports:
         state = f"{len(report.failures)} failed" if report.failures else "all resolve"
         typer.echo(f"{report.title}: {report.resolved} ids, {state}")

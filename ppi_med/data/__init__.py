@@ -13,6 +13,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         **dict.fromkeys(("ManifestRow", "read_manifest", "write_manifest"), "manifest"),
         **dict.fromkeys(("Splits", "make_splits", "read_splits", "write_splits"), "splits"),
         **dict.fromkeys(("load_parts", "make_datalist", "write_datalist"), "datalist"),
-        "EmptyMaskd": "transforms",
+        "EmptyMaskd": "oct.transforms",
+        "PacedCacheDataset": "cache",
     },
 )

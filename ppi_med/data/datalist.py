@@ -183,10 +183,10 @@ class Unlabelled:
 
     def __call__(self) -> Any:
         """Return a data set of the images."""
-        from monai.data import CacheDataset
+        from ppi_med.data.cache import PacedCacheDataset
 
-        return CacheDataset(
-            self.items(), self.transform, cache_rate=self.cache_rate, num_workers=2, progress=False
+        return PacedCacheDataset(
+            self.items(), self.transform, cache_rate=self.cache_rate, num_workers=2
         )
 
 

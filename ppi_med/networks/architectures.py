@@ -12,8 +12,8 @@ from torch import nn
 
 from ppi_med.networks.efficientnet_lite import EfficientNetLite0
 from ppi_med.networks.small_cnn import SmallCNN, SmallVGG
+from ppi_med.networks.torchvision_shim import ensure_torchvision
 from ppi_med.networks.weights import StateDict
-from ppi_med.torchvision_shim import ensure_torchvision
 
 _TORCHVISION = "torchvision:"
 _MONAI = "monai:"

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ppi_med import naming
 from ppi_med.naming import distinct
-from ppi_med.torchvision_shim import ensure_torchvision
+from ppi_med.networks.torchvision_shim import ensure_torchvision
 from ppi_med.tracking.environment import import_mlflow, quiet
 from ppi_med.tracking.notes import NOTE
 from ppi_med.tracking.outbox import Record

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ppi_med.bundle_tools.root import running_parser
 from ppi_med.errors import UsageError
 from ppi_med.naming import TAG_DATA_HASH, TAG_METHOD, TAGS, distinct
-from ppi_med.running import running_parser
 from ppi_med.tracking.environment import import_mlflow
 
 PREDICTIONS = "predictions"

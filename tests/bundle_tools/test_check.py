@@ -27,7 +27,9 @@ def keys(report: Report) -> list[str]:
 
 
 def test_a_bundle_in_order_resolves(folder: Path) -> None:
-    reports = check_bundle(open_bundle(folder))
+    said: list[str] = []
+    reports = check_bundle(open_bundle(folder), say=said.append)
+    assert said == ["checking train.json", "checking inference.json"]
     assert [report.title for report in reports] == ["train.json", "inference.json"]
     assert [report.failures for report in reports] == [(), ()]
     assert reports[0].resolved > len(TRAIN)

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from ppi_med.bundle_tools import preflight
-from ppi_med.bundle_tools.root import bundle_root
+from ppi_med.bundle_tools.root import bundle_root, config_folder, running_parser
 from ppi_med.errors import UsageError
-from ppi_med.running import config_folder, running_parser
 
 
 @pytest.fixture(autouse=True)

@@ -7,5 +7,19 @@
   `volume`: a series as one array in Hounsfield units.
 - `store`: the headers on disk; `command`: `ppi-med index-dicom`.
 
-Nothing is imported here, so that a worker process imports only what it runs.
+Its names are imported on first use, so that a worker process imports only what it runs.
 """
+
+from __future__ import annotations
+
+from ppi_med.lazy import lazy_names
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        **dict.fromkeys(("IndexSummary", "index_tree"), "index"),
+        **dict.fromkeys(("DicomVolume", "GeometryError", "read_volume"), "volume"),
+        "Pseudonyms": "pseudonyms",
+        "Policy": "verdict",
+    },
+)

@@ -2,4 +2,31 @@
 
 The readers are reached through `ppi_med.data.oct.registry.read_oct`; the conversion is
 `ppi_med.data.oct.convert.convert_folder`.
+
+Its names are imported on first use, so that a worker process imports only its reader.
 """
+
+from __future__ import annotations
+
+from ppi_med.lazy import lazy_names
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "read_oct": "registry",
+        "convert_folder": "convert",
+        **dict.fromkeys(("ConvertOptions", "ReadOptions", "SplitOptions"), "options"),
+        **dict.fromkeys(("OctReadError", "OctVolume", "Spacing"), "volume"),
+        **dict.fromkeys(
+            (
+                "AllSlicesd",
+                "EmptyMaskd",
+                "FitSlicesd",
+                "LoadOctVolumed",
+                "NormalizeOctd",
+                "SampleSlicesd",
+            ),
+            "transforms",
+        ),
+    },
+)

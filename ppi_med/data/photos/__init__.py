@@ -4,4 +4,20 @@
 - `cub`, `cifar`, `folders`, `imagenet`: readers of the layouts.
 - `layouts`: which of them a folder has; `convert`: datalists.
 - `transforms`: photographs as dictionary transforms.
+
+Its names are imported on first use.
 """
+
+from __future__ import annotations
+
+from ppi_med.lazy import lazy_names
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "convert_photos": "convert",
+        "read_photos": "layouts",
+        "Photo": "photo",
+        **dict.fromkeys(("AugmentPhotod", "LoadPhotod", "NormalizePhotod"), "transforms"),
+    },
+)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ppi_med import torchvision_shim
-from ppi_med.torchvision_shim import ensure_torchvision
+from ppi_med.networks import torchvision_shim
+from ppi_med.networks.torchvision_shim import ensure_torchvision
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 installed = importlib.util.find_spec("torchvision") is not None
 needs_torchvision = pytest.mark.skipif(not installed, reason="torchvision is not installed")
 
@@ -25,7 +25,7 @@ def run(code: str) -> str:
 @needs_torchvision
 def test_a_network_runs_after_it() -> None:
     code = (
-        "from ppi_med.torchvision_shim import ensure_torchvision\n"
+        "from ppi_med.networks.torchvision_shim import ensure_torchvision\n"
         "assert ensure_torchvision() and ensure_torchvision()\n"
         "import torch, torchvision, gc; gc.collect()\n"
         "from torchvision.models import resnet18\n"
@@ -39,7 +39,7 @@ def test_a_network_runs_after_it() -> None:
 def test_it_works_after_monai() -> None:
     code = (
         "import monai\n"
-        "from ppi_med.torchvision_shim import ensure_torchvision\n"
+        "from ppi_med.networks.torchvision_shim import ensure_torchvision\n"
         "ensure_torchvision()\n"
         "from torchvision.models import resnet18; print(resnet18.__name__)"
     )
