@@ -81,7 +81,41 @@ class ConstantWeight(Weight):
         return self.value == 0
 
 
-class StepWeight(Weight):
+class _Scaled(Weight):
+    """Another weight times a factor that depends on the time alone."""
+
+    def __init__(self, weight: float | Weight) -> None:
+        self.weight = make_weight(weight)
+
+    @abstractmethod
+    def factor_at(self, epoch: int, iteration: int) -> float:
+        """Return the factor at this time."""
+
+    def __call__(
+        self,
+        epoch: int,
+        iteration: int,
+        term: Tensor | None = None,
+        reference: Tensor | None = None,
+    ) -> float | Tensor:
+        """Return the weight at this time."""
+        return self.weight(epoch, iteration, term, reference) * self.factor_at(epoch, iteration)
+
+    @property
+    def off(self) -> bool:
+        """Whether the other weight is 0 at all times."""
+        return self.weight.off
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the other weight's state."""
+        return self.weight.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore `state_dict()`."""
+        self.weight.load_state_dict(state)
+
+
+class StepWeight(_Scaled):
     """A weight that is multiplied once an epoch is over; on CUB x100 after epoch 20.
 
     Args:
@@ -98,31 +132,16 @@ class StepWeight(Weight):
     def __init__(
         self, weight: float | Weight = 1.0, factor: float = 100.0, after_epoch: int = 20
     ) -> None:
-        self.weight = make_weight(weight)
+        super().__init__(weight)
         self.factor = _not_negative("factor", factor)
         self.after_epoch = after_epoch
 
-    def __call__(
-        self,
-        epoch: int,
-        iteration: int,
-        term: Tensor | None = None,
-        reference: Tensor | None = None,
-    ) -> float | Tensor:
-        """Return the weight of this epoch."""
-        weight = self.weight(epoch, iteration, term, reference)
-        return weight * self.factor if epoch > self.after_epoch else weight
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the inner weight's state."""
-        return self.weight.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore `state_dict()`."""
-        self.weight.load_state_dict(state)
+    def factor_at(self, epoch: int, iteration: int) -> float:
+        """Return 1, after the epoch `factor`."""
+        return self.factor if epoch > self.after_epoch else 1.0
 
 
-class WarmUpWeight(Weight):
+class WarmUpWeight(_Scaled):
     """A weight that grows linearly at the start.
 
     It is multiplied by start + (1 - start) * done / length, at most 1, with `done` the finished
@@ -148,36 +167,15 @@ class WarmUpWeight(Weight):
     ) -> None:
         if length <= 0:
             raise ValueError(f"length is {length}, expected a number of {unit}s > 0.")
-        self.weight = make_weight(weight)
+        super().__init__(weight)
         self.length = length
         self.unit = choose("unit", unit, ("epoch", "iteration"))
         self.start = _not_negative("start", start)
 
-    def __call__(
-        self,
-        epoch: int,
-        iteration: int,
-        term: Tensor | None = None,
-        reference: Tensor | None = None,
-    ) -> float | Tensor:
-        """Return the weight at this time."""
+    def factor_at(self, epoch: int, iteration: int) -> float:
+        """Return the factor at this time."""
         done = (epoch if self.unit == "epoch" else iteration) - 1
-        share = min(max(done / self.length, 0.0), 1.0)
-        factor = self.start + (1 - self.start) * share
-        return self.weight(epoch, iteration, term, reference) * factor
-
-    @property
-    def off(self) -> bool:
-        """Whether the full weight is 0."""
-        return self.weight.off
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the inner weight's state."""
-        return self.weight.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore `state_dict()`."""
-        self.weight.load_state_dict(state)
+        return self.start + (1 - self.start) * min(max(done / self.length, 0.0), 1.0)
 
 
 class BalancedWeight(Weight):
