@@ -17,6 +17,7 @@ from ppi_med.experiments.figures import comparison_figure
 from ppi_med.experiments.lidc_nodules import ENTRIES, LidcNodules
 from ppi_med.experiments.maps import Maps, results
 from ppi_med.experiments.methods import Methods
+from ppi_med.experiments.planted import Planted
 from ppi_med.experiments.randomise import Randomisation
 from ppi_med.experiments.records import FolderRecords, Record
 from ppi_med.experiments.run import Experiment
@@ -65,6 +66,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "shortcut": lambda: text(Shortcut, "ga_shortcut"),
     "marks": lambda: text(Marks, "ga_marks"),
     "detection": lambda: text(Detection, "detection"),
+    "planted": lambda: text(Planted, "planted"),
     "cross-site": lambda: cross_site_text("ga_cross_site"),
     "vendors": lambda: cross_site_text("lidc_vendors"),
     "devices": lambda: text(Devices, "cxr_devices"),

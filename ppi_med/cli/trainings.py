@@ -28,6 +28,7 @@ from ppi_med.cli.options import (
     numbers,
     overrides,
 )
+from ppi_med.errors import UsageError
 
 if TYPE_CHECKING:
     from ppi_med.experiments.run import Experiment
@@ -59,6 +60,13 @@ def shortcut(
             "(about 15 minutes); records then default to results/detection.",
         ),
     ] = False,
+    nodules: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --detect: marks painted into these real nodules (a folder with "
+            "nodules.csv), 2-D; records then default to results/planted."
+        ),
+    ] = None,
     workers: Workers = 2,
     output: TablesFolder = None,
     table_only: TableOnly = False,
@@ -87,7 +95,13 @@ def shortcut(
         "work": work,
         "seeds": numbers(seeds, "--seeds"),
     }
-    if detect:
+    if nodules is not None and not detect:
+        raise UsageError("--nodules goes with --detect: no training of the bundle is run on them.")
+    if nodules is not None:
+        from ppi_med.experiments.planted import Planted
+
+        experiment, folder = Planted(nodules), _own_folder(records, "results/planted")
+    elif detect:
         from ppi_med.experiments.detection import Detection
 
         experiment, folder = Detection(), _own_folder(records, "results/detection")

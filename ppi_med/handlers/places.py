@@ -72,7 +72,7 @@ PLACE_METHODS: Mapping[str, Mapping[str, str]] = {
     "clarc": {"fill": "project"},
 }
 """Training methods of this handler by name, with what they set."""
-_SOUGHT = {"place": "place", "neutral": "texture of a device that can be removed"}
+_SOUGHT = {"place": "place", "neutral": "texture or moving mark that can be removed"}
 
 logger = logging.getLogger(__name__)
 
@@ -527,13 +527,14 @@ def _enlarged(found: Search, size: tuple[int, int]) -> Search:
 
     places = tuple(replace(one, mask=larger(one.mask)) for one in found.places)
     neutral = found.texture.neutral
+    factor = size[0] / found.facts["shape"][0]
     if neutral is not None:
-        factor = size[0] / found.facts["shape"][0]
         neutral = replace(neutral, sigma=neutral.sigma * factor)
     return replace(
         found,
         places=places,
         texture=replace(found.texture, neutral=neutral),
+        marks=tuple(mark.enlarged(factor) for mark in found.marks),
         facts={**found.facts, "shape": list(size)},
     )
 
@@ -565,7 +566,7 @@ def _decision(found: Search, kind: str) -> tuple[Tensor | None, Neutral | None, 
         active = None
         line = f"No {_SOUGHT[kind]} was found, so the training is plain. {line}"
     mask = torch.from_numpy(found.place) if active == "place" else None
-    neutral = found.texture.neutral if active == "neutral" else None
+    neutral = found.neutral if active == "neutral" else None
     return mask, neutral, active, line
 
 

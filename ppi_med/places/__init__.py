@@ -9,6 +9,7 @@ from ppi_med.places.ask import difference_map, top_place
 from ppi_med.places.decision import accepted_place, write_decision
 from ppi_med.places.exchange import Blank, ExchangePlaced, PlaceBank, StyleBank
 from ppi_med.places.judge import Verdict, constancy, judge_place
+from ppi_med.places.marks import MovingMark, find_mark
 from ppi_med.places.probe import exchange_effect
 from ppi_med.places.projection import Projection
 from ppi_med.places.search import Place, Search, SearchSettings, search
@@ -20,6 +21,7 @@ __all__ = [
     "Blank",
     "ExchangePlaced",
     "ImageStack",
+    "MovingMark",
     "Neutral",
     "Partners",
     "Place",
@@ -35,6 +37,7 @@ __all__ = [
     "difference_map",
     "exchange_effect",
     "exchanged",
+    "find_mark",
     "judge_place",
     "search",
     "texture",

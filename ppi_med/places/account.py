@@ -13,7 +13,11 @@ from ppi_med.places.exchange import packed, unpacked
 from ppi_med.places.projection import Projection
 from ppi_med.places.texture import Neutral
 
-_WHERE = {"texture": "in the fine detail of the whole image", "style": "without a place"}
+_WHERE = {
+    "texture": "in the fine detail of the whole image",
+    "mark": "in a mark that moves from image to image",
+    "style": "without a place",
+}
 _WITH = {"place": "another class's content there", "style": "another class's style"}
 _STEPS = {
     "beside": "each image was trained on beside a copy with {}",
@@ -35,7 +39,7 @@ class Account:
         fill: treatment of the place's content, `"exchange"`, `"blind"` or `"project"`.
         step: `"beside"` or `"coin"`.
         mask: the place that was trained at, bool `(H, W)` of images as the network sees them.
-        neutral: what takes a texture away.
+        neutral: what takes a texture, or marks that move, away.
         projection: what takes the place's direction out of the features.
         caution: a sentence where the validation part was too small to be sure.
 

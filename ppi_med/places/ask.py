@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -57,22 +57,51 @@ def difference_map(
     Returns:
         The map, float64 `(H, W)`, 0 or more.
     """
-    means = other_means(stack)
     asked = (stack.position % every == 0).nonzero()[:, 0] if stack.volumes else None
     if asked is None or len(asked) == 0:
         asked = torch.arange(len(stack.image))
     total = torch.zeros(stack.image.shape[2:], dtype=torch.float64)
-    method = WBP()
-    device = next(network.parameters()).device
-    for index in asked.split(batch_size):
-        x, label = stack.image[index].to(device), stack.label[index].to(device)
-        s = method(network, x, label if target is None else target(label))
-        weight = torch.where(x.abs() > _NOTHING, s / x, torch.zeros_like(s))
-        size = s.abs().sum((1, 2, 3), keepdim=True).clamp_min(1e-12)
-        gone = weight * (x - means[stack.label[index]].to(x)) / size
+    for gone in _gone(network, stack, asked, batch_size, target):
         total += gone.sum((0, 1)).double().cpu()
     mean = (total / len(asked))[None, None]
     return gaussian_smooth(mean, scale(mean.shape[-2:]))[0, 0].clamp_min(0)
+
+
+def evidence(
+    network: nn.Module, stack: ImageStack, index: Tensor, *, batch_size: int = 64
+) -> Tensor:
+    """Return each image's own part of the difference map, smoothed, float32 `(N, H, W)`.
+
+    Args:
+        network: as for `difference_map`.
+        stack: stack of the training part.
+        index: which images.
+        batch_size: images per forward pass.
+    """
+    sigma = scale(stack.image.shape[-2:])
+    parts = _gone(network, stack, index, batch_size, None)
+    return torch.cat(
+        [gaussian_smooth(one.sum(1, keepdim=True), sigma)[:, 0].float().cpu() for one in parts]
+    )
+
+
+def _gone(
+    network: nn.Module,
+    stack: ImageStack,
+    index: Tensor,
+    batch_size: int,
+    target: Callable[[Tensor], Any] | None,
+) -> Iterator[Tensor]:
+    """Yield W (x - mu) / ||s||_1 of the images, `(N, C, H, W)`, batch by batch."""
+    means = other_means(stack)
+    method = WBP()
+    device = next(network.parameters()).device
+    for part in index.split(batch_size):
+        x, label = stack.image[part].to(device), stack.label[part].to(device)
+        s = method(network, x, label if target is None else target(label))
+        weight = torch.where(x.abs() > _NOTHING, s / x, torch.zeros_like(s))
+        size = s.abs().sum((1, 2, 3), keepdim=True).clamp_min(1e-12)
+        yield (weight * (x - means[stack.label[part]].to(x)) / size).detach()
 
 
 def scale(shape: tuple[int, ...] | torch.Size) -> float:

@@ -195,5 +195,13 @@ def constancy(stack: ImageStack, place: Tensor) -> float:
     most = spread.max(0).values
     floor = 1e-3 * float(stack.image.std())
     ratio = torch.where(most > floor, spread.min(0).values / most.clamp_min(1e-12), 1.0)
-    decile = float(torch.quantile(1 - ratio, 0.9))
-    return float(np.clip((decile - 0.5) / 0.4, 0.0, 1.0))
+    return above_half(float(torch.quantile(1 - ratio, 0.9)))
+
+
+def above_half(value: float) -> float:
+    """Return a constancy scaled so that 0.5 and less is 0, and 0.9 and more is 1.
+
+    >>> above_half(0.75)
+    0.625
+    """
+    return min(1.0, max(0.0, (value - 0.5) / 0.4))

@@ -21,6 +21,7 @@ from ppi_med.errors import UsageError
 from ppi_med.io import atomic_path
 from ppi_med.places.ask import difference_map, top_place
 from ppi_med.places.judge import Verdict, interval, judge_place, verdict
+from ppi_med.places.marks import MovingMark, find_mark
 from ppi_med.places.probe import (
     Factory,
     exchange_effect,
@@ -32,9 +33,16 @@ from ppi_med.places.probe import (
 from ppi_med.places.stack import ImageStack, Partners, exchanged
 from ppi_med.places.texture import Neutral, Texture, texture
 
-FORMAT = 2
-Kind = Literal["none", "place", "style", "texture"]
+FORMAT = 3
+Kind = Literal["none", "place", "style", "texture", "mark"]
 PLAIN, PLACE, STYLE, NEUTRAL = "plain", "ppi_wbp_place", "ppi_wbp_style", "neutral"
+_METHODS: dict[Kind, str] = {
+    "none": PLAIN,
+    "place": PLACE,
+    "style": STYLE,
+    "texture": NEUTRAL,
+    "mark": NEUTRAL,
+}
 _FEW_UNITS = 20
 
 
@@ -109,7 +117,8 @@ class Search:
         j_net_interval: 95 %, over units.
         places: in the order in which they were found, accepted or not.
         kind: `"place"`: it has places; `"texture"`: the fine detail of the whole image predicts the
-            class; `"style"`: another shortcut without a place; `"none"`.
+            class; `"mark"`: the same pixels lie somewhere in each 2-D image of a class; `"style"`:
+            another shortcut without a place; `"none"`.
         recommended_method: the recommended training method.
         reason: in one sentence.
         auc: AUC of the short network, over the validation's units.
@@ -117,6 +126,7 @@ class Search:
         network: the short, plain training's network; None if loaded without a factory.
         rounds: number of short trainings.
         texture: how well the fine detail of each cell predicts the class.
+        marks: the marks that move, 2-D only; sought where there is no place and no such texture.
     """
 
     shortcut: bool
@@ -131,6 +141,7 @@ class Search:
     network: nn.Module | None
     rounds: int
     texture: Texture
+    marks: tuple[MovingMark, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -142,6 +153,11 @@ class Search:
             if one.accepted:
                 found |= one.mask
         return found
+
+    @property
+    def neutral(self) -> Neutral | None:
+        """What removes a texture or marks that move from all images; None where nothing does."""
+        return Neutral(marks=self.marks) if self.marks else self.texture.neutral
 
     @property
     def caution(self) -> str:
@@ -164,18 +180,21 @@ class Search:
             "places": places,
             "texture": {"median": self.texture.median, "left": self.texture.left},
             "neutral": None if self.texture.neutral is None else self.texture.neutral.facts(),
+            "marks": [
+                {k: v for k, v in mark.facts().items() if k not in ("template", "mask")}
+                for mark in self.marks
+            ],
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an `.npz` that needs no pickle, atomically."""
         masks = [p.mask for p in self.places]
+        content = {**self.summary(), "marks": [mark.facts() for mark in self.marks]}
         arrays: dict[str, Any] = {
             "masks": np.stack(masks) if masks else np.zeros((0, *self.facts["shape"]), bool),
             "place": self.place,
             "cells": self.texture.cells,
-            "search": np.array(
-                json.dumps({"format": FORMAT, **self.summary(), "facts": self.facts})
-            ),
+            "search": np.array(json.dumps({"format": FORMAT, **content, "facts": self.facts})),
         }
         if self.network is not None:
             state = self.network.state_dict()
@@ -215,6 +234,7 @@ class Search:
         cells = Texture(arrays["cells"], left, None if neutral is None else Neutral.of(neutral))
         found["history"] = tuple(found["history"])
         found["j_net_interval"] = tuple(found["j_net_interval"])
+        found["marks"] = tuple(MovingMark.of(mark) for mark in found["marks"])
         restored = _restored(arrays, found["facts"], network)
         return cls(places=places, network=restored, texture=cells, **found)
 
@@ -286,6 +306,7 @@ class _Rounds:
         self.history: list[dict[str, float]] = []
         self.first: nn.Module | None = None
         self.bounds = (0.0, 0.0)
+        self.marks: list[MovingMark] = []
 
     def run(self, progress: Callable[[str], None] | None, path: Path | None) -> Search:
         name = _fingerprint(self.train, self.validation, self.settings, self.seed)
@@ -327,10 +348,28 @@ class _Rounds:
             self.found |= torch.from_numpy(place.mask)
             if path is not None:
                 self._concluded(name, complete=False).save(path)
+        if not (self.train.volumes or self.texture.shortcut or bool(self.found.any())):
+            self._find_marks(progress)
         found_all = self._concluded(name, complete=True)
         if path is not None:
             found_all.save(path)
         return found_all
+
+    def _find_marks(self, progress: Callable[[str], None] | None) -> None:
+        """Find marks that move, each with a network that was trained without those before."""
+        train, validation, network = self.train, self.validation, self.first
+        for number in range(1, self.settings.rounds + 1):
+            assert network is not None
+            mark = find_mark(network, train, validation, seed=self.seed)
+            if progress is not None:
+                said = "no more" if self.marks else "none"
+                progress(f"marks that move: {said if mark is None else f'J {mark.j:.2f}'}")
+            if mark is None:
+                return
+            self.marks.append(mark)
+            if number < self.settings.rounds:
+                train, validation = mark.taken_from(train), mark.taken_from(validation)
+                network = self._trained(number, progress, train)
 
     def _take_up(self, earlier: Search) -> None:
         """Continue after the rounds of a stopped search."""
@@ -353,19 +392,24 @@ class _Rounds:
         )
         return exchanged(self.validation.image, self.found, self.validation.image[partner])
 
-    def _trained(self, number: int, progress: Callable[[str], object] | None) -> nn.Module:
+    def _trained(
+        self,
+        number: int,
+        progress: Callable[[str], object] | None,
+        train: ImageStack | None = None,
+    ) -> nn.Module:
         s = self.settings
         network = make_network(self.factory, self.train, self.seed + number - 1)
         short_training(
             network,
-            self.train,
+            self.train if train is None else train,
             epochs=s.epochs,
             slices=s.slices,
             batch_size=s.batch_size,
             steps=s.steps,
             lr=s.lr,
             seed=self.seed + number - 1,
-            place=self.found if number > 1 else None,
+            place=self.found if bool(self.found.any()) else None,
             progress=progress,
         )
         return network
@@ -434,12 +478,14 @@ class _Rounds:
             kind = "place"
         elif self.texture.shortcut:
             kind = "texture"
+        elif self.marks:
+            kind = "mark"
         elif not shortcut:
             pass
         else:
             kind = "style" if self.train.volumes else "none"
         shortcut = kind != "none"
-        method = {"none": PLAIN, "place": PLACE, "style": STYLE, "texture": NEUTRAL}[kind]
+        method = _METHODS[kind]
         if kind == "texture" and self.texture.neutral is None:
             method = STYLE if self.train.volumes else PLAIN
         return Search(
@@ -455,6 +501,7 @@ class _Rounds:
             network=self.first,
             rounds=len(self.history),
             texture=self.texture,
+            marks=tuple(self.marks),
             facts={
                 "shape": list(self.found.shape),
                 "channels": self.train.image.shape[1],
@@ -477,6 +524,8 @@ class _Rounds:
             )
         if kind == "texture":
             return self._texture_reason() + caution
+        if kind == "mark":
+            return self._mark_reason() + caution
         if kind == "style":
             return (
                 f"The short training decides by something that whole volumes share (J_net "
@@ -488,6 +537,14 @@ class _Rounds:
         return (
             f"A shortcut was found (J_net {j_net:.2f}) at {count} with {share:.1%} of the image "
             f"(J {accepted[0].j:.2f}): exchange its content.{caution}"
+        )
+
+    def _mark_reason(self) -> str:
+        values = ", ".join(f"J {mark.j:.2f}" for mark in self.marks)
+        label = self.marks[0].label
+        return (
+            f"The same few pixels lie somewhere in the images of class {label} ({values}), as a "
+            "letter or an electrode does: train on images in which they are filled."
         )
 
     def _texture_reason(self) -> str:

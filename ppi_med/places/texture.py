@@ -22,6 +22,7 @@ from ppi_med.errors import UsageError
 from ppi_med.intervention.smoothing import gaussian_smooth
 from ppi_med.places.exchange import levelled, quantiles
 from ppi_med.places.judge import discriminant, mean_auc, unit_means
+from ppi_med.places.marks import MovingMark
 from ppi_med.places.stack import ImageStack
 
 CELLS = 8
@@ -39,13 +40,14 @@ _MOST_UNITS = 600
 
 @dataclass(frozen=True, eq=False)
 class Neutral:
-    """Removes a device's texture from images.
+    """Removes a device's texture, or its marks that move, from images.
 
     Attributes:
         sigma: standard deviation of a smoothing along the last two axes, in pixels; 0: no
             smoothing.
         levels: quantiles `(C, 33)` that each image's grey values are moved to first, piecewise
             linearly; None: they stay.
+        marks: marks that are filled from around them, before all else.
 
     Examples:
         >>> Neutral(2.0).name
@@ -58,16 +60,20 @@ class Neutral:
 
     sigma: float = 0.0
     levels: Tensor | None = None
+    marks: tuple[MovingMark, ...] = ()
 
     @property
     def name(self) -> str:
         """The change, in words."""
-        done = ["grey levels made alike"] if self.levels is not None else []
+        done = ["marks filled"] if self.marks else []
+        done += ["grey levels made alike"] if self.levels is not None else []
         done += [f"smoothed by {self.sigma:g} pixels"] if self.sigma > 0 else []
         return ", ".join(done) or "as they are"
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Return images `(N, C, *spatial)` without the texture."""
+        """Return images `(N, C, *spatial)` without the texture and the marks."""
+        for mark in self.marks:
+            image = mark.without(image)
         if self.levels is not None:
             image = torch.stack([levelled(one, self.levels) for one in image])
         return gaussian_smooth(image, self.sigma, 2).to(image.dtype) if self.sigma > 0 else image
@@ -79,7 +85,8 @@ class Neutral:
     def facts(self) -> dict[str, Any]:
         """Return JSON values that `of` reads."""
         levels = None if self.levels is None else self.levels.tolist()
-        return {"sigma": self.sigma, "levels": levels}
+        marks = [mark.facts() for mark in self.marks]
+        return {"sigma": self.sigma, "levels": levels, "marks": marks}
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Neutral:
@@ -98,7 +105,7 @@ class Neutral:
                 f"what takes the texture away cannot be read beside the weights ({error}): copy "
                 "both files again."
             ) from error
-        return cls(sigma, found)
+        return cls(sigma, found, tuple(MovingMark.of(mark) for mark in facts.get("marks", ())))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,333 @@
+"""Marks that move: the same few pixels somewhere in each 2-D image of one class.
+
+A letter, an electrode or a ruler that lies elsewhere in each image has no place that could be
+exchanged. But a device writes the same pixels each time. So a template is cut out where a shortly
+trained network looks, and sought in all images: where those of one class hold it and the best match
+in the others is far off, it is a mark. A lesion is similar from patient to patient, never the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, max_pool2d, pad
+
+from ppi_med.errors import UsageError
+from ppi_med.evaluation.metrics import AUC
+from ppi_med.intervention.smoothing import gaussian_smooth
+from ppi_med.places.ask import evidence, scale
+from ppi_med.places.judge import Verdict, above_half
+from ppi_med.places.probe import scores_of
+from ppi_med.places.stack import ImageStack
+
+THRESHOLD = 0.25
+"""J on the validation part from which a template is a mark."""
+THRESHOLD_TRAINING = 0.3
+"""J on the training images from which a template is tried on the validation part."""
+_HALF = 6.0
+_MOST_SIDE = 128
+_STARTS, _ROUNDS = 6, 4
+_ASKED, _COMPARED = 100, 300
+_LEAST_SHARE = 0.08
+_SAME = (0.25, 0.05)
+_BATCH = 128
+
+
+@dataclass(frozen=True, eq=False)
+class MovingMark:
+    """A mark that lies elsewhere in each image.
+
+    Attributes:
+        template: its pixels, `(C, S, S)` with S odd, as the network sees them.
+        mask: which of them are the same in each image, bool `(S, S)`.
+        label: class whose images hold it.
+        limit: distance up to which a match is the mark.
+        places: row and column of the mark's middle in some images, parts of the image's height
+            and width, `(P, 2)`.
+        auc: AUC of the best match's distance for that class against the others.
+        constancy: 1 - d / d' of the median distances of that class and of the others, scaled as
+            in `ppi_med.places.constancy`.
+    """
+
+    template: Tensor
+    mask: Tensor
+    label: int
+    limit: float
+    places: Tensor
+    auc: float
+    constancy: float
+
+    @property
+    def j(self) -> float:
+        """J = max(0, 2 AUC - 1) constancy."""
+        return Verdict(self.auc, self.constancy).j
+
+    def matches(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the best match in each image.
+
+        Args:
+            image: `(N, C, H, W)`.
+
+        Returns:
+            The root mean square distance of the mask's pixels, `(N,)`, and row and column of the
+            template's middle, int64 `(N, 2)`.
+        """
+        return _matches(image, self.template, self.mask)
+
+    def without(self, image: Tensor) -> Tensor:
+        """Return images with the mark filled from around it, `(N, C, H, W)`.
+
+        All matches are filled. An image without one is filled where the mark lies in another image,
+        so that the filling itself tells nothing. Where, its own pixels decide: the same for the
+        same image.
+        """
+        at = torch.cat([self._hits(part) for part in image.detach().float().split(_BATCH)])
+        grown = math.ceil(self.template.shape[-1] / 6)
+        hole = max_pool2d(self.mask[None, None].float(), 2 * grown + 1, 1, grown)
+        half = hole.shape[-1] // 2
+        hidden = conv2d(at, hole.flip(-1, -2).to(at), padding=half).clamp(0, 1).to(image.dtype)
+        seen = 1 - hidden
+        sigma = half / 2
+        around = gaussian_smooth(image.detach() * seen, sigma, 2)
+        filling = around / gaussian_smooth(seen, sigma, 2).clamp_min(1e-3)
+        return image * seen + (filling * hidden).to(image.dtype)
+
+    def _hits(self, image: Tensor) -> Tensor:
+        """Return 1 at the middle of each match or, without one, of another image's mark."""
+        hit = (_distances(image, self.template, self.mask) <= self.limit).float()
+        sums = image.double().flatten(1).abs().sum(1)
+        drawn = self.places.to(image.device)[(sums * 1e3).long() % len(self.places)]
+        size = torch.tensor(image.shape[-2:], device=image.device)
+        row, column = torch.minimum((drawn * size).long(), size - 1).unbind(1)
+        bare = ~hit.flatten(1).any(1)
+        hit[bare, row[bare], column[bare]] = 1.0
+        return hit[:, None]
+
+    def taken_from(self, stack: ImageStack) -> ImageStack:
+        """Return a stack whose images are without the mark."""
+        parts = [self.without(stack.image[part].float()) for part in stack.batches(128)]
+        return replace(stack, image=torch.cat(parts))
+
+    def enlarged(self, factor: float) -> MovingMark:
+        """Return the mark of images that are larger by this factor."""
+        side = 2 * round(self.template.shape[-1] * factor / 2 - 0.5) + 1
+        if side == self.template.shape[-1]:
+            return self
+        template = interpolate(self.template[None], (side, side), mode="bilinear")[0]
+        mask = interpolate(self.mask[None, None].float(), (side, side))[0, 0] > 0.5
+        return replace(self, template=template, mask=mask)
+
+    def facts(self) -> dict[str, Any]:
+        """Return JSON values that `of` reads."""
+        return {
+            "label": self.label,
+            "j": self.j,
+            "auc": self.auc,
+            "constancy": self.constancy,
+            "limit": self.limit,
+            "places": self.places.tolist(),
+            "template": self.template.tolist(),
+            "mask": self.mask.int().tolist(),
+        }
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> MovingMark:
+        """Return what `facts` described.
+
+        Raises:
+            UsageError: if it is something else.
+        """
+        try:
+            template = torch.tensor(facts["template"], dtype=torch.float32)
+            mask = torch.tensor(facts["mask"]) > 0
+            side = template.shape[-1]
+            if template.ndim != 3 or mask.shape != (side, side) or side % 2 == 0 or not mask.any():
+                raise ValueError(f"a template of {tuple(template.shape)}")
+            places = torch.tensor(facts["places"], dtype=torch.float64)
+            if places.ndim != 2 or places.shape[1] != 2 or not len(places):
+                raise ValueError(f"places of {tuple(places.shape)}")
+            limit, auc, constancy = (float(facts[name]) for name in ("limit", "auc", "constancy"))
+            return cls(template, mask, int(facts["label"]), limit, places, auc, constancy)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"a mark cannot be read beside the weights ({error}): copy both files again."
+            ) from error
+
+
+def find_mark(
+    network: nn.Module, train: ImageStack, validation: ImageStack, *, seed: int = 0
+) -> MovingMark | None:
+    """Find the mark that a shortly trained network looks at, wherever it lies.
+
+    For each class, the images of which the network is surest are cut out where it looks. Each of
+    some of these pieces, and their median, is a template that is sought in all of them, and
+    replaced by the median of the better half of the matches, four times; of its pixels those
+    count that differ least. The best template on the training part is judged on validation:
+
+        J = max(0, 2 AUC - 1) constancy
+
+    with the AUC of the distance to the best match, and the constancy of `ppi_med.places.constancy`
+    of the classes' median distances.
+
+    Args:
+        network: `(N, C, H, W)` to logits, trained shortly on `train`.
+        train: 2-D images.
+        validation: those that judge.
+        seed: seed of the images that are drawn to compare templates on.
+
+    Returns:
+        The mark with the largest J, at least 0.25 (0.3 on the training part); None without one.
+    """
+    factor = math.ceil(min(train.image.shape[-2:]) / _MOST_SIDE)
+    found = [
+        mark
+        for label in range(train.classes)
+        if (mark := _of_class(network, train, validation, label, factor, seed)) is not None
+    ]
+    return max(found, key=lambda mark: mark.j, default=None)
+
+
+def _of_class(
+    network: nn.Module,
+    train: ImageStack,
+    validation: ImageStack,
+    label: int,
+    factor: int,
+    seed: int,
+) -> MovingMark | None:
+    surest, held = _surest(network, train, label), validation.label == label
+    own, other = (
+        _drawn(train, part, seed) for part in (train.label == label, train.label != label)
+    )
+    if min(len(own), len(other)) < 10 or not held.any() or held.all():
+        return None
+    images = _pooled(train.image[surest], factor)
+    compared = _pooled(train.image[own], factor), _pooled(train.image[other], factor)
+    half = math.ceil(_HALF * scale(images.shape[-2:]))
+    at = evidence(network, train, surest)
+    where = _peaks(_pooled(at[:, None], factor)[:, 0])
+    spread = float((images - images.median()).abs().median())
+    best = _Judged(None, 0.0)
+    pieces = _cut(images, where, half)
+    starts = (pieces.median(0).values, *pieces[: _STARTS - 1])
+    for start, same in product(starts, _SAME):
+        template, mask = _refined(images, start, same * spread)
+        judged = _judged(*compared, template, mask, label)
+        if judged.j > best.j:
+            best = judged
+    if best.mark is None or best.j < THRESHOLD_TRAINING:
+        return None
+    answer = _judged(
+        _pooled(validation.image[held], factor),
+        _pooled(validation.image[~held], factor),
+        best.mark.template,
+        best.mark.mask,
+        label,
+    )
+    if answer.mark is None or answer.j < THRESHOLD:
+        return None
+    known = replace(best.mark, auc=answer.mark.auc, constancy=answer.mark.constancy)
+    return known.enlarged(factor)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    mark: MovingMark | None
+    j: float
+
+
+def _judged(own: Tensor, other: Tensor, template: Tensor, mask: Tensor, label: int) -> _Judged:
+    (mine, where), theirs = _matches(own, template, mask), _matches(other, template, mask)[0]
+    truth = torch.cat([torch.ones(len(mine)), torch.zeros(len(theirs))]).long().numpy()
+    auc = float(AUC(truth, -torch.cat([mine, theirs]).double().numpy()))
+    near, far = float(mine.median()), float(theirs.median())
+    # What all images hold, such as an empty margin, matches everywhere.
+    floor = 1e-3 * float(other.std())
+    ratio = near / far if far > floor else 1.0
+    limit = near + (far - near) / 4
+    size = torch.tensor(own.shape[-2:], dtype=torch.float64)
+    places = ((where[mine <= limit] + 0.5) / size)[:_ASKED]
+    mark = MovingMark(template, mask, label, limit, places, auc, above_half(1 - ratio))
+    return _Judged(mark, mark.j)
+
+
+def _surest(network: nn.Module, stack: ImageStack, label: int) -> Tensor:
+    """Return the images of a class of which the network is surest: at most half, at most 100."""
+    own = (stack.label == label).nonzero()[:, 0]
+    scores = scores_of(network, stack.image[own])
+    score = scores[:, label] if scores.shape[1] > 1 else scores[:, 0] * (1 if label else -1)
+    order = score.argsort(descending=True, stable=True)
+    return own[order[: min(_ASKED, max(20, len(own) // 2))]]
+
+
+def _drawn(stack: ImageStack, which: Tensor, seed: int) -> Tensor:
+    """Return at most 300 of the images, drawn at random."""
+    index = which.nonzero()[:, 0]
+    generator = torch.Generator().manual_seed(seed)
+    return index[torch.randperm(len(index), generator=generator)[:_COMPARED]]
+
+
+def _pooled(image: Tensor, factor: int) -> Tensor:
+    image = image.float().cpu()
+    return avg_pool2d(image, factor) if factor > 1 else image
+
+
+def _peaks(maps: Tensor) -> Tensor:
+    """Return row and column of each map's maximum, int64 `(N, 2)`."""
+    index = maps.flatten(1).argmax(1)
+    return torch.stack([index // maps.shape[-1], index % maps.shape[-1]], 1)
+
+
+def _cut(image: Tensor, where: Tensor, half: int) -> Tensor:
+    """Return the squares around the given pixels, `(N, C, 2 half + 1, 2 half + 1)`."""
+    padded = pad(image, (half,) * 4, mode="replicate")
+    side = 2 * half + 1
+    return torch.stack(
+        [
+            one[:, y : y + side, x : x + side]
+            for one, (y, x) in zip(padded, where.tolist(), strict=True)
+        ]
+    )
+
+
+def _refined(images: Tensor, template: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+    """Return the template after some rounds of matching, and which of its pixels count."""
+    half = template.shape[-1] // 2
+    mask = torch.zeros(template.shape[-2:], dtype=torch.bool)
+    inner = slice(half - half // 2, half + half // 2 + 1)
+    mask[inner, inner] = True
+    for _ in range(_ROUNDS):
+        distance, where = _matches(images, template, mask)
+        better = distance.argsort(stable=True)[: max(1, len(images) // 2)]
+        pieces = _cut(images[better], where[better], half)
+        template = pieces.median(0).values
+        spread = (pieces - template).abs().median(0).values.mean(0)
+        least = max(12, round(_LEAST_SHARE * spread.numel()))
+        mask = spread <= max(float(spread.flatten().kthvalue(least).values), limit)
+    return template, mask
+
+
+def _matches(image: Tensor, template: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    distances, places = [], []
+    for part in image.float().split(_BATCH):
+        distance = _distances(part, template, mask)
+        distances.append(distance.flatten(1).min(1).values)
+        places.append(_peaks(-distance))
+    return torch.cat(distances), torch.cat(places)
+
+
+def _distances(image: Tensor, template: Tensor, mask: Tensor) -> Tensor:
+    """Return the root mean square distance of the mask's pixels at each place, `(N, H, W)`."""
+    template = template.to(image.device)
+    weight = mask.to(image.device).expand_as(template)[None].float()
+    padded = pad(image, (template.shape[-1] // 2,) * 4, mode="replicate")
+    # sum w (x - t)^2, multiplied out.
+    square = conv2d(padded.square(), weight) - 2 * conv2d(padded, weight * template)
+    square = square[:, 0] + (weight * template.square()).sum()
+    return (square.clamp_min(0) / weight.sum()).sqrt()
