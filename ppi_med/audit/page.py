@@ -20,6 +20,7 @@ from ppi_med.audit.evidence import RING, Measure
 from ppi_med.audit.network import Cluster, Network
 from ppi_med.audit.result import Audit
 from ppi_med.io import write_text
+from ppi_med.places import MovingMark
 
 Grey = NDArray[Any]
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
@@ -178,9 +179,27 @@ def _network(audit: Audit, network: Network) -> str:
     ]
     if s.places:
         parts += ["<h3>Places</h3>", _places(network)]
+    if s.marks:
+        parts += ["<h3>Marks that move</h3>", _moving(audit, s.marks)]
     if network.clusters:
         parts += ["<h3>Clusters of maps</h3>", _clusters(audit, network.clusters)]
     return "".join([*parts, "</section>"])
+
+
+def _moving(audit: Audit, marks: Sequence[MovingMark]) -> str:
+    cards = []
+    for number, mark in enumerate(marks, 1):
+        template = _rgb(mark.template.permute(1, 2, 0).numpy())
+        outlined = _outlined(template, mark.mask.numpy())
+        pixels = np.hstack([_fit(template, outlined.shape[:2]), outlined])
+        cards.append(
+            f'<figure><img src="{_png(pixels)}" alt="mark {number}"><figcaption><b>mark {number}'
+            f"</b>, in the images of class {html.escape(audit.source.classes[mark.label])}<br>"
+            f"J {mark.j:.2f}; the distance to the best match alone AUC {mark.auc:.2f}, constancy "
+            f"{mark.constancy:.2f}. The outlined pixels are the same in all of them, wherever "
+            "they lie.</figcaption></figure>"
+        )
+    return f'<div class="places" id="marks">{"".join(cards)}</div>'
 
 
 def _places(network: Network) -> str:

@@ -26,8 +26,9 @@ class Verdict:
 
     Attributes:
         shortcut: whether there is one.
-        kind: `none`; `place`; `style` (no place, by the network); `device` (by the data
-            alone, the surroundings tell the label); `header` (values outside the image do).
+        kind: `none`; `place`; `texture`; `mark` (one that moves); `style` (no place, by the
+            network); `device` (by the data alone, the surroundings tell the label); `header`
+            (values outside the image do).
         reasons: sentences, the strongest first.
         look: what is worth a look, but is not a shortcut by the rule.
         recommended_method: the recommended training method.
@@ -105,6 +106,15 @@ class Audit:
             "j_net_interval": list(found.j_net_interval) if found else None,
             "network_auc": found.auc if found else None,
             "places": places,
+            "marks": [
+                {
+                    "class": self.source.classes[mark.label],
+                    "j": round(mark.j, 4),
+                    "auc": round(mark.auc, 4),
+                    "constancy": round(mark.constancy, 4),
+                }
+                for mark in (found.marks if found else ())
+            ],
             "recommended_method": self.verdict.recommended_method,
             "why": self.verdict.why,
             "command": self.command,

@@ -32,8 +32,8 @@ THRESHOLD_TRAINING = 0.3
 """J on the training images from which a template is tried on the validation part."""
 _HALF = 6.0
 _MOST_SIDE = 128
-_STARTS, _ROUNDS = 6, 4
-_ASKED, _COMPARED = 100, 300
+_STARTS, _ROUNDS = 5, 3
+_ASKED, _COMPARED = 100, 150
 _LEAST_SHARE = 0.08
 _SAME = (0.25, 0.05)
 _BATCH = 128
@@ -167,7 +167,7 @@ def find_mark(
 
     For each class, the images of which the network is surest are cut out where it looks. Each of
     some of these pieces, and their median, is a template that is sought in all of them, and
-    replaced by the median of the better half of the matches, four times; of its pixels those
+    replaced by the median of the better half of the matches, three times; of its pixels those
     count that differ least. The best template on the training part is judged on validation:
 
         J = max(0, 2 AUC - 1) constancy
@@ -267,7 +267,7 @@ def _surest(network: nn.Module, stack: ImageStack, label: int) -> Tensor:
 
 
 def _drawn(stack: ImageStack, which: Tensor, seed: int) -> Tensor:
-    """Return at most 300 of the images, drawn at random."""
+    """Return at most 150 of the images, drawn at random."""
     index = which.nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed)
     return index[torch.randperm(len(index), generator=generator)[:_COMPARED]]

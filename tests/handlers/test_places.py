@@ -278,7 +278,7 @@ def test_without_a_texture_neutral_is_plain_training_and_says_so(
     with caplog.at_level(logging.INFO):
         trainer.run()
     assert handler.active is None
-    assert "No texture of a device" in caplog.text
+    assert "No texture or moving mark" in caplog.text
 
 
 def test_auto_without_a_shortcut_is_plain_training_bit_for_bit() -> None:
