@@ -54,7 +54,7 @@ def demo(
     override: Override = None,
 ) -> None:
     """Train on the phantom with PPI, as `make train` does."""
-    from ppi_med.bundle_tools.demo import run_demo
+    from ppi_med.bundle_tools.installed import run_demo
 
     given = {} if max_epochs is None else {"max_epochs": max_epochs}
     raise typer.Exit(run_demo(folder, given | overrides(override), say=typer.echo))

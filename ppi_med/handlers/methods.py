@@ -309,10 +309,10 @@ def training_method(name: str, *, places: Any = None, **options: Any) -> Method:
             `ppi_wbp_context` (x' keeps what its map shows, the rest is exchanged; no L_con);
             `ppi_wbp_place` (a search for a shortcut's place first, then that place exchanged) and
             its variants: `_coin` (one forward a step), `_blind` (the place is at 0 in all images);
-            `ppi_wbp_style` (style exchanged); `neutral` (removes a device's texture from all
-            images, in training and afterwards); `auto` (what the search recommends); `clarc` (plain
-            training, the direction of the place's content is projected out of the features
-            afterwards).
+            `ppi_wbp_style` (style exchanged); `neutral` (removes a device's texture, or a mark that
+            moves, from all images, in training and afterwards); `auto` (what the search
+            recommends); `clarc` (plain training, the direction of the place's content is projected
+            out of the features afterwards).
         places: what a search reads and writes, and the images without labels of `d_bat`, see
             `ppi_med.handlers.PlaceData`.
         options: options of `Options`, `PPIHandler` and `PlaceHandler`; a bundle's

@@ -7,11 +7,10 @@ looks, and judges from the training and validation parts whether that is an arte
 from ppi_med.places.account import Account
 from ppi_med.places.ask import difference_map, top_place
 from ppi_med.places.decision import accepted_place, write_decision
-from ppi_med.places.exchange import Blank, ExchangePlaced, PlaceBank, StyleBank
+from ppi_med.places.exchange import Blank, ExchangePlaced, PlaceBank, Projection, StyleBank
 from ppi_med.places.judge import Verdict, constancy, judge_place
 from ppi_med.places.marks import MovingMark, find_mark
 from ppi_med.places.probe import exchange_effect
-from ppi_med.places.projection import Projection
 from ppi_med.places.search import Place, Search, SearchSettings, search
 from ppi_med.places.stack import ImageStack, Partners, exchanged
 from ppi_med.places.texture import Neutral, Texture, texture

@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ppi_med.errors import UsageError
-from ppi_med.places.exchange import packed, unpacked
-from ppi_med.places.projection import Projection
+from ppi_med.places.exchange import Projection, packed, unpacked
 from ppi_med.places.texture import Neutral
 
 _WHERE = {
