@@ -33,6 +33,7 @@ _TEXTS = {"none": "", "look": "look at it", "shortcut": "shortcut"}
 _CLASSES = {"none": "", "look": "lookat", "shortcut": "shortcut"}
 _MOST_VALUES, _MOST_CLUSTERS, _MOST_MEANS = 12, 16, 6
 _SIDE, _GAP = 150, 4
+_MOVING = ("", "A mark that moves has a J of its own, below. ")
 
 
 def write_page(path: str | os.PathLike[str], audit: Audit) -> None:
@@ -174,8 +175,9 @@ def _network(audit: Audit, network: Network) -> str:
         f'<p id="j-net"><b>J_net {s.j_net:.2f}</b> [{low:.2f}, {high:.2f}]: from 0.3 on there is a '
         "shortcut. It is 1 where the answer is right and the same in all slices of a volume "
         "(in 2-D: where it hangs on a place whose content is constant within a class), as of a "
-        f"device, and near 0 where it varies as lesions do. AUC of the short training {s.auc:.2f}, "
-        f"{s.rounds} {'round' if s.rounds == 1 else 'rounds'}.</p>",
+        f"device, and near 0 where it varies as lesions do. {_MOVING[bool(s.marks)]}"
+        f"AUC of the short training {s.auc:.2f}, {s.rounds} "
+        f"{'round' if s.rounds == 1 else 'rounds'}.</p>",
     ]
     if s.places:
         parts += ["<h3>Places</h3>", _places(network)]

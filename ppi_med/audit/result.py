@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,15 +154,24 @@ class Audit:
         }
 
 
-def judge(evidence: Evidence, network: Network | None) -> Verdict:
-    """Combine the evidence from the data alone and from the network."""
+def judge(evidence: Evidence, network: Network | None, classes: Sequence[str] = ()) -> Verdict:
+    """Combine the evidence from the data alone and from the network.
+
+    Args:
+        evidence: of the data alone.
+        network: of a short training.
+        classes: their names, for the sentences.
+    """
     alarms = [m for m in evidence.measures if m.level == "shortcut"]
     header = [m for m in alarms if m.group in ("header", "file")]
     around = [m for m in alarms if m.group.startswith("around")]
     reasons = []
     found = network.search if network else None
+    said = found.reason if found else ""
+    for mark in found.marks if found and classes else ():
+        said = said.replace(f"of class {mark.label} ", f"of class {classes[mark.label]} ")
     if found and found.shortcut:
-        reasons.append(found.reason.partition(":")[0] + ".")
+        reasons.append(said.partition(":")[0] + ".")
     if around:
         named = ", ".join(f"{m.name} {m.auc:.2f}" for m in around)
         reasons.append(
@@ -177,7 +187,7 @@ def judge(evidence: Evidence, network: Network | None) -> Verdict:
         if m.level == "look"
     )
     if found and found.shortcut:
-        why = found.reason
+        why = said
         method = found.recommended_method
         return Verdict(True, found.kind, tuple(reasons), look, method, why)
     if around:
@@ -193,7 +203,7 @@ def judge(evidence: Evidence, network: Network | None) -> Verdict:
             "value, or test on data in which it does not predict the label."
         )
         return Verdict(True, "header", tuple(reasons), look, PLAIN, why)
-    why = found.reason if found else "The data alone show no shortcut; no network was asked."
+    why = said if found else "The data alone show no shortcut; no network was asked."
     return Verdict(False, "none", (), look, PLAIN, why)
 
 

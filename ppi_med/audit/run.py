@@ -92,7 +92,7 @@ def audit(
             scale=scale,
             evidence=evidence,
             network=network,
-            verdict=judge(evidence, network),
+            verdict=judge(evidence, network, source.classes),
             validation=_patients(source, held),
             split=origin,
             unreadable=collected.problems,

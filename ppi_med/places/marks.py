@@ -9,14 +9,15 @@ in the others is far off, it is a mark. A lesion is similar from patient to pati
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, interpolate, max_pool2d, pad
+from torch.fft import irfft2, rfft2
+from torch.nn.functional import conv2d, interpolate, max_pool2d, pad
 
 from ppi_med.errors import UsageError
 from ppi_med.evaluation.metrics import AUC
@@ -31,10 +32,10 @@ THRESHOLD = 0.25
 THRESHOLD_TRAINING = 0.3
 """J on the training images from which a template is tried on the validation part."""
 _HALF = 6.0
-_MOST_SIDE = 128
-_STARTS, _ROUNDS = 5, 3
+_MOST_SIDE = 96
+_STARTS, _ROUNDS = 4, 3
 _ASKED, _COMPARED = 100, 150
-_LEAST_SHARE = 0.08
+_LEAST_SHARE = 0.05
 _SAME = (0.25, 0.05)
 _BATCH = 128
 
@@ -44,9 +45,10 @@ class MovingMark:
     """A mark that lies elsewhere in each image.
 
     Attributes:
-        template: its pixels, `(C, S, S)` with S odd, as the network sees them.
+        template: its pixels, `(C, S, S)` with S odd, on the grid on which it is sought.
         mask: which of them are the same in each image, bool `(S, S)`.
         label: class whose images hold it.
+        zoom: pixels of that grid per pixel of the image.
         limit: distance up to which a match is the mark.
         places: row and column of the mark's middle in some images, parts of the image's height
             and width, `(P, 2)`.
@@ -58,6 +60,7 @@ class MovingMark:
     template: Tensor
     mask: Tensor
     label: int
+    zoom: float
     limit: float
     places: Tensor
     auc: float
@@ -76,9 +79,10 @@ class MovingMark:
 
         Returns:
             The root mean square distance of the mask's pixels, `(N,)`, and row and column of the
-            template's middle, int64 `(N, 2)`.
+            template's middle on its grid, int64 `(N, 2)`.
         """
-        return _matches(image, self.template, self.mask)
+        half = self.template.shape[-1] // 2
+        return _Sought(image, self.zoom, half).matches(self.template, self.mask)
 
     def without(self, image: Tensor) -> Tensor:
         """Return images with the mark filled from around it, `(N, C, H, W)`.
@@ -91,19 +95,21 @@ class MovingMark:
         grown = math.ceil(self.template.shape[-1] / 6)
         hole = max_pool2d(self.mask[None, None].float(), 2 * grown + 1, 1, grown)
         half = hole.shape[-1] // 2
-        hidden = conv2d(at, hole.flip(-1, -2).to(at), padding=half).clamp(0, 1).to(image.dtype)
-        seen = 1 - hidden
-        sigma = half / 2
+        hidden = conv2d(at, hole.flip(-1, -2).to(at), padding=half).clamp(0, 1)
+        hidden = interpolate(hidden, image.shape[-2:], mode="bilinear") > 0.25
+        seen = 1 - hidden.to(image.dtype)
+        sigma = half / self.zoom / 2
         around = gaussian_smooth(image.detach() * seen, sigma, 2)
         filling = around / gaussian_smooth(seen, sigma, 2).clamp_min(1e-3)
-        return image * seen + (filling * hidden).to(image.dtype)
+        return image * seen + (filling * (1 - seen)).to(image.dtype)
 
     def _hits(self, image: Tensor) -> Tensor:
         """Return 1 at the middle of each match or, without one, of another image's mark."""
-        hit = (_distances(image, self.template, self.mask) <= self.limit).float()
+        sought = _Sought(image, self.zoom, self.template.shape[-1] // 2)
+        hit = (sought.distances(self.template, self.mask) <= self.limit).float()
         sums = image.double().flatten(1).abs().sum(1)
         drawn = self.places.to(image.device)[(sums * 1e3).long() % len(self.places)]
-        size = torch.tensor(image.shape[-2:], device=image.device)
+        size = torch.tensor(hit.shape[-2:], device=image.device)
         row, column = torch.minimum((drawn * size).long(), size - 1).unbind(1)
         bare = ~hit.flatten(1).any(1)
         hit[bare, row[bare], column[bare]] = 1.0
@@ -116,12 +122,7 @@ class MovingMark:
 
     def enlarged(self, factor: float) -> MovingMark:
         """Return the mark of images that are larger by this factor."""
-        side = 2 * round(self.template.shape[-1] * factor / 2 - 0.5) + 1
-        if side == self.template.shape[-1]:
-            return self
-        template = interpolate(self.template[None], (side, side), mode="bilinear")[0]
-        mask = interpolate(self.mask[None, None].float(), (side, side))[0, 0] > 0.5
-        return replace(self, template=template, mask=mask)
+        return replace(self, zoom=self.zoom / factor)
 
     def facts(self) -> dict[str, Any]:
         """Return JSON values that `of` reads."""
@@ -130,6 +131,7 @@ class MovingMark:
             "j": self.j,
             "auc": self.auc,
             "constancy": self.constancy,
+            "zoom": self.zoom,
             "limit": self.limit,
             "places": self.places.tolist(),
             "template": self.template.tolist(),
@@ -152,8 +154,11 @@ class MovingMark:
             places = torch.tensor(facts["places"], dtype=torch.float64)
             if places.ndim != 2 or places.shape[1] != 2 or not len(places):
                 raise ValueError(f"places of {tuple(places.shape)}")
-            limit, auc, constancy = (float(facts[name]) for name in ("limit", "auc", "constancy"))
-            return cls(template, mask, int(facts["label"]), limit, places, auc, constancy)
+            zoom, limit = float(facts["zoom"]), float(facts["limit"])
+            if not 0.01 < zoom < 100:
+                raise ValueError(f"a zoom of {zoom}")
+            seen = float(facts["auc"]), float(facts["constancy"])
+            return cls(template, mask, int(facts["label"]), zoom, limit, places, *seen)
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(
                 f"a mark cannot be read beside the weights ({error}): copy both files again."
@@ -184,56 +189,52 @@ def find_mark(
     Returns:
         The mark with the largest J, at least 0.25 (0.3 on the training part); None without one.
     """
-    factor = math.ceil(min(train.image.shape[-2:]) / _MOST_SIDE)
     found = [
         mark
         for label in range(train.classes)
-        if (mark := _of_class(network, train, validation, label, factor, seed)) is not None
+        if (mark := _of_class(network, train, validation, label, seed)) is not None
     ]
     return max(found, key=lambda mark: mark.j, default=None)
 
 
 def _of_class(
-    network: nn.Module,
-    train: ImageStack,
-    validation: ImageStack,
-    label: int,
-    factor: int,
-    seed: int,
+    network: nn.Module, train: ImageStack, validation: ImageStack, label: int, seed: int
 ) -> MovingMark | None:
     surest, held = _surest(network, train, label), validation.label == label
-    own, other = (
-        _drawn(train, part, seed) for part in (train.label == label, train.label != label)
-    )
+    is_own = train.label == label
+    own, other = _drawn(train, is_own, seed), _drawn(train, ~is_own, seed)
     if min(len(own), len(other)) < 10 or not held.any() or held.all():
         return None
-    images = _pooled(train.image[surest], factor)
-    compared = _pooled(train.image[own], factor), _pooled(train.image[other], factor)
-    half = math.ceil(_HALF * scale(images.shape[-2:]))
-    at = evidence(network, train, surest)
-    where = _peaks(_pooled(at[:, None], factor)[:, 0])
-    spread = float((images - images.median()).abs().median())
+    zoom = _zoom(train.image.shape[-2:])
+    half = round(_HALF * zoom * scale(train.image.shape[-2:]))
+    asked = _Sought(train.image[surest], zoom, half)
+    mine, theirs = (_Sought(train.image[index], zoom, half) for index in (own, other))
+    at = (_peaks(evidence(network, train, surest)) * zoom).long()
+    spread = float((asked.fine - asked.fine.median()).abs().median())
     best = _Judged(None, 0.0)
-    pieces = _cut(images, where, half)
+    pieces = _cut(asked.fine, at, half)
     starts = (pieces.median(0).values, *pieces[: _STARTS - 1])
     for start, same in product(starts, _SAME):
-        template, mask = _refined(images, start, same * spread)
-        judged = _judged(*compared, template, mask, label)
+        template, mask = _refined(asked, start, same * spread)
+        judged = _judged(mine, theirs, template, mask, label)
         if judged.j > best.j:
             best = judged
     if best.mark is None or best.j < THRESHOLD_TRAINING:
         return None
-    answer = _judged(
-        _pooled(validation.image[held], factor),
-        _pooled(validation.image[~held], factor),
-        best.mark.template,
-        best.mark.mask,
-        label,
-    )
+    mine, theirs = (_Sought(validation.image[which], zoom, half) for which in (held, ~held))
+    answer = _judged(mine, theirs, best.mark.template, best.mark.mask, label)
     if answer.mark is None or answer.j < THRESHOLD:
         return None
-    known = replace(best.mark, auc=answer.mark.auc, constancy=answer.mark.constancy)
-    return known.enlarged(factor)
+    return replace(best.mark, auc=answer.mark.auc, constancy=answer.mark.constancy)
+
+
+def _zoom(size: Sequence[int]) -> float:
+    """Return pixels of the grid per pixel: a mark lies between pixels, so the grid is finer.
+
+    >>> _zoom((64, 80)), _zoom((192, 256))
+    (2.0, 1.0)
+    """
+    return 2 * min(1.0, _MOST_SIDE / min(size))
 
 
 @dataclass(frozen=True)
@@ -242,19 +243,55 @@ class _Judged:
     j: float
 
 
-def _judged(own: Tensor, other: Tensor, template: Tensor, mask: Tensor, label: int) -> _Judged:
-    (mine, where), theirs = _matches(own, template, mask), _matches(other, template, mask)[0]
+def _judged(own: _Sought, other: _Sought, template: Tensor, mask: Tensor, label: int) -> _Judged:
+    (mine, where), theirs = own.matches(template, mask), other.matches(template, mask)[0]
     truth = torch.cat([torch.ones(len(mine)), torch.zeros(len(theirs))]).long().numpy()
     auc = float(AUC(truth, -torch.cat([mine, theirs]).double().numpy()))
     near, far = float(mine.median()), float(theirs.median())
     # What all images hold, such as an empty margin, matches everywhere.
-    floor = 1e-3 * float(other.std())
+    floor = 1e-3 * float(other.fine.std())
     ratio = near / far if far > floor else 1.0
     limit = near + (far - near) / 4
-    size = torch.tensor(own.shape[-2:], dtype=torch.float64)
+    size = torch.tensor(own.fine.shape[-2:], dtype=torch.float64)
     places = ((where[mine <= limit] + 0.5) / size)[:_ASKED]
-    mark = MovingMark(template, mask, label, limit, places, auc, above_half(1 - ratio))
+    mark = MovingMark(template, mask, label, own.zoom, limit, places, auc, above_half(1 - ratio))
     return _Judged(mark, mark.j)
+
+
+class _Sought:
+    """Images on the grid on which templates are sought, with their spectra.
+
+    Args:
+        image: `(N, C, H, W)`.
+        zoom: pixels of the grid per pixel.
+        half: half of a template's side.
+    """
+
+    def __init__(self, image: Tensor, zoom: float, half: int) -> None:
+        self.zoom, self.half = zoom, half
+        size = [max(1, round(side * zoom / 2)) for side in image.shape[-2:]]
+        coarse = interpolate(image.float(), size, mode="bilinear", antialias=True)
+        self.fine = interpolate(coarse, scale_factor=2, mode="bilinear")
+        padded = pad(self.fine, (half,) * 4, mode="replicate")
+        self.shape = padded.shape[-2:]
+        self.spectrum, self.squares = rfft2(padded), rfft2(padded.square().sum(1))
+
+    def distances(self, template: Tensor, mask: Tensor) -> Tensor:
+        """Return the root mean square distance of the mask's pixels at each place `(N, h, w)`."""
+        device = self.fine.device
+        template, weight = template.to(device), mask.to(device).float()
+        # sum w (x - t)^2, multiplied out.
+        cross = (self.spectrum * rfft2(weight * template, self.shape).conj()).sum(1)
+        spectrum = self.squares * rfft2(weight, self.shape).conj() - 2 * cross
+        square: Tensor = irfft2(spectrum, self.shape)
+        height, width = self.fine.shape[-2:]
+        square = square[:, :height, :width] + (weight * template.square()).sum()
+        return (square.clamp_min(0) / (weight.sum() * len(template))).sqrt()
+
+    def matches(self, template: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the distance of the best match, `(N,)`, and its row and column, `(N, 2)`."""
+        distance = self.distances(template, mask)
+        return distance.flatten(1).min(1).values, _peaks(-distance)
 
 
 def _surest(network: nn.Module, stack: ImageStack, label: int) -> Tensor:
@@ -271,11 +308,6 @@ def _drawn(stack: ImageStack, which: Tensor, seed: int) -> Tensor:
     index = which.nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed)
     return index[torch.randperm(len(index), generator=generator)[:_COMPARED]]
-
-
-def _pooled(image: Tensor, factor: int) -> Tensor:
-    image = image.float().cpu()
-    return avg_pool2d(image, factor) if factor > 1 else image
 
 
 def _peaks(maps: Tensor) -> Tensor:
@@ -296,38 +328,18 @@ def _cut(image: Tensor, where: Tensor, half: int) -> Tensor:
     )
 
 
-def _refined(images: Tensor, template: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+def _refined(images: _Sought, template: Tensor, limit: float) -> tuple[Tensor, Tensor]:
     """Return the template after some rounds of matching, and which of its pixels count."""
-    half = template.shape[-1] // 2
+    half = images.half
     mask = torch.zeros(template.shape[-2:], dtype=torch.bool)
     inner = slice(half - half // 2, half + half // 2 + 1)
     mask[inner, inner] = True
     for _ in range(_ROUNDS):
-        distance, where = _matches(images, template, mask)
-        better = distance.argsort(stable=True)[: max(1, len(images) // 2)]
-        pieces = _cut(images[better], where[better], half)
+        distance, where = images.matches(template, mask)
+        better = distance.argsort(stable=True)[: max(1, len(distance) // 2)]
+        pieces = _cut(images.fine[better], where[better], half)
         template = pieces.median(0).values
         spread = (pieces - template).abs().median(0).values.mean(0)
         least = max(12, round(_LEAST_SHARE * spread.numel()))
         mask = spread <= max(float(spread.flatten().kthvalue(least).values), limit)
     return template, mask
-
-
-def _matches(image: Tensor, template: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    distances, places = [], []
-    for part in image.float().split(_BATCH):
-        distance = _distances(part, template, mask)
-        distances.append(distance.flatten(1).min(1).values)
-        places.append(_peaks(-distance))
-    return torch.cat(distances), torch.cat(places)
-
-
-def _distances(image: Tensor, template: Tensor, mask: Tensor) -> Tensor:
-    """Return the root mean square distance of the mask's pixels at each place, `(N, H, W)`."""
-    template = template.to(image.device)
-    weight = mask.to(image.device).expand_as(template)[None].float()
-    padded = pad(image, (template.shape[-1] // 2,) * 4, mode="replicate")
-    # sum w (x - t)^2, multiplied out.
-    square = conv2d(padded.square(), weight) - 2 * conv2d(padded, weight * template)
-    square = square[:, 0] + (weight * template.square()).sum()
-    return (square.clamp_min(0) / weight.sum()).sqrt()
