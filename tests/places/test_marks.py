@@ -37,12 +37,18 @@ def images(
     return stack.chosen(index < 110), stack.chosen(index >= 110), where
 
 
+def finer(image: Tensor) -> Tensor:
+    return torch.nn.functional.interpolate(image, scale_factor=2, mode="bilinear")
+
+
 def drawn_mark(**given: object) -> MovingMark:
-    template = torch.zeros(1, 7, 7)
-    template[0, 1:6, 1:5] = R
-    mask = torch.zeros(7, 7, dtype=torch.bool)
-    mask[1:6, 1:5] = True
-    values: dict[str, object] = {"limit": 0.05, "places": torch.tensor([[0.5, 0.5]])}
+    """Cut the letter out of the finer grid, 15 x 15; its border takes part of the background."""
+    canvas = torch.full((1, 1, 21, 21), 0.3)
+    canvas[0, 0, 8:13, 8:12] = R
+    template = finer(canvas)[0, :, 13:28, 13:28]
+    mask = torch.zeros(15, 15, dtype=torch.bool)
+    mask[4:12, 4:10] = True
+    values: dict[str, object] = {"zoom": 2.0, "limit": 0.05, "places": torch.tensor([[0.5, 0.5]])}
     return MovingMark(template, mask, 1, auc=0.9, constancy=1.0, **(values | given))  # type: ignore[arg-type]
 
 
@@ -50,12 +56,13 @@ def test_the_best_match_is_that_of_a_slow_search() -> None:
     image = images(160)[0].image[:6]
     mark = drawn_mark()
     distance, at = mark.matches(image)
-    padded = np.pad(image[:, 0].numpy().astype(float), ((0, 0), (3, 3), (3, 3)), "edge")
+    fine = finer(image)[:, 0].numpy().astype(float)
+    padded = np.pad(fine, ((0, 0), (7, 7), (7, 7)), "edge")
     for k in range(6):
         best, where = np.inf, (0, 0)
-        for y in range(40):
-            for x in range(48):
-                piece = padded[k, y : y + 7, x : x + 7]
+        for y in range(80):
+            for x in range(96):
+                piece = padded[k, y : y + 15, x : x + 15]
                 off = (piece - mark.template[0].numpy())[mark.mask.numpy()]
                 if (far := float(np.sqrt(np.mean(off**2)))) < best:
                     best, where = far, (y, x)
@@ -145,11 +152,25 @@ def test_gradients_pass_beside_the_filling() -> None:
     assert slope.min() == 0 and slope.max() == 1 and slope.mean() > 0.9
 
 
-def test_a_larger_image_has_a_larger_mark() -> None:
+def test_in_a_larger_image_the_mark_is_larger() -> None:
+    train = images()[0].chosen(torch.arange(110) < 20)
     mark = drawn_mark()
-    larger = mark.enlarged(2)
-    assert larger.template.shape == (1, 13, 13) and larger.mask.shape == (13, 13)
-    assert mark.enlarged(1) is mark
+    twice = torch.nn.functional.interpolate(train.image, scale_factor=2, mode="nearest")
+    assert mark.enlarged(2).zoom == 1.0
+    distance, label = mark.enlarged(2).matches(twice)[0], train.label
+    assert distance[label == 1].max() < distance[label == 0].min()
+
+
+@pytest.mark.slow
+def test_a_mark_between_the_pixels_is_found() -> None:
+    """Images of another size: the letter's pixels are mixed anew in each of them."""
+    train, validation, _ = images(300)
+
+    def resized(stack: ImageStack) -> ImageStack:
+        image = torch.nn.functional.interpolate(stack.image, (100, 120), mode="bilinear")
+        return replace(stack, image=image)
+
+    assert search(resized(train), resized(validation)).kind == "mark"
 
 
 def test_facts_come_back(found: Search, tmp_path: Path) -> None:
@@ -176,6 +197,7 @@ def test_facts_of_before_have_no_marks() -> None:
         {"places": []},
         {"limit": None},
         {"template": [[[0.0] * 4] * 4], "mask": [[1] * 4] * 4},
+        {"zoom": 0.0},
     ],
 )
 def test_garbled_facts_are_refused(wrong: dict[str, object]) -> None:
