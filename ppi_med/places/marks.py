@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fft import irfft2, rfft2
-from torch.nn.functional import conv2d, interpolate, max_pool2d, pad
+from torch.nn.functional import interpolate, max_pool2d, pad
 
 from ppi_med.errors import UsageError
 from ppi_med.evaluation.metrics import AUC
@@ -95,7 +95,11 @@ class MovingMark:
         grown = math.ceil(self.template.shape[-1] / 6)
         hole = max_pool2d(self.mask[None, None].float(), 2 * grown + 1, 1, grown)
         half = hole.shape[-1] // 2
-        hidden = conv2d(at, hole.flip(-1, -2).to(at), padding=half).clamp(0, 1)
+        height, width = at.shape[-2:]
+        size = (height + 2 * half, width + 2 * half)
+        # The hole around each match, by spectra: a convolution of this size is slow.
+        spread = irfft2(rfft2(at, size) * rfft2(hole.to(at), size), size)
+        hidden = (spread[..., half : half + height, half : half + width] > 0.5).float()
         hidden = interpolate(hidden, image.shape[-2:], mode="bilinear") > 0.25
         seen = 1 - hidden.to(image.dtype)
         sigma = half / self.zoom / 2
