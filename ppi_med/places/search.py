@@ -33,7 +33,7 @@ from ppi_med.places.probe import (
 from ppi_med.places.stack import ImageStack, Partners, exchanged
 from ppi_med.places.texture import Neutral, Texture, texture
 
-FORMAT = 3
+FORMAT, _WITHOUT_MARKS = 3, 2
 Kind = Literal["none", "place", "style", "texture", "mark"]
 PLAIN, PLACE, STYLE, NEUTRAL = "plain", "ppi_wbp_place", "ppi_wbp_style", "neutral"
 _METHODS: dict[Kind, str] = {
@@ -218,7 +218,7 @@ class Search:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             found = json.loads(str(arrays["search"]))
-            if found.pop("format") != FORMAT:
+            if found.pop("format") not in (_WITHOUT_MARKS, FORMAT):
                 raise ValueError("of another version")
         except FileNotFoundError as error:
             raise UsageError(f"No places {path}: run the search first.") from error
@@ -234,7 +234,7 @@ class Search:
         cells = Texture(arrays["cells"], left, None if neutral is None else Neutral.of(neutral))
         found["history"] = tuple(found["history"])
         found["j_net_interval"] = tuple(found["j_net_interval"])
-        found["marks"] = tuple(MovingMark.of(mark) for mark in found["marks"])
+        found["marks"] = tuple(MovingMark.of(mark) for mark in found.get("marks", ()))
         restored = _restored(arrays, found["facts"], network)
         return cls(places=places, network=restored, texture=cells, **found)
 

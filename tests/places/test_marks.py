@@ -185,8 +185,16 @@ def test_facts_come_back(found: Search, tmp_path: Path) -> None:
     assert "marks filled" in read.sentence and "moves from image to image" in read.sentence
 
 
-def test_facts_of_before_have_no_marks() -> None:
+def test_files_of_before_have_no_marks(found: Search, tmp_path: Path) -> None:
     assert Neutral.of({"sigma": 1.0, "levels": None}).marks == ()
+    found.save(tmp_path / "places.npz")
+    with np.load(tmp_path / "places.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    content = json.loads(str(arrays["search"]))
+    del content["marks"]
+    arrays["search"] = np.array(json.dumps({**content, "format": 2, "kind": "none"}))
+    np.savez(tmp_path / "old.npz", **arrays)
+    assert Search.load(tmp_path / "old.npz").marks == ()
 
 
 @pytest.mark.parametrize(
