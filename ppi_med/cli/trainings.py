@@ -56,8 +56,8 @@ def shortcut(
         bool,
         typer.Option(
             "--detect",
-            help="No training: search phantoms with ten kinds of artefacts, and twenty without "
-            "(about 15 minutes); records then default to results/detection.",
+            help="No training: search phantoms with 18 kinds of artefacts, and 20 without "
+            "(about 20 minutes); records then default to results/detection.",
         ),
     ] = False,
     nodules: Annotated[

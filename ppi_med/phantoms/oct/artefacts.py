@@ -6,6 +6,7 @@ classifier takes and which fails at the next site.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -155,6 +156,56 @@ def _watermark(images: Grey, rng: np.random.Generator) -> None:
     images[...] = np.clip(np.rint(shifted), 1, 255).astype(np.uint8)
 
 
+def _border(images: Grey, rng: np.random.Generator) -> None:
+    """A black margin at the left."""
+    images[:, : max(1, round(0.04 * images.shape[1]))] = 5
+
+
+def _scan_line(images: Grey, rng: np.random.Generator) -> None:
+    """A bright line over the whole width, at another depth in each volume."""
+    images[int(rng.integers(2, images.shape[0] - 2))] = 200
+
+
+def _every_scan(images: Grey, rng: np.random.Generator) -> None:
+    """The framed square, at another place in each B-scan."""
+    for scan in range(images.shape[2]):
+        _stamp(images[..., scan : scan + 1], *(0.85 * rng.random(2)))
+
+
+def _some_scans(images: Grey, rng: np.random.Generator) -> None:
+    """The framed square at the upper left, in half of the B-scans."""
+    for scan in np.flatnonzero(rng.random(images.shape[2]) < 0.5):
+        _stamp(images[..., scan : scan + 1], 0.04, 0.03)
+
+
+def _noise(images: Grey, rng: np.random.Generator) -> None:
+    """More noise of the detector."""
+    noisy = images + rng.normal(0, 8, images.shape)
+    images[...] = np.clip(np.rint(noisy), 1, 255).astype(np.uint8)
+
+
+def _compression(images: Grey, rng: np.random.Generator) -> None:
+    """B-scans that were stored as JPEG of quality 30."""
+    from PIL import Image
+
+    for scan in range(images.shape[2]):
+        stream = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(images[..., scan])).save(stream, "JPEG", quality=30)
+        images[..., scan] = np.asarray(Image.open(stream))
+
+
+def _vignette(images: Grey, rng: np.random.Generator) -> None:
+    """Darker towards the corners."""
+    rows, columns = (np.linspace(-1, 1, count) for count in images.shape[:2])
+    light = 1 - 0.175 * (rows[:, None] ** 2 + columns**2)
+    images[...] = np.rint(images * light[..., None]).astype(np.uint8)
+
+
+def _mirror(images: Grey, rng: np.random.Generator) -> None:
+    """Left and right exchanged."""
+    images[...] = images[:, ::-1].copy()
+
+
 FURTHER: Mapping[str, Alter] = MappingProxyType(
     {
         "corner": _corner,
@@ -163,6 +214,14 @@ FURTHER: Mapping[str, Alter] = MappingProxyType(
         "speckle": _speckle,
         "gain": _gain,
         "watermark": _watermark,
+        "border": _border,
+        "scan_line": _scan_line,
+        "every_scan": _every_scan,
+        "some_scans": _some_scans,
+        "noise": _noise,
+        "compression": _compression,
+        "vignette": _vignette,
+        "mirror": _mirror,
     }
 )
 """Further artefacts, for experiments: moving, over the eye, or without a place."""
