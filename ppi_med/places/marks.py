@@ -209,36 +209,43 @@ def _of_class(
     own, other = _drawn(train, is_own, seed), _drawn(train, ~is_own, seed)
     if min(len(own), len(other)) < 10 or not held.any() or held.all():
         return None
-    zoom = _zoom(train.image.shape[-2:])
-    half = round(_HALF * zoom * scale(train.image.shape[-2:]))
-    asked = _Sought(train.image[surest], zoom, half)
-    mine, theirs = (_Sought(train.image[index], zoom, half) for index in (own, other))
-    at = (_peaks(evidence(network, train, surest)) * zoom).long()
-    spread = float((asked.fine - asked.fine.median()).abs().median())
+    peaks = _peaks(evidence(network, train, surest))
     best = _Judged(None, 0.0)
-    pieces = _cut(asked.fine, at, half)
-    starts = (pieces.median(0).values, *pieces[: _STARTS - 1])
-    for start, same in product(starts, _SAME):
-        template, mask = _refined(asked, start, same * spread)
-        judged = _judged(mine, theirs, template, mask, label)
-        if judged.j > best.j:
-            best = judged
+    for zoom in _zooms(train.image.shape[-2:]):
+        half = round(_HALF * zoom * scale(train.image.shape[-2:]))
+        asked, mine, theirs = (
+            _Sought(train.image[index], zoom, half) for index in (surest, own, other)
+        )
+        spread = float((asked.fine - asked.fine.median()).abs().median())
+        pieces = _cut(asked.fine, (peaks * zoom).long(), half)
+        starts = (pieces.median(0).values, *pieces[: _STARTS - 1])
+        for start, same in product(starts, _SAME):
+            template, mask = _refined(asked, start, same * spread)
+            judged = _judged(mine, theirs, template, mask, label)
+            if judged.j > best.j:
+                best = judged
     if best.mark is None or best.j < THRESHOLD_TRAINING:
         return None
-    mine, theirs = (_Sought(validation.image[which], zoom, half) for which in (held, ~held))
-    answer = _judged(mine, theirs, best.mark.template, best.mark.mask, label)
+    mark = best.mark
+    half = mark.template.shape[-1] // 2
+    mine, theirs = (_Sought(validation.image[part], mark.zoom, half) for part in (held, ~held))
+    answer = _judged(mine, theirs, mark.template, mark.mask, label)
     if answer.mark is None or answer.j < THRESHOLD:
         return None
-    return replace(best.mark, auc=answer.mark.auc, constancy=answer.mark.constancy)
+    return replace(mark, auc=answer.mark.auc, constancy=answer.mark.constancy)
 
 
-def _zoom(size: Sequence[int]) -> float:
-    """Return pixels of the grid per pixel: a mark lies between pixels, so the grid is finer.
+def _zooms(size: Sequence[int]) -> tuple[float, ...]:
+    """Return the grids that are tried, in pixels of the grid per pixel.
 
-    >>> _zoom((64, 80)), _zoom((192, 256))
-    (2.0, 1.0)
+    The pixels themselves, where they may be those that a device wrote, and a finer grid: in images
+    that were made smaller or larger a mark lies between the pixels.
+
+    >>> _zooms((64, 80)), _zooms((192, 256))
+    ((1.0, 2.0), (1.0,))
     """
-    return 2 * min(1.0, _MOST_SIDE / min(size))
+    finer = 2 * min(1.0, _MOST_SIDE / min(size))
+    return (1.0, finer) if min(size) <= _MOST_SIDE else (finer,)
 
 
 @dataclass(frozen=True)
@@ -273,9 +280,11 @@ class _Sought:
 
     def __init__(self, image: Tensor, zoom: float, half: int) -> None:
         self.zoom, self.half = zoom, half
-        size = [max(1, round(side * zoom / 2)) for side in image.shape[-2:]]
-        coarse = interpolate(image.float(), size, mode="bilinear", antialias=True)
-        self.fine = interpolate(coarse, scale_factor=2, mode="bilinear")
+        self.fine = image.float()
+        if zoom != 1:
+            size = [max(1, round(side * zoom / 2)) for side in image.shape[-2:]]
+            coarse = interpolate(self.fine, size, mode="bilinear", antialias=True)
+            self.fine = interpolate(coarse, scale_factor=2, mode="bilinear")
         padded = pad(self.fine, (half,) * 4, mode="replicate")
         self.shape = padded.shape[-2:]
         self.spectrum, self.squares = rfft2(padded), rfft2(padded.square().sum(1))
