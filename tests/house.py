@@ -19,7 +19,7 @@ LIBRARY = ROOT / "ppi_med"
 MOST_ARGUMENTS = 10
 BOUNDS = {
     "files": 320,
-    "lines": 59144,
+    "lines": 59254,
     "circles": 0,
     "packages without a guard": 0,
     "functions over ten arguments": 0,
@@ -134,7 +134,7 @@ def counts() -> dict[str, tuple[int, list[str]]]:
     lines = sum(source.count("\n") for source in sources().values())
     return {
         "files": (len(sources()), []),
-        "lines": (lines, []),
+        "lines": 59254(lines, []),
         **{name: (len(found), found) for name, found in named.items()},
     }
 

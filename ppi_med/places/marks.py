@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fft import irfft2, rfft2
-from torch.nn.functional import interpolate, max_pool2d, pad
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
 from ppi_med.errors import UsageError
 from ppi_med.evaluation.metrics import AUC
@@ -49,6 +49,7 @@ class MovingMark:
         mask: which of them are the same in each image, bool `(S, S)`.
         label: class whose images hold it.
         zoom: pixels of that grid per pixel of the image.
+        pool: pixels along each side that are averaged first, as they were for the search.
         limit: distance up to which a match is the mark.
         places: row and column of the mark's middle in some images, parts of the image's height
             and width, `(P, 2)`.
@@ -65,6 +66,7 @@ class MovingMark:
     places: Tensor
     auc: float
     constancy: float
+    pool: int = 1
 
     @property
     def j(self) -> float:
@@ -81,8 +83,7 @@ class MovingMark:
             The root mean square distance of the mask's pixels, `(N,)`, and row and column of the
             template's middle on its grid, int64 `(N, 2)`.
         """
-        half = self.template.shape[-1] // 2
-        return _Sought(image, self.zoom, half).matches(self.template, self.mask)
+        return self._sought(image).matches(self.template, self.mask)
 
     def without(self, image: Tensor) -> Tensor:
         """Return images with the mark filled from around it, `(N, C, H, W)`.
@@ -102,15 +103,19 @@ class MovingMark:
         hidden = (spread[..., half : half + height, half : half + width] > 0.5).float()
         hidden = interpolate(hidden, image.shape[-2:], mode="bilinear") > 0.25
         seen = 1 - hidden.to(image.dtype)
-        sigma = half / self.zoom / 2
+        sigma = self.pool * half / self.zoom / 2
         around = gaussian_smooth(image.detach() * seen, sigma, 2)
         filling = around / gaussian_smooth(seen, sigma, 2).clamp_min(1e-3)
         return image * seen + (filling * (1 - seen)).to(image.dtype)
 
+    def _sought(self, image: Tensor) -> _Sought:
+        if self.pool > 1:
+            image = avg_pool2d(image, self.pool, ceil_mode=True)
+        return _Sought(image, self.zoom, self.template.shape[-1] // 2)
+
     def _hits(self, image: Tensor) -> Tensor:
         """Return 1 at the middle of each match or, without one, of another image's mark."""
-        sought = _Sought(image, self.zoom, self.template.shape[-1] // 2)
-        hit = (sought.distances(self.template, self.mask) <= self.limit).float()
+        hit = (self._sought(image).distances(self.template, self.mask) <= self.limit).float()
         sums = image.double().flatten(1).abs().sum(1)
         drawn = self.places.to(image.device)[(sums * 1e3).long() % len(self.places)]
         size = torch.tensor(hit.shape[-2:], device=image.device)
@@ -125,8 +130,8 @@ class MovingMark:
         return replace(stack, image=torch.cat(parts))
 
     def enlarged(self, factor: float) -> MovingMark:
-        """Return the mark of images that are larger by this factor."""
-        return replace(self, zoom=self.zoom / factor)
+        """Return the mark of images that were averaged over so many pixels for the search."""
+        return replace(self, pool=self.pool * max(1, round(factor)))
 
     def facts(self) -> dict[str, Any]:
         """Return JSON values that `of` reads."""
@@ -136,6 +141,7 @@ class MovingMark:
             "auc": self.auc,
             "constancy": self.constancy,
             "zoom": self.zoom,
+            "pool": self.pool,
             "limit": self.limit,
             "places": self.places.tolist(),
             "template": self.template.tolist(),
@@ -162,7 +168,10 @@ class MovingMark:
             if not 0.01 < zoom < 100:
                 raise ValueError(f"a zoom of {zoom}")
             seen = float(facts["auc"]), float(facts["constancy"])
-            return cls(template, mask, int(facts["label"]), zoom, limit, places, *seen)
+            pool = int(facts["pool"])
+            if not 1 <= pool <= 100:
+                raise ValueError(f"a pool of {pool}")
+            return cls(template, mask, int(facts["label"]), zoom, limit, places, *seen, pool)
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(
                 f"a mark cannot be read beside the weights ({error}): copy both files again."

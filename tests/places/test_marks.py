@@ -155,9 +155,9 @@ def test_gradients_pass_beside_the_filling() -> None:
 def test_in_a_larger_image_the_mark_is_larger() -> None:
     train = images()[0].chosen(torch.arange(110) < 20)
     mark = drawn_mark()
-    twice = torch.nn.functional.interpolate(train.image, scale_factor=2, mode="nearest")
-    assert mark.enlarged(2).zoom == 1.0
-    distance, label = mark.enlarged(2).matches(twice)[0], train.label
+    larger = torch.nn.functional.interpolate(train.image, scale_factor=3, mode="nearest")
+    distance, label = mark.enlarged(3).matches(larger)[0], train.label
+    torch.testing.assert_close(distance, mark.matches(train.image)[0], rtol=0, atol=1e-3)
     assert distance[label == 1].max() < distance[label == 0].min()
 
 
@@ -206,6 +206,7 @@ def test_files_of_before_have_no_marks(found: Search, tmp_path: Path) -> None:
         {"limit": None},
         {"template": [[[0.0] * 4] * 4], "mask": [[1] * 4] * 4},
         {"zoom": 0.0},
+        {"pool": 0},
     ],
 )
 def test_garbled_facts_are_refused(wrong: dict[str, object]) -> None:
