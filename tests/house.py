@@ -134,7 +134,7 @@ def counts() -> dict[str, tuple[int, list[str]]]:
     lines = sum(source.count("\n") for source in sources().values())
     return {
         "files": (len(sources()), []),
-        "lines": 59254(lines, []),
+        "lines": (lines, []),
         **{name: (len(found), found) for name, found in named.items()},
     }
 
