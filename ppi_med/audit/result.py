@@ -167,11 +167,11 @@ def judge(evidence: Evidence, network: Network | None, classes: Sequence[str] = 
     around = [m for m in alarms if m.group.startswith("around")]
     reasons = []
     found = network.search if network else None
-    said = found.reason if found else ""
+    said, _, advice = found.reason.partition(":") if found else ("", "", "")
     for mark in found.marks if found and classes else ():
         said = said.replace(f"of class {mark.label} ", f"of class {classes[mark.label]} ")
     if found and found.shortcut:
-        reasons.append(said.partition(":")[0] + ".")
+        reasons.append(said + ".")
     if around:
         named = ", ".join(f"{m.name} {m.auc:.2f}" for m in around)
         reasons.append(
@@ -187,7 +187,7 @@ def judge(evidence: Evidence, network: Network | None, classes: Sequence[str] = 
         if m.level == "look"
     )
     if found and found.shortcut:
-        why = said
+        why = f"{said}:{advice}"
         method = found.recommended_method
         return Verdict(True, found.kind, tuple(reasons), look, method, why)
     if around:
@@ -203,7 +203,7 @@ def judge(evidence: Evidence, network: Network | None, classes: Sequence[str] = 
             "value, or test on data in which it does not predict the label."
         )
         return Verdict(True, "header", tuple(reasons), look, PLAIN, why)
-    why = said if found else "The data alone show no shortcut; no network was asked."
+    why = found.reason if found else "The data alone show no shortcut; no network was asked."
     return Verdict(False, "none", (), look, PLAIN, why)
 
 

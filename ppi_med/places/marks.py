@@ -31,12 +31,16 @@ THRESHOLD = 0.25
 """J on the validation part from which a template is a mark."""
 THRESHOLD_TRAINING = 0.3
 """J on the training images from which a template is tried on the validation part."""
+# Half of a template's side, in pixels of an image 64 pixels high.
 _HALF = 6.0
+# Larger images are sought as if their shorter side had so many pixels.
 _MOST_SIDE = 96
 _STARTS, _ROUNDS = 4, 3
+# Images that templates are cut from and refined on, and of either group that compare them.
 _ASKED, _COMPARED = 100, 150
-_LEAST_SHARE = 0.05
-_SAME = (0.25, 0.05)
+# Pixels of a template that count: those that differ by less than these parts of the images' median
+# deviation, but at least this share.
+_SAME, _LEAST_SHARE = (0.25, 0.05), 0.05
 _BATCH = 128
 
 
@@ -126,7 +130,7 @@ class MovingMark:
 
     def taken_from(self, stack: ImageStack) -> ImageStack:
         """Return a stack whose images are without the mark."""
-        parts = [self.without(stack.image[part].float()) for part in stack.batches(128)]
+        parts = [self.without(stack.image[part].float()) for part in stack.batches(_BATCH)]
         return replace(stack, image=torch.cat(parts))
 
     def enlarged(self, factor: float) -> MovingMark:
@@ -219,7 +223,7 @@ def _of_class(
     if min(len(own), len(other)) < 10 or not held.any() or held.all():
         return None
     peaks = _peaks(evidence(network, train, surest))
-    best = _Judged(None, 0.0)
+    best: MovingMark | None = None
     for zoom in _zooms(train.image.shape[-2:]):
         half = round(_HALF * zoom * scale(train.image.shape[-2:]))
         asked, mine, theirs = (
@@ -230,18 +234,17 @@ def _of_class(
         starts = (pieces.median(0).values, *pieces[: _STARTS - 1])
         for start, same in product(starts, _SAME):
             template, mask = _refined(asked, start, same * spread)
-            judged = _judged(mine, theirs, template, mask, label)
-            if judged.j > best.j:
-                best = judged
-    if best.mark is None or best.j < THRESHOLD_TRAINING:
+            mark = _judged(mine, theirs, template, mask, label)
+            if best is None or mark.j > best.j:
+                best = mark
+    if best is None or best.j < THRESHOLD_TRAINING:
         return None
-    mark = best.mark
-    half = mark.template.shape[-1] // 2
-    mine, theirs = (_Sought(validation.image[part], mark.zoom, half) for part in (held, ~held))
-    answer = _judged(mine, theirs, mark.template, mark.mask, label)
-    if answer.mark is None or answer.j < THRESHOLD:
+    half = best.template.shape[-1] // 2
+    mine, theirs = (_Sought(validation.image[part], best.zoom, half) for part in (held, ~held))
+    answer = _judged(mine, theirs, best.template, best.mask, label)
+    if answer.j < THRESHOLD:
         return None
-    return replace(mark, auc=answer.mark.auc, constancy=answer.mark.constancy)
+    return replace(best, auc=answer.auc, constancy=answer.constancy)
 
 
 def _zooms(size: Sequence[int]) -> tuple[float, ...]:
@@ -257,13 +260,8 @@ def _zooms(size: Sequence[int]) -> tuple[float, ...]:
     return (1.0, finer) if min(size) <= _MOST_SIDE else (finer,)
 
 
-@dataclass(frozen=True)
-class _Judged:
-    mark: MovingMark | None
-    j: float
-
-
-def _judged(own: _Sought, other: _Sought, template: Tensor, mask: Tensor, label: int) -> _Judged:
+def _judged(own: _Sought, other: _Sought, template: Tensor, mask: Tensor, label: int) -> MovingMark:
+    """Return a template as a mark, judged by how near it comes to both groups of images."""
     (mine, where), theirs = own.matches(template, mask), other.matches(template, mask)[0]
     truth = torch.cat([torch.ones(len(mine)), torch.zeros(len(theirs))]).long().numpy()
     auc = float(AUC(truth, -torch.cat([mine, theirs]).double().numpy()))
@@ -274,8 +272,7 @@ def _judged(own: _Sought, other: _Sought, template: Tensor, mask: Tensor, label:
     limit = near + (far - near) / 4
     size = torch.tensor(own.fine.shape[-2:], dtype=torch.float64)
     places = ((where[mine <= limit] + 0.5) / size)[:_ASKED]
-    mark = MovingMark(template, mask, label, own.zoom, limit, places, auc, above_half(1 - ratio))
-    return _Judged(mark, mark.j)
+    return MovingMark(template, mask, label, own.zoom, limit, places, auc, above_half(1 - ratio))
 
 
 class _Sought:

@@ -1,7 +1,6 @@
 """OCT volumes: one reader per vendor format, and the conversion of a folder to NIfTI.
 
-The readers are reached through `ppi_med.data.oct.registry.read_oct`; the conversion is
-`ppi_med.data.oct.convert.convert_folder`.
+`registry` has the readers by format (`read_oct`), `convert` the conversion of a folder.
 
 Its names are imported on first use, so that a worker process imports only its reader.
 """
