@@ -45,8 +45,9 @@ def shortcut(
         str,
         typer.Option(
             help="Each of these marks alone, by agreement: some of logo,band,line,ticks, or all; "
-            "retina,corner,jitter,speckle,gain,watermark, or further; records then default to "
-            "results/ga_marks."
+            "retina,corner,jitter,speckle,gain,watermark, or further; "
+            "border,scan_line,every_scan,some_scans,noise,compression,vignette,mirror, or later; "
+            "records then default to results/ga_marks."
         ),
     ] = "",
     agreements: Annotated[
@@ -81,6 +82,7 @@ def shortcut(
         AGREEMENTS,
         DEFAULT_METHODS,
         FURTHER_MARKS,
+        LATER_MARKS,
         MARK_METHODS,
         MARKS,
         Marks,
@@ -106,10 +108,11 @@ def shortcut(
 
         experiment, folder = Detection(), _own_folder(records, "results/detection")
     elif marks:
+        sets = {"all": MARKS, "further": FURTHER_MARKS, "later": LATER_MARKS}
         experiment = Marks(
             **common,
             methods=names(methods) or MARK_METHODS,
-            marks={"all": MARKS, "further": FURTHER_MARKS}.get(marks, tuple(names(marks) or ())),
+            marks=sets.get(marks, tuple(names(marks) or ())),
             agreements=tuple(names(agreements) or AGREEMENTS),
         )
         folder = _own_folder(records, "results/ga_marks")

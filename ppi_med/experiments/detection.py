@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ppi_med.experiments.cells import Cell
 from ppi_med.experiments.records import Record
 from ppi_med.experiments.run import Experiment
+from ppi_med.experiments.shortcut import LATER_MARKS
 from ppi_med.experiments.table import Row, Table
 
 KINDS = (
@@ -27,11 +28,6 @@ KINDS = (
     *("speckle", "gain", "watermark"),
 )
 """Marks at a place, marks that move, and artefacts without a place."""
-LATER_KINDS = (
-    *("border", "scan_line", "every_scan", "some_scans"),
-    *("noise", "compression", "vignette", "mirror"),
-)
-"""The same; drawn after all settings of the search had been fixed."""
 AGREEMENTS = ("1.0", "0.9", "0.8")
 NONE = "none"
 _SITE_OF_FURTHER = "site_a"
@@ -50,7 +46,7 @@ class Detection(Experiment):
         seed: seed of the search.
     """
 
-    kinds: tuple[str, ...] = (*KINDS, *LATER_KINDS)
+    kinds: tuple[str, ...] = (*KINDS, *LATER_MARKS)
     agreements: tuple[str, ...] = AGREEMENTS
     phantom_seeds: tuple[int, ...] = (2031, 2032, 2033, 2034, 2035)
     kind_seeds: tuple[int, ...] = (2031,)
@@ -103,7 +99,7 @@ class Detection(Experiment):
     def tables(records: Sequence[Record], repeats: int = 0) -> list[Table]:
         """Return how many were found by kind and agreement, and the false alarms."""
         rows: list[Row] = []
-        for kind in (*KINDS, *LATER_KINDS, NONE):
+        for kind in (*KINDS, *LATER_MARKS, NONE):
             for agreement in (*AGREEMENTS, NONE):
                 own = [r for r in records if (r["kind"], r["agreement"]) == (kind, agreement)]
                 if not own:

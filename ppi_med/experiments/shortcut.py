@@ -201,6 +201,11 @@ MARKS = ("logo", "band", "line", "ticks")
 """The marks of the phantom's four sites, in the order of the sites."""
 FURTHER_MARKS = ("retina", "corner", "jitter", "speckle", "gain", "watermark")
 """Further artefacts, all at the first site: over the eye, moving, without a place."""
+LATER_MARKS = (
+    *("border", "scan_line", "every_scan", "some_scans"),
+    *("noise", "compression", "vignette", "mirror"),
+)
+"""The same; drawn after the search had been fixed."""
 AGREEMENTS = ("1.0", "0.9", "0.8", "0.5", "none")
 MARK_METHODS = (
     "plain",
@@ -227,7 +232,7 @@ class Marks(Experiment):
         work: folder for checkpoints and outputs of the runs.
         methods: names of `ppi_med.handlers.methods.METHODS`.
         seeds: seeds of the runs.
-        marks: some of `MARKS` and `FURTHER_MARKS`.
+        marks: some of `MARKS`, `FURTHER_MARKS` and `LATER_MARKS`.
         agreements: agreements with the label in training and validation; `none`: no mark there.
         subjects: subjects of each phantom.
         phantom_seed: methods were developed on others.
@@ -247,7 +252,7 @@ class Marks(Experiment):
 
     def __post_init__(self) -> None:
         for name, given, known in (
-            ("mark", self.marks, (*MARKS, *FURTHER_MARKS)),
+            ("mark", self.marks, (*MARKS, *FURTHER_MARKS, *LATER_MARKS)),
             ("agreement", self.agreements, AGREEMENTS),
         ):
             for one in given:
@@ -321,11 +326,11 @@ class Marks(Experiment):
         ceiling = _by_seed(records, "none", PLAIN)
         for (mark, seed), record in list(ceiling.items()):
             if mark == MARKS[0]:
-                ceiling |= {(further, seed): record for further in FURTHER_MARKS}
+                ceiling |= {(further, seed): record for further in (*FURTHER_MARKS, *LATER_MARKS)}
         return [
             table
             for agreement in AGREEMENTS
-            for name, marks in (("", MARKS), ("further_", FURTHER_MARKS))
+            for name, marks in (("", MARKS), ("further", FURTHER_MARKS), ("later", LATER_MARKS))
             for table in _mark_table(records, agreement, name, marks, ceiling)
         ]
 
@@ -359,8 +364,9 @@ def _mark_table(
         )
     shown = "no mark" if agreement == "none" else f"agreement {agreement}"
     columns = (f"method, {shown}", *marks, "gap closed", "cost in plain trainings", *few)
-    title = f"Each {'further artefact' if name else 'mark'} alone, {shown}: test AUC"
-    return [Table(f"marks_{name}{agreement}", title, columns, tuple(rows))]
+    kind = f"{name} artefact" if name else "mark"
+    title = f"Each {kind} alone, {shown}: test AUC"
+    return [Table("_".join(filter(None, ("marks", name, agreement))), title, columns, tuple(rows))]
 
 
 def _auc_of(found: _Found, mark: str) -> str | Value:
