@@ -20,7 +20,7 @@ from ppi_med.audit.evidence import RING, Measure
 from ppi_med.audit.network import Cluster, Network
 from ppi_med.audit.result import Audit
 from ppi_med.io import write_text
-from ppi_med.places import MovingMark
+from ppi_med.places import MovingMark, Search
 
 Grey = NDArray[Any]
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
@@ -177,7 +177,7 @@ def _network(audit: Audit, network: Network) -> str:
         "(in 2-D: where it hangs on a place whose content is constant within a class), as of a "
         f"device, and near 0 where it varies as lesions do. {_MOVING[bool(s.marks)]}"
         f"AUC of the short training {s.auc:.2f}, {s.rounds} "
-        f"{'round' if s.rounds == 1 else 'rounds'}.</p>",
+        f"{'round' if s.rounds == 1 else 'rounds'}.{_left(audit, s)}</p>",
     ]
     if s.places:
         parts += ["<h3>Places</h3>", _places(network)]
@@ -186,6 +186,17 @@ def _network(audit: Audit, network: Network) -> str:
     if network.clusters:
         parts += ["<h3>Clusters of maps</h3>", _clusters(audit, network.clusters)]
     return "".join([*parts, "</section>"])
+
+
+def _left(audit: Audit, search: Search) -> str:
+    """Return a sentence on what a short training still has after what is recommended."""
+    if not (audit.scale.volumes and search.kind in ("place", "texture")):
+        return ""
+    seen = "" if search.neutral is None else f" on images with {html.escape(search.neutral.name)}"
+    return (
+        f' <b id="left">Left: {search.left:.2f}</b>, J_net of another short training with what is '
+        f"recommended here{seen}. From 0.3 on, not all of it is taken away."
+    )
 
 
 def _moving(audit: Audit, marks: Sequence[MovingMark]) -> str:

@@ -106,6 +106,8 @@ class Audit:
             "j_net": found.j_net if found else None,
             "j_net_interval": list(found.j_net_interval) if found else None,
             "network_auc": found.auc if found else None,
+            "left": found.left if found else None,
+            "images": found.neutral.name if found and found.neutral else None,
             "places": places,
             "marks": [
                 {

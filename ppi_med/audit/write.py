@@ -90,9 +90,12 @@ def _command(result: Audit, dataset: Path, output: Path, bundle: str | Path | No
     else:
         words += ["--datalist" if dataset.is_file() else "--dataset_dir", _here(dataset)]
     words += ["--method", result.verdict.recommended_method]
-    if result.verdict.recommended_method == _PLACE:
+    neutral = result.network.search.neutral if result.network else None
+    frozen = neutral is None or (neutral.levels is None and neutral.sigma == 0)
+    if result.verdict.recommended_method == _PLACE and frozen:
         place = _here(output / DECISION)
-        options = f"{{'place': '{place}'}}"
+        even = "" if neutral is None else ", 'even': True"
+        options = f"{{'place': '{place}'{even}}}"
         plain = not set(place) & set("'\"$`\\!")
         size = "" if chosen.endswith("lidc_ppi") else f' --image_size "{list(result.scale.size)}"'
         return f"{shlex.join(words)}{size} --method_options " + (

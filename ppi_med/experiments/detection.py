@@ -115,9 +115,10 @@ class Detection(Experiment):
                         _span([float(r["j_net"]) for r in own]),
                         _span(best),
                         _span([float(r["area"]) for r in own]),
+                        _span([float(r["history"][-1]["j_net"]) for r in own]),
                     )
                 )
-        columns = ("artefact", "agreement", "found", "as", "J_net", "J", "area")
+        columns = ("artefact", "agreement", "found", "as", "J_net", "J", "area", "left")
         return [Table("detection", "Shortcuts found by a search alone", columns, tuple(rows))]
 
 

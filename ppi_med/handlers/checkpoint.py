@@ -65,6 +65,9 @@ def _see_as_trained(network: nn.Module, facts: Path) -> None:
     account = Account.of(place)
     if account is None:
         return
+    if account.neutral is not None:
+        network.register_forward_pre_hook(account.neutral.hook)
+        logger.info("images are seen with %s, as in training", account.neutral.name)
     if account.fill == "blind" and account.mask is not None:
         network.register_forward_pre_hook(Blank(account.mask))
         logger.info("a place is blanked, as it was in training")
@@ -72,9 +75,6 @@ def _see_as_trained(network: nn.Module, facts: Path) -> None:
     if account.projection is not None and layer is not None:
         layer.register_forward_pre_hook(account.projection.hook)
         logger.info("a direction is projected out of the features, as after training")
-    if account.neutral is not None:
-        network.register_forward_pre_hook(account.neutral.hook)
-        logger.info("images are seen with %s, as in training", account.neutral.name)
 
 
 class LoadWeights(Handler):

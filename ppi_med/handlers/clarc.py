@@ -43,6 +43,7 @@ class ClarcHandler(PlaceHandler):
         super().__init__(**{**options, "fill": "project", "step": "beside"})
         self.projection: Projection | None = None
         self._pairs: list[tuple[Tensor, Tensor]] = []
+        self._projecting: Any = None
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
@@ -56,6 +57,7 @@ class ClarcHandler(PlaceHandler):
 
     def _arm(self, engine: Engine) -> None:
         self._tell_checkpoints(engine)
+        self._change_images(engine)
         self._pairs = [] if self.mask is None else self._examples(engine, self.mask)
 
     def _examples(self, engine: Engine, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -76,7 +78,7 @@ class ClarcHandler(PlaceHandler):
         self.projection = Projection.between(one, two)
         layer = last_layer(network)
         assert layer is not None
-        self._hook = layer.register_forward_pre_hook(self.projection.hook)
+        self._projecting = layer.register_forward_pre_hook(self.projection.hook)
         self._tell_checkpoints(engine)
 
     @staticmethod
@@ -88,9 +90,9 @@ class ClarcHandler(PlaceHandler):
         return torch.cat(found)
 
     def _lift(self) -> None:
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+        if self._projecting is not None:
+            self._projecting.remove()
+            self._projecting = None
 
 
 def _relative(image: Tensor) -> Tensor | None:

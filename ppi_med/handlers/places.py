@@ -38,6 +38,7 @@ from ppi_med.places.exchange import (
     SUFFIX,
     Bank,
     Blank,
+    EvenOutside,
     ExchangePlaced,
     PlaceBank,
     StyleBank,
@@ -113,6 +114,9 @@ class PlaceHandler:
 
         L = L(x, y) + L(x', y)
 
+    Where a search finds that a mark also moves the grey levels of its volume, all images are seen
+    with brightness and contrast outside the place made alike.
+
     Args:
         kind: `"place"`: train at the place that is given or found; `"style"`: exchange the
             style in place of a content; `"neutral"`: take a device's texture out of all images,
@@ -121,6 +125,8 @@ class PlaceHandler:
             afterwards.
         step: `"beside"`: x and x' in each step, two forwards; `"coin"`: one of them.
         place: bool `(H, W)`, or a path, see `read_place`; None: search first.
+        even: with a `place`: make the images' brightness and contrast outside of it alike, in
+            training and afterwards. A search decides that itself.
         data: what the search reads; None: the batches of the trainer and of its validator.
         settings: settings of the search, by name; see `ppi_med.places.SearchSettings`.
         seed: seed of the search, of partners and coins.
@@ -128,7 +134,7 @@ class PlaceHandler:
     Attributes:
         found: the search; None before, or where a place is given.
         mask: bool `(H, W)` of the place; None where there is none.
-        neutral: what takes a texture away; None where there is none.
+        neutral: what changes all images, in training and afterwards; None where nothing does.
 
     Examples:
         >>> PlaceHandler("auto").state_dict()
@@ -144,6 +150,7 @@ class PlaceHandler:
         fill: str = "exchange",
         step: str = "beside",
         place: str | os.PathLike[str] | Tensor | None = None,
+        even: bool = False,
         data: PlaceData | Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -152,7 +159,9 @@ class PlaceHandler:
             if value not in self.choices[name]:
                 raise ValueError(f"{name} is {value!r}, expected one of {self.choices[name]}.")
         self.kind, self.fill, self.step, self.seed = kind, fill, step, seed
-        self.place = None if place is None else read_place(place)
+        if even and place is None:
+            raise ValueError("even is True without a place: a search decides that itself.")
+        self.place, self.even = None if place is None else read_place(place), even
         self.data = PlaceData.of(data)
         self.settings = SearchSettings(**(settings or {}))
         self.found: Search | None = None
@@ -160,7 +169,7 @@ class PlaceHandler:
         self.neutral: Neutral | None = None
         self.active: str | None = None
         self._engine: Engine | None = None
-        self._hook: Any = None
+        self._hooks: list[Any] = []
         self._inferer: _Remembering | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -207,6 +216,9 @@ class PlaceHandler:
             return
         if self.place is not None:
             self.mask, self.active = self.place, "place"
+            if self.even:
+                images = (case_image(case) for case in self._training(engine))
+                self.neutral = Neutral(even=EvenOutside.like(self.place, images))
             return
         found = self._found(engine) if process_rank() == 0 else None
         self.mask, self.neutral, self.active, line = _of_first_process(
@@ -235,13 +247,9 @@ class PlaceHandler:
 
     def _arm(self, engine: Engine) -> None:
         self._tell_checkpoints(engine)
-        if self._hook is not None:
-            self._hook.remove()
-        hook = self._seen_with()
-        if hook is not None:
-            network = unwrapped(engine.network)  # type: ignore[attr-defined]
-            self._hook = network.register_forward_pre_hook(hook)
-        if hook is not None or self.active is None:
+        self._change_images(engine)
+        blind = self.active == "place" and self.fill == "blind"
+        if blind or self.active in (None, "neutral"):
             return
         if self.data.exchange is not None:
             self.data.exchange.bank = self._bank(engine)
@@ -250,14 +258,16 @@ class PlaceHandler:
             self._inferer = _Remembering(inner, self._coin if self.step == "coin" else None)
             engine.inferer = self._inferer  # type: ignore[attr-defined]
 
-    def _seen_with(self) -> Any:
-        """Return the forward pre-hook through which the network sees all images, or None."""
-        if self.neutral is not None:
-            return self.neutral.hook
+    def _change_images(self, engine: Engine) -> None:
+        """Let the network see all images through what was found to change them."""
+        seen: list[Any] = [] if self.neutral is None else [self.neutral.hook]
         if self.active == "place" and self.fill == "blind":
             assert self.mask is not None
-            return Blank(self.mask)
-        return None
+            seen.append(Blank(self.mask))
+        for hook in self._hooks:
+            hook.remove()
+        network = unwrapped(engine.network)  # type: ignore[attr-defined]
+        self._hooks = [network.register_forward_pre_hook(one) for one in seen]
 
     def _bank(self, engine: Engine) -> Bank:
         data = self.data
@@ -520,20 +530,24 @@ def _numbers(names: Sequence[str]) -> list[int]:
 
 def _enlarged(found: Search, size: tuple[int, int]) -> Search:
     """Bring what a search found on smaller images back to the images' own size."""
-
-    def larger(mask: Any) -> Any:
-        values = torch.from_numpy(mask)[None, None].float()
-        return torch.nn.functional.interpolate(values, size, mode="nearest")[0, 0].numpy() > 0.5
-
-    places = tuple(replace(one, mask=larger(one.mask)) for one in found.places)
-    neutral = found.texture.neutral
     factor = size[0] / found.facts["shape"][0]
-    if neutral is not None:
-        neutral = replace(neutral, sigma=neutral.sigma * factor)
+
+    def larger(mask: Any) -> Tensor:
+        values = torch.as_tensor(mask)[None, None].float()
+        return torch.nn.functional.interpolate(values, size, mode="nearest")[0, 0] > 0.5
+
+    def changed(neutral: Neutral | None) -> Neutral | None:
+        if neutral is None:
+            return None
+        even = neutral.even and replace(neutral.even, place=larger(neutral.even.place))
+        marks = tuple(mark.enlarged(factor) for mark in neutral.marks)
+        return replace(neutral, sigma=neutral.sigma * factor, marks=marks, even=even)
+
     return replace(
         found,
-        places=places,
-        texture=replace(found.texture, neutral=neutral),
+        places=tuple(replace(one, mask=larger(one.mask).numpy()) for one in found.places),
+        texture=replace(found.texture, neutral=changed(found.texture.neutral)),
+        neutral=changed(found.neutral),
         marks=tuple(mark.enlarged(factor) for mark in found.marks),
         facts={**found.facts, "shape": list(size)},
     )
@@ -566,7 +580,7 @@ def _decision(found: Search, kind: str) -> tuple[Tensor | None, Neutral | None, 
         active = None
         line = f"No {_SOUGHT[kind]} was found, so the training is plain. {line}"
     mask = torch.from_numpy(found.place) if active == "place" else None
-    neutral = found.neutral if active == "neutral" else None
+    neutral = found.neutral if active in ("place", "neutral") else None
     return mask, neutral, active, line
 
 

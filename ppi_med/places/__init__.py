@@ -7,7 +7,14 @@ looks, and judges from the training and validation parts whether that is an arte
 from ppi_med.places.account import Account
 from ppi_med.places.ask import difference_map, top_place
 from ppi_med.places.decision import accepted_place, write_decision
-from ppi_med.places.exchange import Blank, ExchangePlaced, PlaceBank, Projection, StyleBank
+from ppi_med.places.exchange import (
+    Blank,
+    EvenOutside,
+    ExchangePlaced,
+    PlaceBank,
+    Projection,
+    StyleBank,
+)
 from ppi_med.places.judge import Verdict, constancy, judge_place
 from ppi_med.places.marks import MovingMark, find_mark
 from ppi_med.places.probe import exchange_effect
@@ -18,6 +25,7 @@ from ppi_med.places.texture import Neutral, Texture, texture
 __all__ = [
     "Account",
     "Blank",
+    "EvenOutside",
     "ExchangePlaced",
     "ImageStack",
     "MovingMark",

@@ -38,7 +38,7 @@ class Account:
         fill: treatment of the place's content, `"exchange"`, `"blind"` or `"project"`.
         step: `"beside"` or `"coin"`.
         mask: the place that was trained at, bool `(H, W)` of images as the network sees them.
-        neutral: what takes a texture, or marks that move, away.
+        neutral: what takes a texture, marks that move, or a mark's trace in the brightness away.
         projection: what takes the place's direction out of the features.
         caution: a sentence where the validation part was too small to be sure.
 
@@ -135,12 +135,16 @@ class Account:
         return f"Before training a shortcut was found {_WHERE[self.kind]} ({values})"
 
     def _done(self) -> str:
-        if self.method == "place" and self.fill == "blind":
-            return "it is blanked, in training and here"
-        if self.method == "place" and self.fill == "project":
-            return "after plain training its direction is projected out of the features, here too"
-        if self.method == "neutral" and self.neutral is not None:
-            return f"images are changed ({self.neutral.name}), in training and here"
         if self.method is None:
             return "the training was plain"
-        return _STEPS[self.step].format(_WITH[self.method])
+        seen = "" if self.neutral is None else self.neutral.name
+        if self.method == "neutral":
+            return f"images are changed ({seen}), in training and here"
+        also = f", all of them changed ({seen}), in training and here" if seen else ""
+        if self.method == "place" and self.fill == "blind":
+            first = f" ({seen} first)" if seen else ""
+            return f"it is blanked, in training and here{first}"
+        if self.method == "place" and self.fill == "project":
+            done = "after plain training its direction is projected out of the features, here too"
+            return done + also
+        return _STEPS[self.step].format(_WITH[self.method]) + also

@@ -234,6 +234,80 @@ class ExchangePlaced(RandomizableTrait, MapTransform):
         return item
 
 
+@dataclass(frozen=True, eq=False)
+class EvenOutside:
+    """Brings an image's grey values outside a place to one mean and deviation.
+
+    A mark changes the levels by which a volume is normalised, and so all of its pixels: an exchange
+    of the place alone leaves that trace. Pixels of exactly 0, which were not recorded, stay.
+
+    Attributes:
+        place: bool `(H, W)`, left out where mean and deviation are measured.
+        mean: mean of each channel, `(C,)`.
+        deviation: its standard deviation, `(C,)`.
+
+    Examples:
+        >>> image = torch.tensor([[[[9.0, 1.0, 3.0]]]])
+        >>> even = EvenOutside(torch.tensor([[True, False, False]]), torch.zeros(1), torch.ones(1))
+        >>> even(image).flatten().tolist()
+        [7.0, -1.0, 1.0]
+    """
+
+    place: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def like(cls, place: Tensor, images: Iterable[Tensor]) -> EvenOutside:
+        """Return the change to the mean levels of images `(C, *spatial)`, each of one unit."""
+        levels = [_levels_outside(place, image[None].float()) for image in images]
+        mean, deviation = (torch.stack(one).mean(0).flatten() for one in zip(*levels, strict=True))
+        return cls(place.cpu(), mean.cpu(), deviation.cpu())
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return images `(N, C, *spatial)`, each brought to these levels."""
+        check_size(self.place, image)
+        shape = (1, -1, *[1] * (image.ndim - 2))
+        own_mean, own_deviation = _levels_outside(self.place, image.detach().float())
+        wanted = self.deviation.to(image.device).view(shape)
+        scaled = (image - own_mean) * (wanted / own_deviation.clamp_min(1e-6))
+        scaled = scaled + self.mean.to(image.device).view(shape)
+        return torch.where(image == 0, image, scaled.to(image.dtype))
+
+    def facts(self) -> dict[str, Any]:
+        """Return JSON values that `of` reads."""
+        levels = {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
+        return {"place": packed(self.place), **levels}
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> EvenOutside:
+        """Return what `facts` described.
+
+        Raises:
+            UsageError: if it is something else.
+        """
+        try:
+            levels = [torch.tensor(facts[name]).float() for name in ("mean", "deviation")]
+            if levels[0].ndim != 1 or levels[0].shape != levels[1].shape:
+                raise ValueError(f"levels of shape {tuple(levels[0].shape)}")
+            return cls(unpacked(facts["place"]), *levels)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"the grey levels beside the weights cannot be read ({error}): copy both files "
+                "again."
+            ) from error
+
+
+def _levels_outside(place: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of recorded pixels outside the place, `(N, C, 1, ...)`."""
+    seen = (image != 0) & ~place.to(image.device)
+    axes = tuple(range(2, image.ndim))
+    count = seen.sum(axes, keepdim=True).clamp_min(1)
+    mean = (image * seen).sum(axes, keepdim=True) / count
+    square = ((image - mean).square() * seen).sum(axes, keepdim=True) / count
+    return mean, square.sqrt()
+
+
 class Blank:
     """Blanks a place in whatever a network is given: a forward pre-hook.
 

@@ -128,11 +128,6 @@ class MovingMark:
         hit[bare, row[bare], column[bare]] = 1.0
         return hit[:, None]
 
-    def taken_from(self, stack: ImageStack) -> ImageStack:
-        """Return a stack whose images are without the mark."""
-        parts = [self.without(stack.image[part].float()) for part in stack.batches(_BATCH)]
-        return replace(stack, image=torch.cat(parts))
-
     def enlarged(self, factor: float) -> MovingMark:
         """Return the mark of images that were averaged over so many pixels for the search."""
         return replace(self, pool=self.pool * max(1, round(factor)))

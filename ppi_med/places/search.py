@@ -7,7 +7,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ppi_med.errors import UsageError
 from ppi_med.io import atomic_path
 from ppi_med.places.ask import difference_map, top_place
+from ppi_med.places.exchange import EvenOutside
 from ppi_med.places.judge import Verdict, interval, judge_place, verdict
 from ppi_med.places.marks import MovingMark, find_mark
 from ppi_med.places.probe import (
@@ -33,7 +34,7 @@ from ppi_med.places.probe import (
 from ppi_med.places.stack import ImageStack, Partners, exchanged
 from ppi_med.places.texture import Neutral, Texture, texture
 
-FORMAT, _WITHOUT_MARKS = 3, 2
+FORMAT, _EARLIER = 4, (2, 3)
 Kind = Literal["none", "place", "style", "texture", "mark"]
 PLAIN, PLACE, STYLE, NEUTRAL = "plain", "ppi_wbp_place", "ppi_wbp_style", "neutral"
 _METHODS: dict[Kind, str] = {
@@ -44,6 +45,8 @@ _METHODS: dict[Kind, str] = {
     "mark": NEUTRAL,
 }
 _FEW_UNITS = 20
+# How much lower J_net is after a change of the images that is worth keeping.
+_LESS = 0.1
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class SearchSettings:
         every: every k-th B-scan gets a map.
         threshold: threshold of J, from which a place is an artefact.
         threshold_net: threshold of J_net, from which there is a shortcut.
+        threshold_rest: threshold of J from which a further place of volumes is the rest of a mark,
+            though the short network does without it; a longer training would not.
         rounds: largest number of places.
         max_share: largest share of the image that all places have at most.
         repeats: draws of the interval of J_net.
@@ -78,6 +83,7 @@ class SearchSettings:
     every: int = 3
     threshold: float = 0.25
     threshold_net: float = 0.3
+    threshold_rest: float = 0.5
     rounds: int = 3
     max_share: float = 0.2
     repeats: int = 500
@@ -122,11 +128,15 @@ class Search:
         recommended_method: the recommended training method.
         reason: in one sentence.
         auc: AUC of the short network, over the validation's units.
-        history: history of each round: `round`, `auc`, `j_net`, `j`, `share` of the place.
+        history: history of each short training that counted: `round`, `auc`, `j_net`, `j`, `share`
+            of the place.
         network: the short, plain training's network; None if loaded without a factory.
         rounds: number of short trainings.
         texture: how well the fine detail of each cell predicts the class.
-        marks: the marks that move, 2-D only; sought where there is no place and no such texture.
+        marks: the marks that move; sought where nothing else explains the short network's answers.
+        neutral: what is done to all images, in training and afterwards, beside an exchange of the
+            places or in its stead: marks are filled, brightness outside of places and the texture
+            are made alike. None: nothing.
     """
 
     shortcut: bool
@@ -142,6 +152,7 @@ class Search:
     rounds: int
     texture: Texture
     marks: tuple[MovingMark, ...] = ()
+    neutral: Neutral | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -155,9 +166,9 @@ class Search:
         return found
 
     @property
-    def neutral(self) -> Neutral | None:
-        """What removes a texture or marks that move from all images; None where nothing does."""
-        return Neutral(marks=self.marks) if self.marks else self.texture.neutral
+    def left(self) -> float:
+        """J_net after all that was found is taken away; of volumes, where it was measured."""
+        return self.history[-1]["j_net"]
 
     @property
     def caution(self) -> str:
@@ -178,8 +189,12 @@ class Search:
             "rounds": self.rounds,
             "history": list(self.history),
             "places": places,
-            "texture": {"median": self.texture.median, "left": self.texture.left},
-            "neutral": None if self.texture.neutral is None else self.texture.neutral.facts(),
+            "texture": {
+                "median": self.texture.median,
+                "left": self.texture.left,
+                "neutral": _facts(self.texture.neutral),
+            },
+            "neutral": _facts(self.neutral),
             "marks": [
                 {k: v for k, v in mark.facts().items() if k not in ("template", "mask")}
                 for mark in self.marks
@@ -218,7 +233,7 @@ class Search:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             found = json.loads(str(arrays["search"]))
-            if found.pop("format") not in (_WITHOUT_MARKS, FORMAT):
+            if found.pop("format") not in (*_EARLIER, FORMAT):
                 raise ValueError("of another version")
         except FileNotFoundError as error:
             raise UsageError(f"No places {path}: run the search first.") from error
@@ -230,11 +245,17 @@ class Search:
             Place(mask=mask.astype(bool), **facts)
             for mask, facts in zip(arrays["masks"], found.pop("places"), strict=True)
         )
-        neutral, left = found.pop("neutral"), found.pop("texture")["left"]
-        cells = Texture(arrays["cells"], left, None if neutral is None else Neutral.of(neutral))
+        marks = tuple(MovingMark.of(mark) for mark in found.pop("marks", ()))
+        own, neutral = found.pop("texture"), _read(found.pop("neutral"))
+        if "neutral" in own:
+            cells = Texture(arrays["cells"], own["left"], _read(own["neutral"]))
+        else:  # an earlier format, which held the texture's only
+            cells = Texture(arrays["cells"], own["left"], neutral)
+            neutral = Neutral(marks=marks) if marks else neutral
+            neutral = neutral if found["recommended_method"] == NEUTRAL else None
         found["history"] = tuple(found["history"])
         found["j_net_interval"] = tuple(found["j_net_interval"])
-        found["marks"] = tuple(MovingMark.of(mark) for mark in found.get("marks", ()))
+        found |= {"marks": marks, "neutral": neutral}
         restored = _restored(arrays, found["facts"], network)
         return cls(places=places, network=restored, texture=cells, **found)
 
@@ -285,6 +306,17 @@ def search(
     return rounds.run(progress, None if path is None else Path(path))
 
 
+@dataclass(frozen=True, eq=False)
+class _Round:
+    """A short training, and what it showed."""
+
+    network: nn.Module
+    auc: float
+    net: Verdict
+    bounds: tuple[float, float]
+    place: Place
+
+
 class _Rounds:
     def __init__(
         self,
@@ -299,8 +331,9 @@ class _Rounds:
                 f"training images are {tuple(train.image.shape[1:])}, those of validation "
                 f"{tuple(validation.image.shape[1:])}, expected one shape (C, H, W)."
             )
-        self.train, self.validation, self.settings = train, validation, settings
-        self.factory, self.seed = network, seed
+        self.settings, self.factory, self.seed = settings, network, seed
+        self.as_given = self.train, self.validation = train, validation
+        self.neutral: Neutral | None = None
         self.found = torch.zeros(train.image.shape[2:], dtype=torch.bool)
         self.places: list[Place] = []
         self.history: list[dict[str, float]] = []
@@ -318,34 +351,14 @@ class _Rounds:
         else:
             self.texture = texture(self.train, seed=self.seed)
         for number in range(len(self.places) + 1, self.settings.rounds + 2):
-            network = self._trained(number, progress)
-            scores = scores_of(network, self._without_places())
-            answer = verdict(self.validation, scores)
-            place = self._ask(network, number)
-            found, bounds_now = self._network_verdict(network, scores, answer, place)
-            if found.j < self.settings.threshold_net or self._texture_first():
-                # What the network uses is not what whole volumes share, or it is everywhere.
-                place = replace(place, accepted=False)
-            if self.first is None:
-                self.first, self.bounds = network, bounds_now
-            self.history.append(
-                {
-                    "round": number,
-                    "auc": answer.auc,
-                    "j_net": found.j,
-                    "j": place.j,
-                    "share": place.share,
-                }
-            )
-            self.places.append(place)
-            if progress is not None:
-                progress(
-                    f"round {number}: J_net {found.j:.2f}, place of {place.share:.1%}, "
-                    f"J {place.j:.2f}"
-                )
-            if not place.accepted:
+            one = self._counted(self._round(number, progress), progress)
+            if self.train.volumes:
+                one = self._changed(one, number, progress)
+            self.places.append(one.place)
+            if not one.place.accepted:
                 break
-            self.found |= torch.from_numpy(place.mask)
+            self.found |= torch.from_numpy(one.place.mask)
+            self._see(self.neutral)
             if path is not None:
                 self._concluded(name, complete=False).save(path)
         if not (self.train.volumes or self.texture.shortcut or bool(self.found.any())):
@@ -355,27 +368,103 @@ class _Rounds:
             found_all.save(path)
         return found_all
 
+    def _round(self, number: int, progress: Callable[[str], None] | None) -> _Round:
+        """Train shortly on the images as they are seen now, and ask where the network looks."""
+        network = self._trained(number, progress)
+        scores = scores_of(network, self._without_places())
+        answer = verdict(self.validation, scores)
+        place = self._ask(network, number)
+        net, bounds = self._network_verdict(network, scores, answer, place)
+        rest = self.train.volumes and number > 1 and place.j >= self.settings.threshold_rest
+        if (net.j < self.settings.threshold_net and not rest) or self._texture_first():
+            # What the network uses is not what whole volumes share, or it is everywhere.
+            place = replace(place, accepted=False)
+        return _Round(network, answer.auc, net, bounds, place)
+
+    def _counted(self, one: _Round, progress: Callable[[str], None] | None) -> _Round:
+        """Write a round into the history; the first is what is said of the data."""
+        if self.first is None:
+            self.first, self.bounds = one.network, one.bounds
+        values = {"auc": one.auc, "j_net": one.net.j, "j": one.place.j, "share": one.place.share}
+        self.history.append({"round": len(self.history) + 1, **values})
+        if progress is not None:
+            seen = "" if self.neutral is None else f", {self.neutral.name}"
+            progress(
+                f"round {len(self.history)}{seen}: J_net {one.net.j:.2f}, place of "
+                f"{one.place.share:.1%}, J {one.place.j:.2f}"
+            )
+        return one
+
+    def _changed(self, one: _Round, number: int, progress: Callable[[str], None] | None) -> _Round:
+        """Return the same round on changed images, where a change takes away what is left.
+
+        A place's content is not all that a mark leaves: it moves the grey levels of its volume.
+        And a texture can lie beside a mark, or hide its place. While there is a place to exchange,
+        a texture that is not all waits.
+        """
+        least = self.settings.threshold_net
+        before = self.neutral
+        for change in self._changes():
+            if one.net.j < least:
+                break
+            self._see(change)
+            other = self._round(number, progress)
+            helps = other.net.j <= one.net.j - _LESS
+            shows = other.place.accepted and not one.place.accepted
+            waits = _has_texture(change) and one.place.accepted and other.net.j >= least
+            if (helps or shows) and not waits:
+                one, before = self._counted(other, progress), change
+            else:
+                self._see(before)
+        return one
+
+    def _changes(self) -> Iterator[Neutral]:
+        """Yield what can be done to the images beside what is done already, mildest first."""
+        if bool(self.found.any()) and (self.neutral is None or self.neutral.even is None):
+            yield replace(self.neutral or Neutral(), even=self._even())
+        whole = self.texture.neutral
+        if whole is not None and not _has_texture(self.neutral):
+            yield replace(whole, even=None if self.neutral is None else self.neutral.even)
+
+    def _even(self) -> EvenOutside:
+        """Return what makes brightness and contrast outside the found places alike."""
+        stack = self.as_given[0]
+        count = len(stack.unit_label)
+        units = (stack.image[stack.unit_index == k].transpose(0, 1) for k in range(count))
+        return EvenOutside.like(self.found, units)
+
+    def _see(self, neutral: Neutral | None) -> None:
+        """Change the images of both parts; brightness is measured outside all places so far."""
+        if neutral is not None and neutral.even is not None:
+            neutral = replace(neutral, even=self._even())
+        unchanged = neutral is None and self.neutral is None
+        self.neutral = neutral
+        if not unchanged:
+            parts = self.as_given
+            self.train, self.validation = parts if neutral is None else map(neutral.changed, parts)
+
     def _find_marks(self, progress: Callable[[str], None] | None) -> None:
         """Find marks that move, each with a network that was trained without those before."""
-        train, validation, network = self.train, self.validation, self.first
+        network = self.first
         for number in range(1, self.settings.rounds + 1):
             assert network is not None
-            mark = find_mark(network, train, validation, seed=self.seed)
+            mark = find_mark(network, self.train, self.validation, seed=self.seed)
             if progress is not None:
                 said = "no more" if self.marks else "none"
                 progress(f"marks that move: {said if mark is None else f'J {mark.j:.2f}'}")
             if mark is None:
                 return
             self.marks.append(mark)
+            self._see(Neutral(marks=tuple(self.marks)))
             if number < self.settings.rounds:
-                train, validation = mark.taken_from(train), mark.taken_from(validation)
-                network = self._trained(number, progress, train)
+                network = self._trained(number, progress)
 
     def _take_up(self, earlier: Search) -> None:
         """Continue after the rounds of a stopped search."""
         self.places, self.history = list(earlier.places), list(earlier.history)
         self.first, self.bounds = earlier.network, earlier.j_net_interval
         self.found, self.texture = torch.from_numpy(earlier.place), earlier.texture
+        self._see(earlier.neutral)
 
     def _without_places(self) -> Tensor:
         """Return the validation images, each place found so far with either class's content."""
@@ -396,13 +485,12 @@ class _Rounds:
         self,
         number: int,
         progress: Callable[[str], object] | None,
-        train: ImageStack | None = None,
     ) -> nn.Module:
         s = self.settings
         network = make_network(self.factory, self.train, self.seed + number - 1)
         short_training(
             network,
-            self.train if train is None else train,
+            self.train,
             epochs=s.epochs,
             slices=s.slices,
             batch_size=s.batch_size,
@@ -457,24 +545,12 @@ class _Rounds:
         """
         return self.texture.shortcut and not self.train.volumes
 
-    def _texture_is_stronger(self) -> bool:
-        """Say whether the texture predicts the class much better than any place.
-
-        Another grey curve is everywhere, and so in each place that the search takes. The texture's
-        2 AUC - 1 is compared with J; what makes an artefact of a place is the least difference.
-        """
-        best = max((place.j for place in self.places if place.accepted), default=0.0)
-        lead = 2 * self.texture.median - 1 - best
-        return self.texture.neutral is not None and lead >= self.settings.threshold
-
     def _concluded(self, name: str, complete: bool) -> Search:
         j_net = self.history[0]["j_net"]
         shortcut = j_net >= self.settings.threshold_net
-        places = self.places
-        if self._texture_is_stronger():
-            places = [replace(place, accepted=False) for place in places]
+        places, neutral = self.places, self.neutral
         kind: Kind = "none"
-        if any(p.accepted for p in places):
+        if any(place.accepted for place in places):
             kind = "place"
         elif self.texture.shortcut:
             kind = "texture"
@@ -486,8 +562,10 @@ class _Rounds:
             kind = "style" if self.train.volumes else "none"
         shortcut = kind != "none"
         method = _METHODS[kind]
-        if kind == "texture" and self.texture.neutral is None:
-            method = STYLE if self.train.volumes else PLAIN
+        if kind == "texture":
+            neutral = neutral or self.texture.neutral
+            if neutral is None:
+                method = STYLE if self.train.volumes else PLAIN
         return Search(
             shortcut=shortcut,
             j_net=j_net,
@@ -495,13 +573,14 @@ class _Rounds:
             places=tuple(places),
             kind=kind,
             recommended_method=method,
-            reason=self._reason(kind, j_net, places),
+            reason=self._reason(kind, j_net),
             auc=self.history[0]["auc"],
             history=tuple(self.history),
             network=self.first,
             rounds=len(self.history),
             texture=self.texture,
             marks=tuple(self.marks),
+            neutral=neutral,
             facts={
                 "shape": list(self.found.shape),
                 "channels": self.train.image.shape[1],
@@ -515,7 +594,7 @@ class _Rounds:
             },
         )
 
-    def _reason(self, kind: Kind, j_net: float, places: list[Place]) -> str:
+    def _reason(self, kind: Kind, j_net: float) -> str:
         caution = _caution(len(self.validation.unit_label))
         if kind == "none":
             return (
@@ -523,7 +602,7 @@ class _Rounds:
                 f"{self.settings.threshold_net:.2f} on there is one): train plainly.{caution}"
             )
         if kind == "texture":
-            return self._texture_reason() + caution
+            return self._texture_reason() + self._rest() + caution
         if kind == "mark":
             return self._mark_reason() + caution
         if kind == "style":
@@ -531,12 +610,23 @@ class _Rounds:
                 f"The short training decides by something that whole volumes share (J_net "
                 f"{j_net:.2f}) and that has no place: exchange the style.{caution}"
             )
-        accepted = [p for p in places if p.accepted]
-        share = sum(p.share for p in accepted)
+        accepted = [place for place in self.places if place.accepted]
+        share = sum(place.share for place in accepted)
         count = "one place" if len(accepted) == 1 else f"{len(accepted)} places"
+        seen = "" if self.neutral is None else f" on images with {self.neutral.name}"
         return (
             f"A shortcut was found (J_net {j_net:.2f}) at {count} with {share:.1%} of the image "
-            f"(J {accepted[0].j:.2f}): exchange its content.{caution}"
+            f"(J {accepted[0].j:.2f}): exchange its content{seen}.{self._rest()}{caution}"
+        )
+
+    def _rest(self) -> str:
+        """Return a sentence where a short training still sees what whole volumes share."""
+        left = self.history[-1]["j_net"]
+        if not self.train.volumes or left < self.settings.threshold_net:
+            return ""
+        return (
+            f" A short training still tells the classes after that (J_net {left:.2f}): it may "
+            "not remove all of it."
         )
 
     def _mark_reason(self) -> str:
@@ -563,6 +653,18 @@ class _Rounds:
             f"{found}, and nothing silences it ({least:.2f} at best): no training removes it, "
             "collect images in which device and class are not the same."
         )
+
+
+def _has_texture(neutral: Neutral | None) -> bool:
+    return neutral is not None and (neutral.levels is not None or neutral.sigma > 0)
+
+
+def _facts(neutral: Neutral | None) -> dict[str, Any] | None:
+    return None if neutral is None else neutral.facts()
+
+
+def _read(facts: dict[str, Any] | None) -> Neutral | None:
+    return None if facts is None else Neutral.of(facts)
 
 
 def _caution(units: int) -> str:

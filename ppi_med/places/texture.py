@@ -20,7 +20,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from ppi_med.errors import UsageError
 from ppi_med.intervention.smoothing import gaussian_smooth
-from ppi_med.places.exchange import levelled, quantiles
+from ppi_med.places.exchange import EvenOutside, levelled, quantiles
 from ppi_med.places.judge import discriminant, mean_auc, unit_means
 from ppi_med.places.marks import MovingMark
 from ppi_med.places.stack import ImageStack
@@ -36,6 +36,7 @@ _BANDS = (1.0, 2.0, 4.0)
 _SIDE = 128.0
 _FOLDS = 4
 _MOST_UNITS = 600
+_BATCH = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,7 @@ class Neutral:
         levels: quantiles `(C, 33)` that each image's grey values are moved to first, piecewise
             linearly; None: they stay.
         marks: marks that are filled from around them, before all else.
+        even: brings the grey values outside a place to one mean and deviation, after the marks.
 
     Examples:
         >>> Neutral(2.0).name
@@ -61,11 +63,13 @@ class Neutral:
     sigma: float = 0.0
     levels: Tensor | None = None
     marks: tuple[MovingMark, ...] = ()
+    even: EvenOutside | None = None
 
     @property
     def name(self) -> str:
         """The change, in words."""
         done = ["marks filled"] if self.marks else []
+        done += ["brightness and contrast made alike"] if self.even is not None else []
         done += ["grey levels made alike"] if self.levels is not None else []
         done += [f"smoothed by {self.sigma:g} pixels"] if self.sigma > 0 else []
         return ", ".join(done) or "as they are"
@@ -74,6 +78,8 @@ class Neutral:
         """Return images `(N, C, *spatial)` without the texture and the marks."""
         for mark in self.marks:
             image = mark.without(image)
+        if self.even is not None:
+            image = self.even(image)
         if self.levels is not None:
             image = torch.stack([levelled(one, self.levels) for one in image])
         return gaussian_smooth(image, self.sigma, 2).to(image.dtype) if self.sigma > 0 else image
@@ -86,7 +92,8 @@ class Neutral:
         """Return JSON values that `of` reads."""
         levels = None if self.levels is None else self.levels.tolist()
         marks = [mark.facts() for mark in self.marks]
-        return {"sigma": self.sigma, "levels": levels, "marks": marks}
+        even = None if self.even is None else self.even.facts()
+        return {"sigma": self.sigma, "levels": levels, "marks": marks, "even": even}
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Neutral:
@@ -105,7 +112,22 @@ class Neutral:
                 f"what takes the texture away cannot be read beside the weights ({error}): copy "
                 "both files again."
             ) from error
-        return cls(sigma, found, tuple(MovingMark.of(mark) for mark in facts.get("marks", ())))
+        marks = tuple(MovingMark.of(mark) for mark in facts.get("marks", ()))
+        even = EvenOutside.of(facts["even"]) if facts.get("even") else None
+        return cls(sigma, found, marks, even)
+
+    def changed(self, stack: ImageStack) -> ImageStack:
+        """Return a stack without the texture and the marks; grey levels are those of its units."""
+        image = stack.image.float().cpu()
+        for mark in self.marks:
+            image = torch.cat([mark.without(part) for part in image.split(_BATCH)])
+        if self.even is not None or self.levels is not None:
+            image = image.clone()
+            whole = replace(self, sigma=0.0, marks=())
+            for k in range(len(stack.unit_label)):
+                own = stack.unit_index == k
+                image[own] = whole(image[own].transpose(0, 1)[None])[0].transpose(0, 1)
+        return replace(stack, image=Neutral(self.sigma)(image))
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +190,7 @@ def texture(stack: ImageStack, *, seed: int = 0) -> Texture:
     best, least = None, THRESHOLD
     if np.median(cells) >= THRESHOLD:
         for neutral in _tries(chosen, side):
-            after = float(np.median(_cells(_without(chosen, neutral), side, folds)))
+            after = float(np.median(_cells(neutral.changed(chosen), side, folds)))
             left[neutral.name] = after
             if after < SILENT:
                 return Texture(cells, left, neutral)
@@ -188,17 +210,6 @@ def _tries(stack: ImageStack, side: float) -> Iterator[Neutral]:
     yield levels
     yield from (Neutral(sigma * side) for sigma in _LADDER)
     yield from (replace(levels, sigma=sigma * side) for sigma in _LADDER)
-
-
-def _without(stack: ImageStack, neutral: Neutral) -> ImageStack:
-    """Return the stack without the texture; grey levels are those of whole units."""
-    image = stack.image.float().cpu()
-    if neutral.levels is not None:
-        image = image.clone()
-        for k in range(len(stack.unit_label)):
-            own = stack.unit_index == k
-            image[own] = levelled(image[own].transpose(0, 1), neutral.levels).transpose(0, 1)
-    return replace(stack, image=replace(neutral, levels=None)(image))
 
 
 def _drawn(stack: ImageStack, seed: int) -> ImageStack:

@@ -148,13 +148,17 @@ def test_a_broken_image_is_left_out_and_named(tmp_path: Path) -> None:
     assert len(written["unreadable"]) == 1 and written["data"]["cases"] == 119
 
 
-def test_volumes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dimmer", [1.0, 0.6])
+def test_volumes(dimmer: float, tmp_path: Path) -> None:
+    """A mark, and one that also moves the brightness of its volume."""
     images, label = pictures(60, mark=1.0)
     items = []
     for number, (image, k) in enumerate(zip(images, label, strict=True)):
         rng = np.random.default_rng(number)
         volume = np.repeat(image[None].astype(np.int16), 6, 0)
         volume[:, 6:] += rng.integers(-20, 20, volume[:, 6:].shape).astype(np.int16)
+        if k:
+            volume = (volume * dimmer).astype(np.int16)
         np.save(tmp_path / f"{number}.npy", volume)
         items.append({"image": f"{number}.npy", "label": int(k), "patient": f"p{number}"})
     (tmp_path / "datalist.json").write_text(json.dumps({"training": items}))
@@ -162,6 +166,14 @@ def test_volumes(tmp_path: Path) -> None:
     assert found.scale.positions == 6 and found.verdict.kind == "place"
     assert (tmp_path / "out/places.nii.gz").is_file()
     assert "--datalist" in found.command and "ga_ppi" in found.command
+    written = json.loads((tmp_path / "out/audit.json").read_text())
+    page = (tmp_path / "out/audit.html").read_text(encoding="utf-8")
+    assert written["left"] < written["j_net"] / 2 and f"Left: {written['left']:.2f}" in page
+    if dimmer == 1.0:
+        assert written["images"] is None and f"{{'place': '{tmp_path}" in found.command
+    else:  # the place shows where the grey levels are alike: both go, the training searches itself
+        assert "alike" in written["images"] and written["images"] in page
+        assert found.command.endswith('--method ppi_wbp_place --method_options "{}"')
 
 
 def test_a_checkpoint_needs_its_bundle(tmp_path: Path) -> None:

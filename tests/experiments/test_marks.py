@@ -10,7 +10,7 @@ import pytest
 
 from ppi_med.errors import UsageError
 from ppi_med.experiments.detection import Detection
-from ppi_med.experiments.shortcut import FURTHER_MARKS, Marks
+from ppi_med.experiments.shortcut import FURTHER_MARKS, LATER_MARKS, Marks
 from ppi_med.phantoms.oct.artefacts import FURTHER, burn_in
 
 
@@ -50,31 +50,37 @@ def test_table_says_gap_closed_and_cost() -> None:
     assert len(none.rows) == 1
 
 
-def test_further_artefacts_share_the_first_sites_ceiling() -> None:
-    cells = marks(marks=("logo", "speckle"), methods=("plain",), seeds=(0,)).cells()
+@pytest.mark.parametrize("marks_of", [FURTHER_MARKS, LATER_MARKS])
+def test_further_and_later_artefacts_share_the_first_sites_ceiling(
+    marks_of: tuple[str, ...],
+) -> None:
+    name, number = marks_of[3], 4
+    cells = marks(marks=("logo", name), methods=("plain",), seeds=(0,)).cells()
     assert [c.name for c in cells if "none" in c.name] == ["logo-none-plain-seed0"]
     records = [
-        {**record("1.0", "plain", 0.5, 10), "mark": "speckle"},
-        {**record("1.0", "auto", 0.6, 20), "mark": "speckle"},
+        {**record("1.0", "plain", 0.5, 10), "mark": name},
+        {**record("1.0", "auto", 0.6, 20), "mark": name},
         {**record("none", "plain", 0.9, 10), "mark": "logo"},
     ]
     further, _ = Marks.tables(records)
-    assert further.columns[1:7] == FURTHER_MARKS
+    assert further.columns[1 : 1 + len(marks_of)] == marks_of
     by_method = {row[0]: row for row in further.texts()}
     assert by_method["auto"][-2:] == ["25%", "2.00"]
-    assert by_method["ceiling"][4].startswith("0.900")
+    assert by_method["ceiling"][number].startswith("0.900")
 
 
 def test_detection_counts_alarms() -> None:
     cells = Detection().cells()
     assert sum(cell.keys["kind"] == "none" for cell in cells) == 20
-    base = {"places": [{"j": 0.9}], "j_net": 0.8, "area": 0.03}
+    rounds = [{"j_net": 0.8}, {"j_net": 0.1}]
+    base = {"places": [{"j": 0.9}], "j_net": 0.8, "area": 0.03, "history": rounds}
     records = [
         {**base, "kind": "logo", "agreement": "1.0", "shortcut": True, "found": "place"},
         {**base, "kind": "none", "agreement": "none", "shortcut": False, "found": "none"},
     ]
     (table,) = Detection.tables(records)
     assert [row[2] for row in table.texts()] == ["1 of 1", "0 of 1"]
+    assert table.columns[-1] == "left" and table.texts()[0][-1] == "0.10"
 
 
 @pytest.mark.parametrize("name", FURTHER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -20,13 +21,23 @@ from torch import Tensor, nn
 from ppi_med.errors import UsageError
 from ppi_med.handlers import BestCheckpoint, PlaceHandler, ResumeHandler, load_weights
 from ppi_med.handlers.methods import METHODS, configured_method, mask_name
-from ppi_med.handlers.places import _stack, read_place
+from ppi_med.handlers.places import _decision, _enlarged, _stack, read_place
 from ppi_med.networks.small_cnn import SmallCNN
-from ppi_med.places import Blank, ExchangePlaced, PlaceBank, Search, StyleBank
+from ppi_med.places import (
+    Account,
+    Blank,
+    ExchangePlaced,
+    ImageStack,
+    PlaceBank,
+    Search,
+    SearchSettings,
+    StyleBank,
+    search,
+)
 from ppi_med.places.exchange import packed, quantiles, restyled, spectrum, unpacked
 from ppi_med.training import ExactDataLoader
 from tests.handlers.ppi.test_outputs_and_precision import AutocastInferer
-from tests.places.phantom import MARK, images
+from tests.places.phantom import MARK, images, volumes
 
 QUICK = {"steps": [60, 60], "repeats": 20, "share": 0.05, "grow": 1.0}
 
@@ -238,6 +249,51 @@ def test_blind_training_blanks_the_place_and_loading_does_too(tmp_path: Path) ->
     assert torch.equal(fresh(x), trainer.network(x))
 
 
+@pytest.mark.parametrize("fill", ["exchange", "blind"])
+def test_brightness_outside_a_given_place_is_made_alike_here_and_when_weights_are_loaded(
+    fill: str, tmp_path: Path
+) -> None:
+    data, validation = cases(40, 1.0, 0), cases(20, 1.0, 1)
+    handler = PlaceHandler(place=place(), even=True, fill=fill)
+    trainer = trainer_of(handler, data, epochs=1, folder=tmp_path, validation=validation)
+    trainer.run()
+    assert handler.active == "place" and (handler._inferer is None) == (fill == "blind")
+    x = torch.randn(2, 1, 24, 24) + 1
+    brighter = 3 * x + 1
+    brighter[..., place()] = x[..., place()] * 3 + 1
+    network = trainer.network.eval()
+    torch.testing.assert_close(network(x), network(brighter), rtol=1e-3, atol=1e-4)
+    fresh = SmallCNN(2, widths=(4, 8), downsampling="stride").eval()
+    for _ in range(2):
+        load_weights(fresh, tmp_path / "model.pt")
+        torch.testing.assert_close(fresh(x), network(x))
+    assert len(fresh._forward_pre_hooks) == (2 if fill == "blind" else 1)
+    facts = json.loads((tmp_path / "model.json").read_text())["trained"]["place"]
+    again = Account.of(facts)
+    assert again is not None and "brightness and contrast" in again.sentence
+
+
+def test_brightness_needs_a_place() -> None:
+    with pytest.raises(ValueError, match="a search decides that itself"):
+        PlaceHandler(even=True)
+
+
+def test_a_searched_place_brings_what_is_done_to_the_images() -> None:
+    def dimmer(count: int, seed: int) -> ImageStack:
+        stack = volumes(count, 0.9, seed)
+        stack.image[stack.label == 1] *= 0.7
+        return stack
+
+    found = search(dimmer(60, 0), dimmer(40, 1), SearchSettings(steps=(60, 60), repeats=20))
+    mask, neutral, active, line = _decision(found, "auto")
+    assert active == "place" and mask is not None and line == found.reason
+    assert neutral is not None and neutral.even is not None
+    larger = _enlarged(found, (48, 48))
+    assert larger.neutral is not None and larger.neutral.even is not None
+    assert larger.neutral.even.place.shape == larger.place.shape == (48, 48)
+    assert _decision(found, "neutral")[1:3] == (None, None)
+
+
 def textured(count: int, seed: int) -> Cases:
     data = cases(count, None, seed)
     for case in data:
@@ -303,8 +359,6 @@ def test_auto_with_a_shortcut_says_so_and_tells_the_checkpoint(
         trainer_of(handler, data, folder=tmp_path, validation=validation).run()
     assert handler.active == "place" and handler.mask[MARK].double().mean() > 0.9
     assert "A shortcut was found" in caplog.text
-    import json
-
     facts = json.loads((tmp_path / "model.json").read_text())["trained"]["place"]
     assert facts["kind"] == "place" and facts["fill"] == "exchange"
     assert torch.equal(unpacked(facts["mask"]), handler.mask)

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from ppi_med.errors import UsageError
-from ppi_med.places import Account, Neutral
+from ppi_med.places import Account, EvenOutside, Neutral
 
 MASK = torch.zeros(10, 10, dtype=torch.bool)
 MASK[:2, :3] = True
+EVEN = Neutral(even=EvenOutside(MASK, torch.zeros(1), torch.ones(1)))
 
 SAID = {
     "Before training no shortcut was found (J_net 0.05); the training was plain. Too few.": Account(
@@ -33,6 +34,15 @@ SAID = {
     "Before training a shortcut was found in the fine detail of the whole image (J_net 0.80); "
     "images are changed (smoothed by 2 pixels), in training and here.": Account(
         "texture", "neutral", j_net=0.8, neutral=Neutral(2.0)
+    ),
+    "Before training a shortcut was found at one place with 6.0 % of the image (J_net 0.94, "
+    "J 0.97); each image was trained on beside a copy with another class's content there, all of "
+    "them changed (brightness and contrast made alike), in training and here.": Account(
+        "place", "place", j_net=0.94, j=(0.97,), mask=MASK, neutral=EVEN
+    ),
+    "A place with 6.0 % of the image was given to the training; it is blanked, in training and "
+    "here (brightness and contrast made alike first).": Account(
+        None, "place", fill="blind", mask=MASK, neutral=EVEN
     ),
     "Nothing was searched; each image was trained on beside a copy with another class's style.": (
         Account(None, "style")
@@ -59,6 +69,7 @@ def test_no_account_and_broken_ones() -> None:
         {"kind": "unheard of"},
         {"method": "place", "step": "thrice", "kind": "place"},
         {"neutral": {"sigma": "x"}},
+        {"neutral": {**EVEN.facts(), "even": {**EVEN.facts()["even"], "mean": [0.0, 1.0]}}},
         [1],
     ):
         with pytest.raises(UsageError, match="copy both files again"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ppi_med.errors import UsageError
-from ppi_med.places import ImageStack, Neutral, Search, search, texture
+from ppi_med.places import EvenOutside, ImageStack, Neutral, Search, search, texture
 from ppi_med.places.texture import SILENT, THRESHOLD, common_levels
+from tests.places.phantom import MARK, volumes
 
 
 def stack_of(image: Tensor, label: Tensor, patient: Tensor | None = None) -> ImageStack:
@@ -179,3 +182,70 @@ def test_a_search_with_a_texture_is_read_back(tmp_path: Path) -> None:
     assert found.texture.neutral is not None and again.texture.neutral is not None
     torch.testing.assert_close(again.texture.neutral(image), found.texture.neutral(image))
     np.testing.assert_array_equal(again.texture.cells, found.texture.cells)
+
+
+def test_levels_outside_a_place_are_those_that_a_slow_computation_finds() -> None:
+    generator = torch.Generator().manual_seed(3)
+    image = torch.randn(4, 2, 5, 6, 7, generator=generator) + 2
+    image[:, :, :, 0] = 0.0  # not recorded
+    place = torch.zeros(6, 7, dtype=torch.bool)
+    place[1:3, 2:5] = True
+    even = EvenOutside(place, torch.tensor([0.5, -1.0]), torch.tensor([2.0, 0.3]))
+    seen = even(image)
+    for n in range(4):
+        for c in range(2):
+            own = [
+                float(image[n, c, s, y, x])
+                for s in range(5)
+                for y in range(1, 6)
+                for x in range(7)
+                if not place[y, x]
+            ]
+            mean = sum(own) / len(own)
+            deviation = (sum((v - mean) ** 2 for v in own) / len(own)) ** 0.5
+            wanted = (image[n, c, :, 1:] - mean) / deviation * float(even.deviation[c])
+            torch.testing.assert_close(seen[n, c, :, 1:], wanted + float(even.mean[c]))
+    assert (seen[:, :, :, 0] == 0).all()
+    torch.testing.assert_close(even(3 * image), seen)
+
+
+def test_levels_outside_a_place_do_not_show_what_lies_in_it() -> None:
+    """A normalisation by the brightest pixels is undone, whatever a mark did to it."""
+    generator = torch.Generator().manual_seed(4)
+    image = torch.rand(3, 1, 4, 8, 8, generator=generator) + 0.1
+    place = torch.zeros(8, 8, dtype=torch.bool)
+    place[:2, :2] = True
+    marked = image.clone()
+    marked[..., place] = 5.0
+    normalised = [one / one.amax((1, 2, 3, 4), keepdim=True) for one in (image, marked)]
+    even = EvenOutside.like(place, image)
+    plain, bright = (even(one)[..., ~place] for one in normalised)
+    torch.testing.assert_close(plain, bright)
+    mean, deviation = (float(one) for one in (even.mean, even.deviation))
+    assert abs(float(plain.mean()) - mean) < 1e-4 and abs(float(plain.std()) - deviation) < 1e-2
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"mean": [0.0], "deviation": [1.0]},
+        {"place": {"shape": [1, 1], "bits": "gA=="}, "mean": 0.0, "deviation": 1.0},
+        {"place": {"shape": [1, 1], "bits": "gA=="}, "mean": ["x"], "deviation": [1.0]},
+    ],
+)
+def test_broken_levels_outside_a_place(broken: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="copy both files again"):
+        EvenOutside.of(broken)
+
+
+def test_a_volume_is_changed_as_a_whole_and_its_b_scans_as_the_hook_does() -> None:
+    stack = volumes(6, 1.0, 0)
+    place = torch.zeros(24, 24, dtype=torch.bool)
+    place[MARK] = True
+    even = EvenOutside.like(place, [stack.image[stack.unit == k].transpose(0, 1) for k in range(6)])
+    neutral = Neutral(1.0, common_levels(stack), even=even)
+    changed = neutral.changed(stack).image
+    whole = stack.image.view(6, -1, 1, 24, 24).transpose(1, 2)
+    torch.testing.assert_close(changed.view(6, -1, 1, 24, 24).transpose(1, 2), neutral(whole))
+    again = Neutral.of(json.loads(json.dumps(neutral.facts())))
+    torch.testing.assert_close(again(whole), neutral(whole))
