@@ -94,7 +94,8 @@ def _command(result: Audit, dataset: Path, output: Path, bundle: str | Path | No
     frozen = neutral is None or (neutral.levels is None and neutral.sigma == 0)
     if result.verdict.recommended_method == _PLACE and frozen:
         place = _here(output / DECISION)
-        even = "" if neutral is None else ", 'even': True"
+        # The audit has one grey scale for all volumes, bundles normalise each, mark included.
+        even = ", 'even': True" if result.scale.volumes else ""
         options = f"{{'place': '{place}'{even}}}"
         plain = not set(place) & set("'\"$`\\!")
         size = "" if chosen.endswith("lidc_ppi") else f' --image_size "{list(result.scale.size)}"'

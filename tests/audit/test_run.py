@@ -171,6 +171,7 @@ def test_volumes(dimmer: float, tmp_path: Path) -> None:
     assert written["left"] < written["j_net"] / 2 and f"Left: {written['left']:.2f}" in page
     if dimmer == 1.0:
         assert written["images"] is None and f"{{'place': '{tmp_path}" in found.command
+        assert "', 'even': True}" in found.command
     else:  # the place shows where the grey levels are alike: both go, the training searches itself
         assert "alike" in written["images"] and written["images"] in page
         assert found.command.endswith('--method ppi_wbp_place --method_options "{}"')
