@@ -217,8 +217,8 @@ class PlaceHandler:
         if self.place is not None:
             self.mask, self.active = self.place, "place"
             if self.even:
-                images = (case_image(case) for case in self._training(engine))
-                self.neutral = Neutral(even=EvenOutside.like(self.place, images))
+                even = self._even_outside(engine, self.place) if process_rank() == 0 else None
+                self.neutral = Neutral(even=_of_first_process(even))
             return
         found = self._found(engine) if process_rank() == 0 else None
         self.mask, self.neutral, self.active, line = _of_first_process(
@@ -226,6 +226,9 @@ class PlaceHandler:
         )
         self.found = found
         logger.info("%s", line)
+
+    def _even_outside(self, engine: Engine, place: Tensor) -> EvenOutside:
+        return EvenOutside.like(place, (case_image(one) for one in self._training(engine)))
 
     def _found(self, engine: Engine) -> Search:
         training, held_out = self._parts(engine)
