@@ -87,9 +87,9 @@ def few_columns(records: Sequence[Record]) -> list[str]:
 
 
 def few_values(records: Sequence[Record], columns: Sequence[str]) -> list[str | Value]:
-    """Return the mean over a method's records for each of the columns."""
+    """Return the mean over a method's records for each of the columns; "" where one lacks it."""
     found = [[r[name] for r in records if name in r] for name, t in _NAMES.items() if t in columns]
-    return [number(float(np.mean(values))) if values else "" for values in found]
+    return [number(float(np.mean(own))) if len(own) == len(records) else "" for own in found]
 
 
 def _features(network: Any, transform: Any, cases: Sequence[Mapping[str, Any]]) -> Any:

@@ -35,6 +35,8 @@ def test_records_without_it_show_nothing() -> None:
     assert table.columns[-2:] == ("last layer on 20 labels", "last layer on 50 labels")
     rows = {row[0]: row[-2:] for row in table.texts()}
     assert rows["auto"] == ["0.650", "0.800"] and rows["plain"] == rows["ceiling"] == ["", ""]
+    (table,) = Marks.tables([new, {**old, "method": "auto", "seed": 1}])
+    assert table.texts()[0][-2:] == ["", ""], "the mean of a part would be of other seeds"
     assert few_columns([old]) == [] and few_values([old], []) == []
 
 
