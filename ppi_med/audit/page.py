@@ -195,7 +195,7 @@ def _left(audit: Audit, search: Search) -> str:
     seen = "" if search.neutral is None else f" on images with {html.escape(search.neutral.name)}"
     return (
         f' <b id="left">Left: {search.left:.2f}</b>, J_net of another short training with what is '
-        f"recommended here{seen}. From 0.3 on, not all of it is taken away."
+        f"recommended here{seen}. From 0.3 on, it may not take all of it away."
     )
 
 

@@ -91,7 +91,7 @@ def _command(result: Audit, dataset: Path, output: Path, bundle: str | Path | No
         words += ["--datalist" if dataset.is_file() else "--dataset_dir", _here(dataset)]
     words += ["--method", result.verdict.recommended_method]
     neutral = result.network.search.neutral if result.network else None
-    frozen = neutral is None or (neutral.levels is None and neutral.sigma == 0)
+    frozen = neutral is None or not neutral.of_texture
     if result.verdict.recommended_method == _PLACE and frozen:
         place = _here(output / DECISION)
         # The audit has one grey scale for all volumes, bundles normalise each, mark included.

@@ -205,7 +205,7 @@ LATER_MARKS = (
     *("border", "scan_line", "every_scan", "some_scans"),
     *("noise", "compression", "vignette", "mirror"),
 )
-"""The same; drawn after the search had been fixed."""
+"""The same; drawn after an earlier state of the search had been fixed."""
 AGREEMENTS = ("1.0", "0.9", "0.8", "0.5", "none")
 MARK_METHODS = (
     "plain",

@@ -358,7 +358,9 @@ class _Rounds:
             if not one.place.accepted:
                 break
             self.found |= torch.from_numpy(one.place.mask)
-            self._see(self.neutral)
+            if self.neutral is not None and self.neutral.even is not None:
+                # Brightness is measured outside all places so far.
+                self._see(replace(self.neutral, even=self._even()))
             if path is not None:
                 self._concluded(name, complete=False).save(path)
         if not (self.train.volumes or self.texture.shortcut or bool(self.found.any())):
@@ -411,7 +413,7 @@ class _Rounds:
             other = self._round(number, progress)
             helps = other.net.j <= one.net.j - _LESS
             shows = other.place.accepted and not one.place.accepted
-            waits = _has_texture(change) and one.place.accepted and other.net.j >= least
+            waits = change.of_texture and one.place.accepted and other.net.j >= least
             if (helps or shows) and not waits:
                 one, before = self._counted(other, progress), change
             else:
@@ -423,7 +425,7 @@ class _Rounds:
         if bool(self.found.any()) and (self.neutral is None or self.neutral.even is None):
             yield replace(self.neutral or Neutral(), even=self._even())
         whole = self.texture.neutral
-        if whole is not None and not _has_texture(self.neutral):
+        if whole is not None and not (self.neutral and self.neutral.of_texture):
             yield replace(whole, even=None if self.neutral is None else self.neutral.even)
 
     def _even(self) -> EvenOutside:
@@ -434,9 +436,7 @@ class _Rounds:
         return EvenOutside.like(self.found, units)
 
     def _see(self, neutral: Neutral | None) -> None:
-        """Change the images of both parts; brightness is measured outside all places so far."""
-        if neutral is not None and neutral.even is not None:
-            neutral = replace(neutral, even=self._even())
+        """Change the images of both parts."""
         unchanged = neutral is None and self.neutral is None
         self.neutral = neutral
         if not unchanged:
@@ -653,10 +653,6 @@ class _Rounds:
             f"{found}, and nothing silences it ({least:.2f} at best): no training removes it, "
             "collect images in which device and class are not the same."
         )
-
-
-def _has_texture(neutral: Neutral | None) -> bool:
-    return neutral is not None and (neutral.levels is not None or neutral.sigma > 0)
 
 
 def _facts(neutral: Neutral | None) -> dict[str, Any] | None:

@@ -74,6 +74,11 @@ class Neutral:
         done += [f"smoothed by {self.sigma:g} pixels"] if self.sigma > 0 else []
         return ", ".join(done) or "as they are"
 
+    @property
+    def of_texture(self) -> bool:
+        """Whether it changes the texture: grey levels or smoothing."""
+        return self.levels is not None or self.sigma > 0
+
     def __call__(self, image: Tensor) -> Tensor:
         """Return images `(N, C, *spatial)` without the texture and the marks."""
         for mark in self.marks:

@@ -179,7 +179,7 @@ def test_another_grey_curve_is_a_texture_without_a_place() -> None:
 
 
 def test_says_what_is_left() -> None:
-    """Noise that no smoothing of the ladder silences: the sentence says so."""
+    """Stripes over whole volumes, beside a mark: the sentence says what stays."""
 
     def noisy(count: int, seed: int) -> ImageStack:
         stack = volumes(count, 1.0, seed)
