@@ -104,7 +104,7 @@ _GA = Preset(
     bundle="bundles/ga_ppi",
     data="data/ga_cross_site",
     dataset_dir=f"data/ga_cross_site/{PLACE}",
-    methods=("plain", "random_mask", "ppi_wbp_shared"),
+    methods=("plain", "random_mask", "ppi_wbp_shared", "auto"),
     overrides={
         **last_epoch(80),
         "val_interval": 20,
@@ -131,6 +131,7 @@ PRESETS: dict[str, Preset] = {
             "right_reasons",
             "ppi_wbp_shared",
             "ppi_wbp_context",
+            "auto",
         ),
     ),
 }
@@ -144,7 +145,7 @@ def preset_of(name: str) -> Preset:
 
     Examples:
         >>> preset_of("ga-phantom").methods
-        ('plain', 'random_mask', 'ppi_wbp_shared')
+        ('plain', 'random_mask', 'ppi_wbp_shared', 'auto')
     """
     require_known("preset", name, PRESETS)
     return PRESETS[name]
