@@ -38,7 +38,12 @@ def pytest_runtest_setup() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, with a reason, what this machine cannot run."""
+    """Skip, with a reason, what this machine cannot run; put the slowest files first.
+
+    Processes share the files out in this order, so that none is left alone with a long one.
+    """
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: ("notebooks" not in item.path.parts, item.path not in long))
     for item in items:
         for marker, reason in _missing().items():
             if item.get_closest_marker(marker):

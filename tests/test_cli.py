@@ -144,10 +144,10 @@ def test_a_forwarded_command_keeps_its_options_and_exit_code(tmp_path: Path) -> 
         ),
         (["shortcut", "--detect"], "74 of 74"),
         (["device-shortcut", "--methods", "plain", "--splits", "0,2"], "4 of 4"),
-        (["cross-site", "--preset", "ga-phantom", "--seeds", "0,1"], "24 of 24"),
+        (["cross-site", "--preset", "ga-phantom", "--seeds", "0,1"], "32 of 32"),
         (
             ["cross-site", "--preset", "ga-phantom", "--sites", "site_a,site_b", "--seeds", "0"],
-            "6 of 6",
+            "8 of 8",
         ),
     ],
 )
