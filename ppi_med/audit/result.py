@@ -194,9 +194,14 @@ def judge(evidence: Evidence, network: Network | None, classes: Sequence[str] = 
         return Verdict(True, found.kind, tuple(reasons), look, method, why)
     if around:
         why = (
-            "No single place was found, the device as a whole tells the label: of the methods "
-            f"that were tried on chest X-rays of two devices, {_DEVICE} lost nothing and gained a "
-            "little (four runs); look for images of both classes from one device."
+            "No single place was found, the device as a whole tells the label"
+            if found
+            else "No network was asked for a place (ask one: leave out --data-only)"
+        )
+        why += (
+            f": of the methods that were tried on chest X-rays of two devices, {_DEVICE} lost "
+            "nothing and gained a little (four runs); look for images of both classes from one "
+            "device."
         )
         return Verdict(True, "device", tuple(reasons), look, _DEVICE, why)
     if header:

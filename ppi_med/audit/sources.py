@@ -208,12 +208,12 @@ def _from_datalist(path: Path) -> Source:
     except ValueError as error:
         raise UsageError(f"{path.name}: not JSON ({error}).") from error
     parts = {"training": content} if isinstance(content, list) else content
-    if not isinstance(parts, dict) or not any(isinstance(v, list) for v in parts.values()):
+    if not isinstance(parts, dict) or not any(map(_is_list_of_items, parts.values())):
         raise UsageError(f"{path.name} is no datalist: expected lists such as 'training'.")
     facts = _manifest_facts(path.parent)
     cases, texts, unlabelled = [], set(), 0
     for part, items in parts.items():
-        if part == "unassigned" or not isinstance(items, list):
+        if part == "unassigned" or not _is_list_of_items(items):
             continue
         for number, item in enumerate(items):
             if not isinstance(item, dict) or "label" not in item:
@@ -229,9 +229,15 @@ def _from_datalist(path: Path) -> Source:
     return _made(path.parent.name, "datalist", done, [names.get(t, t) for t in ordered], notes)
 
 
+def _is_list_of_items(value: Any) -> bool:
+    """Tell a part's items from other lists of a datalist, such as an image size."""
+    return isinstance(value, list) and (not value or any(isinstance(item, dict) for item in value))
+
+
 def _labelled(parts: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    lists = (items for items in parts.values() if isinstance(items, list))
-    return (i for items in lists for i in items if {"label", "class_name"} <= set(i))
+    lists = (items for items in parts.values() if _is_list_of_items(items))
+    items = (item for items in lists for item in items if isinstance(item, dict))
+    return (item for item in items if {"label", "class_name"} <= set(item))
 
 
 def _item(
@@ -241,6 +247,11 @@ def _item(
     if not isinstance(place, str):
         raise UsageError(
             f"{path.name}: item {number} of {part} has the image {place!r}, expected one path."
+        )
+    row = item.get("row")
+    if row is not None and (isinstance(row, bool) or not isinstance(row, int)):
+        raise UsageError(
+            f"{path.name}: item {number} of {part} has the row {row!r}, expected a whole number."
         )
     name = str(item.get("volume_id") or place)
     own = facts.get(name, {})
@@ -253,7 +264,7 @@ def _item(
         part={"testing": "test"}.get(part, part),
         facts=own | {k: str(item[k]) for k in ("contrast", "kernel", "model") if item.get(k)},
         group=str(item.get("group", "")),
-        row=int(item["row"]) if "row" in item else None,
+        row=row,
     )
     return case, _class_text(path, item["label"])
 

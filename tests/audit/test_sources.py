@@ -112,6 +112,18 @@ def test_a_foreign_datalist(tmp_path: Path) -> None:
     found = read_source(datalist(tmp_path))
     assert len(found.cases) == 60 and found.cases[3].image == str(tmp_path / "i/3.png")
     assert read_source(tmp_path).cases == found.cases
+    # What else a datalist lists is no part.
+    more = read_source(datalist(tmp_path, size=[512, 512], modality=["CT"]))
+    assert more.cases == found.cases and more.notes == found.notes
+
+
+def test_a_row_that_is_no_number(tmp_path: Path) -> None:
+    path = datalist(tmp_path)
+    content = json.loads(path.read_text())
+    content["training"][7]["row"] = "A1"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"item 7 of training has the row 'A1'"):
+        read_source(path)
 
 
 @pytest.mark.parametrize(
