@@ -202,9 +202,12 @@ def _left(audit: Audit, search: Search) -> str:
 def _moving(audit: Audit, marks: Sequence[MovingMark]) -> str:
     cards = []
     for number, mark in enumerate(marks, 1):
-        template = _rgb(mark.template.permute(1, 2, 0).numpy())
-        outlined = _outlined(template, mark.mask.numpy())
-        pixels = np.hstack([_fit(template, outlined.shape[:2]), outlined])
+        shown = []
+        for form in mark.forms:
+            template = _rgb(form.template.permute(1, 2, 0).numpy())
+            outlined = _outlined(template, form.mask.numpy())
+            shown += [_fit(template, outlined.shape[:2]), outlined]
+        pixels = np.hstack(shown)
         cards.append(
             f'<figure><img src="{_png(pixels)}" alt="mark {number}"><figcaption><b>mark {number}'
             f"</b>, in the images of class {html.escape(audit.source.classes[mark.label])}<br>"

@@ -16,7 +16,7 @@ from ppi_med.places.exchange import (
     StyleBank,
 )
 from ppi_med.places.judge import Verdict, constancy, judge_place
-from ppi_med.places.marks import MovingMark, find_mark
+from ppi_med.places.marks import Form, MovingMark, find_mark
 from ppi_med.places.probe import exchange_effect
 from ppi_med.places.search import Place, Search, SearchSettings, search
 from ppi_med.places.stack import ImageStack, Partners, exchanged
@@ -27,6 +27,7 @@ __all__ = [
     "Blank",
     "EvenOutside",
     "ExchangePlaced",
+    "Form",
     "ImageStack",
     "MovingMark",
     "Neutral",

@@ -33,11 +33,18 @@ THRESHOLD_TRAINING = 0.3
 """J on the training images from which a template is tried on the validation part."""
 # Half of a template's side, in pixels of an image 64 pixels high.
 _HALF = 6.0
-# Larger images are sought as if their shorter side had so many pixels.
+# The finer grid of larger images is as if their shorter side had so many pixels.
 _MOST_SIDE = 96
 _STARTS, _ROUNDS = 4, 3
+# Other forms of a mark that are sought in the images that do not hold the first, such as its other
+# sizes; and images whose matches say where a mark lies.
+_FORMS, _PATTERNS = 6, 64
+# Part of the images that hold the first form at least, and of those left that hold a further one.
+_HALF_HOLD, _SOME_HOLD = 0.5, 0.2
 # Images that templates are cut from and refined on, and of either group that compare them.
 _ASKED, _COMPARED = 100, 150
+# Part of a template's side by which the filling reaches beyond the pixels that count.
+_GROWN = 1 / 6
 # Pixels of a template that count: those that differ by less than these parts of the images' median
 # deviation, but at least this share.
 _SAME, _LEAST_SHARE = (0.25, 0.05), 0.05
@@ -45,29 +52,69 @@ _BATCH = 128
 
 
 @dataclass(frozen=True, eq=False)
-class MovingMark:
-    """A mark that lies elsewhere in each image.
+class Form:
+    """A form of a mark, such as one of its sizes, on the grid on which it is sought.
 
     Attributes:
-        template: its pixels, `(C, S, S)` with S odd, on the grid on which it is sought.
+        template: its pixels, `(C, S, S)` with S odd.
         mask: which of them are the same in each image, bool `(S, S)`.
-        label: class whose images hold it.
-        zoom: pixels of that grid per pixel of the image.
-        pool: pixels along each side that are averaged first, as they were for the search.
-        limit: distance up to which a match is the mark.
-        places: row and column of the mark's middle in some images, parts of the image's height
-            and width, `(P, 2)`.
-        auc: AUC of the best match's distance for that class against the others.
-        constancy: 1 - d / d' of the median distances of that class and of the others, scaled as
-            in `ppi_med.places.constancy`.
+        limit: root mean square distance of these up to which a match is the mark.
+        places: rows and columns of all matches in some images that hold the mark in any form,
+            parts of the image's height and width, `(P, K, 2)`; -1 where an image has fewer than K.
     """
 
     template: Tensor
     mask: Tensor
-    label: int
-    zoom: float
     limit: float
     places: Tensor
+
+    def facts(self) -> dict[str, Any]:
+        """Return JSON values that `of` reads."""
+        return {
+            "template": self.template.tolist(),
+            "mask": self.mask.int().tolist(),
+            "limit": self.limit,
+            "places": [
+                [[round(part, 4) for part in at] for at in image if at[0] >= 0]
+                for image in self.places.tolist()
+            ],
+        }
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Form:
+        """Return what `facts` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: if it is something else.
+        """
+        template = torch.tensor(facts["template"], dtype=torch.float32)
+        mask = torch.tensor(facts["mask"]) > 0
+        side = template.shape[-1]
+        if template.ndim != 3 or mask.shape != (side, side) or side % 2 == 0 or not mask.any():
+            raise ValueError(f"a template of {tuple(template.shape)}")
+        found = [torch.tensor(image, dtype=torch.float64) for image in facts["places"]]
+        # An earlier version had one place in each image.
+        places = _alike([image.reshape(-1, 2) for image in found])
+        return cls(template, mask, float(facts["limit"]), places)
+
+
+@dataclass(frozen=True, eq=False)
+class MovingMark:
+    """A mark that lies elsewhere in each image.
+
+    Attributes:
+        forms: its forms, the one that most images hold first.
+        label: class whose images hold it.
+        zoom: pixels of the grid on which it is sought per pixel of the image.
+        auc: AUC of the best match's distance for that class against the others, of the first form.
+        constancy: 1 - d / d' of the median distances of that class and of the others, scaled as
+            in `ppi_med.places.constancy`, of the first form.
+        pool: pixels along each side that are averaged first, as they were for the search.
+    """
+
+    forms: tuple[Form, ...]
+    label: int
+    zoom: float
     auc: float
     constancy: float
     pool: int = 1
@@ -77,63 +124,61 @@ class MovingMark:
         """J = max(0, 2 AUC - 1) constancy."""
         return Verdict(self.auc, self.constancy).j
 
-    def matches(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the best match in each image.
-
-        Args:
-            image: `(N, C, H, W)`.
-
-        Returns:
-            The root mean square distance of the mask's pixels, `(N,)`, and row and column of the
-            template's middle on its grid, int64 `(N, 2)`.
-        """
-        return self._sought(image).matches(self.template, self.mask)
+    def held(self, image: Tensor) -> Tensor:
+        """Return which of the images `(N, C, H, W)` hold the mark, bool `(N,)`."""
+        parts = [self.matches(part) for part in image.detach().float().split(_BATCH)]
+        return torch.cat([torch.stack(part).flatten(2).any(2).any(0) for part in parts])
 
     def without(self, image: Tensor) -> Tensor:
-        """Return images with the mark filled from around it, `(N, C, H, W)`.
+        """Return images `(N, C, H, W)`, or volumes' `(N, C, S, H, W)`, with the mark filled.
 
-        All matches are filled. An image without one is filled where the mark lies in another image,
-        so that the filling itself tells nothing. Where, its own pixels decide: the same for the
-        same image.
+        All matches are filled from around them. An image without one is filled where the mark lies
+        in another image, so that the filling itself tells nothing. Where, its own pixels decide:
+        the same for the same image.
         """
-        at = torch.cat([self._hits(part) for part in image.detach().float().split(_BATCH)])
-        grown = math.ceil(self.template.shape[-1] / 6)
-        hole = max_pool2d(self.mask[None, None].float(), 2 * grown + 1, 1, grown)
-        half = hole.shape[-1] // 2
-        height, width = at.shape[-2:]
-        size = (height + 2 * half, width + 2 * half)
-        # The hole around each match, by spectra: a convolution of this size is slow.
-        spread = irfft2(rfft2(at, size) * rfft2(hole.to(at), size), size)
-        hidden = (spread[..., half : half + height, half : half + width] > 0.5).float()
-        hidden = interpolate(hidden, image.shape[-2:], mode="bilinear") > 0.25
+        if image.ndim == 5:
+            single = self.without(image.transpose(1, 2).flatten(0, 1))
+            return single.reshape(len(image), -1, *single.shape[1:]).transpose(1, 2)
+        hidden = torch.cat([self._hidden(part) for part in image.detach().float().split(_BATCH)])
         seen = 1 - hidden.to(image.dtype)
+        half = max(len(form.mask) for form in self.forms) / 2
         sigma = self.pool * half / self.zoom / 2
         around = gaussian_smooth(image.detach() * seen, sigma, 2)
         filling = around / gaussian_smooth(seen, sigma, 2).clamp_min(1e-3)
         return image * seen + (filling * (1 - seen)).to(image.dtype)
 
-    def _sought(self, image: Tensor) -> _Sought:
+    def matches(self, image: Tensor) -> list[Tensor]:
+        """Return where each form lies in images `(N, C, H, W)`: bool `(N, h, w)` on the grid."""
         if self.pool > 1:
             image = avg_pool2d(image, self.pool, ceil_mode=True)
-        return _Sought(image, self.zoom, self.template.shape[-1] // 2)
+        sought = _Sought(image, self.zoom, len(self.forms[0].mask) // 2)
+        return [sought.distances(form.template, form.mask) <= form.limit for form in self.forms]
 
-    def _hits(self, image: Tensor) -> Tensor:
-        """Return 1 at the middle of each match or, without one, of another image's mark."""
-        hit = (self._sought(image).distances(self.template, self.mask) <= self.limit).float()
-        sums = image.double().flatten(1).abs().sum(1)
-        drawn = self.places.to(image.device)[(sums * 1e3).long() % len(self.places)]
-        size = torch.tensor(hit.shape[-2:], device=image.device)
-        row, column = torch.minimum((drawn * size).long(), size - 1).unbind(1)
-        bare = ~hit.flatten(1).any(1)
-        hit[bare, row[bare], column[bare]] = 1.0
-        return hit[:, None]
+    def _hidden(self, image: Tensor) -> Tensor:
+        """Return what is filled, bool `(N, 1, H, W)`."""
+        hits = self.matches(image)
+        bare = ~torch.stack(hits).flatten(2).any(2).any(0)
+        # All places of another image that holds it.
+        sums = (image.double().flatten(1).abs().sum(1) * 1e3).long()
+        bare = bare.nonzero()[:, 0]
+        drawn = sums[bare] % len(self.forms[0].places)
+        grids = []
+        for hit, form in zip(hits, self.forms, strict=True):
+            at = form.places.to(hit.device)[drawn]
+            size = torch.tensor(hit.shape[-2:], device=hit.device)
+            row, column = torch.minimum((at * size).long(), size - 1).unbind(2)
+            there = at[..., 0] >= 0
+            hit[bare[:, None].expand_as(row)[there], row[there], column[there]] = True
+            grids.append(_holes(hit, form.mask))
+        hidden = torch.stack(grids).amax(0)
+        return interpolate(hidden, image.shape[-2:], mode="bilinear") > 0.25
 
     def enlarged(self, factor: float) -> MovingMark:
         """Return the mark of images that were averaged over so many pixels for the search."""
         return replace(self, pool=self.pool * max(1, round(factor)))
 
-    def facts(self) -> dict[str, Any]:
-        """Return JSON values that `of` reads."""
+    def summary(self) -> dict[str, Any]:
+        """Return all but the forms as JSON values."""
         return {
             "label": self.label,
             "j": self.j,
@@ -141,11 +186,11 @@ class MovingMark:
             "constancy": self.constancy,
             "zoom": self.zoom,
             "pool": self.pool,
-            "limit": self.limit,
-            "places": self.places.tolist(),
-            "template": self.template.tolist(),
-            "mask": self.mask.int().tolist(),
         }
+
+    def facts(self) -> dict[str, Any]:
+        """Return JSON values that `of` reads."""
+        return {**self.summary(), "forms": [form.facts() for form in self.forms]}
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> MovingMark:
@@ -155,26 +200,34 @@ class MovingMark:
             UsageError: if it is something else.
         """
         try:
-            template = torch.tensor(facts["template"], dtype=torch.float32)
-            mask = torch.tensor(facts["mask"]) > 0
-            side = template.shape[-1]
-            if template.ndim != 3 or mask.shape != (side, side) or side % 2 == 0 or not mask.any():
-                raise ValueError(f"a template of {tuple(template.shape)}")
-            places = torch.tensor(facts["places"], dtype=torch.float64)
-            if places.ndim != 2 or places.shape[1] != 2 or not len(places):
-                raise ValueError(f"places of {tuple(places.shape)}")
-            zoom, limit = float(facts["zoom"]), float(facts["limit"])
+            # An earlier version had one form.
+            forms = tuple(Form.of(form) for form in facts.get("forms", [facts]))
+            count = {len(form.places) for form in forms}
+            if len(count) != 1 or 0 in count:
+                raise ValueError(f"{len(forms)} forms, places of {sorted(count)} images")
+            zoom, pool = float(facts["zoom"]), int(facts["pool"])
             if not 0.01 < zoom < 100:
                 raise ValueError(f"a zoom of {zoom}")
-            seen = float(facts["auc"]), float(facts["constancy"])
-            pool = int(facts["pool"])
             if not 1 <= pool <= 100:
                 raise ValueError(f"a pool of {pool}")
-            return cls(template, mask, int(facts["label"]), zoom, limit, places, *seen, pool)
-        except (KeyError, TypeError, ValueError) as error:
+            seen = float(facts["auc"]), float(facts["constancy"])
+            return cls(forms, int(facts["label"]), zoom, *seen, pool)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UsageError(
                 f"a mark cannot be read beside the weights ({error}): copy both files again."
             ) from error
+
+
+def _holes(hit: Tensor, mask: Tensor) -> Tensor:
+    """Return 1 around the matches `(N, h, w)`: the mask's pixels, grown, float `(N, 1, h, w)`."""
+    grown = math.ceil(len(mask) * _GROWN)
+    hole = max_pool2d(pad(mask[None, None].float(), (grown,) * 4), 2 * grown + 1, 1, grown)
+    half = hole.shape[-1] // 2
+    height, width = hit.shape[-2:]
+    size = (height + 2 * half, width + 2 * half)
+    # By spectra: a convolution of this size is slow.
+    spread = irfft2(rfft2(hit[:, None].float(), size) * rfft2(hole.to(hit.device), size), size)
+    return torch.gt(spread[..., half : half + height, half : half + width], 0.5).float()
 
 
 def find_mark(
@@ -190,36 +243,59 @@ def find_mark(
         J = max(0, 2 AUC - 1) constancy
 
     with the AUC of the distance to the best match, and the constancy of `ppi_med.places.constancy`
-    of the classes' median distances.
+    of the classes' median distances. Further forms are sought in the same way in those images of
+    its class that do not hold it, such as its other sizes; a fifth of these is enough for one.
 
     Args:
         network: `(N, C, H, W)` to logits, trained shortly on `train`.
-        train: 2-D images.
+        train: single images.
         validation: those that judge.
         seed: seed of the images that are drawn to compare templates on.
 
     Returns:
         The mark with the largest J, at least 0.25 (0.3 on the training part); None without one.
     """
+    finest = _zooms(train.image.shape[-2:])
     found = [
         mark
         for label in range(train.classes)
-        if (mark := _of_class(network, train, validation, label, seed)) is not None
+        if (mark := _of_class(network, train, validation, label, seed, finest)) is not None
     ]
-    return max(found, key=lambda mark: mark.j, default=None)
+    whole = further = max(found, key=lambda mark: mark.j, default=None)
+    left = train, validation
+    while whole is not None and further is not None and len(whole.forms) < _FORMS:
+        left = _bare(left[0], further), _bare(left[1], further)
+        further = _of_class(network, *left, further.label, seed, (further.zoom,), _SOME_HOLD)
+        if further is not None:
+            whole = replace(whole, forms=(*whole.forms, *further.forms))
+    return None if whole is None else _with_places(whole, train, seed)
+
+
+def _bare(stack: ImageStack, mark: MovingMark) -> ImageStack:
+    """Return a stack without those images of the mark's class that hold it."""
+    left = ~mark.held(stack.image).cpu() | (stack.label != mark.label)
+    # With none left, a stack of one class would be none: all stay, and no form is found in them.
+    one_class = len(stack.label[left].unique()) < 2
+    return stack if one_class else stack.chosen(left)
 
 
 def _of_class(
-    network: nn.Module, train: ImageStack, validation: ImageStack, label: int, seed: int
+    network: nn.Module,
+    train: ImageStack,
+    validation: ImageStack,
+    label: int,
+    seed: int,
+    zooms: Sequence[float],
+    part: float = _HALF_HOLD,
 ) -> MovingMark | None:
-    surest, held = _surest(network, train, label), validation.label == label
-    is_own = train.label == label
+    held, is_own = validation.label == label, train.label == label
     own, other = _drawn(train, is_own, seed), _drawn(train, ~is_own, seed)
     if min(len(own), len(other)) < 10 or not held.any() or held.all():
         return None
+    surest = _surest(network, train, label)
     peaks = _peaks(evidence(network, train, surest))
     best: MovingMark | None = None
-    for zoom in _zooms(train.image.shape[-2:]):
+    for zoom in zooms:
         half = round(_HALF * zoom * scale(train.image.shape[-2:]))
         asked, mine, theirs = (
             _Sought(train.image[index], zoom, half) for index in (surest, own, other)
@@ -229,45 +305,64 @@ def _of_class(
         starts = (pieces.median(0).values, *pieces[: _STARTS - 1])
         for start, same in product(starts, _SAME):
             template, mask = _refined(asked, start, same * spread)
-            mark = _judged(mine, theirs, template, mask, label)
+            mark = _judged(mine, theirs, template, mask, label, part)
             if best is None or mark.j > best.j:
                 best = mark
     if best is None or best.j < THRESHOLD_TRAINING:
         return None
-    half = best.template.shape[-1] // 2
-    mine, theirs = (_Sought(validation.image[part], best.zoom, half) for part in (held, ~held))
-    answer = _judged(mine, theirs, best.template, best.mask, label)
+    (form,) = best.forms
+    half = len(form.mask) // 2
+    mine, theirs = (_Sought(validation.image[which], best.zoom, half) for which in (held, ~held))
+    answer = _judged(mine, theirs, form.template, form.mask, label, part)
     if answer.j < THRESHOLD:
         return None
     return replace(best, auc=answer.auc, constancy=answer.constancy)
 
 
-def _zooms(size: Sequence[int]) -> tuple[float, ...]:
+def _zooms(size: Sequence[int]) -> tuple[float, float]:
     """Return the grids that are tried, in pixels of the grid per pixel.
 
-    The pixels themselves, where they may be those that a device wrote, and a finer grid: in images
-    that were made smaller or larger a mark lies between the pixels.
+    The pixels themselves, since they may be those that a device wrote, and another grid, at most
+    twice as fine: in images that were made smaller or larger a mark lies between the pixels.
 
-    >>> _zooms((64, 80)), _zooms((192, 256))
-    ((1.0, 2.0), (1.0,))
+    >>> _zooms((64, 80)), _zooms((160, 160))
+    ((1.0, 2.0), (1.0, 1.2))
     """
-    finer = 2 * min(1.0, _MOST_SIDE / min(size))
-    return (1.0, finer) if min(size) <= _MOST_SIDE else (finer,)
+    return 1.0, 2 * min(1.0, _MOST_SIDE / min(size))
 
 
-def _judged(own: _Sought, other: _Sought, template: Tensor, mask: Tensor, label: int) -> MovingMark:
-    """Return a template as a mark, judged by how near it comes to both groups of images."""
-    (mine, where), theirs = own.matches(template, mask), other.matches(template, mask)[0]
+def _judged(
+    own: _Sought, other: _Sought, template: Tensor, mask: Tensor, label: int, part: float
+) -> MovingMark:
+    """Return a template as a mark, judged by how near it comes to a part of both groups' images."""
+    mine, theirs = (images.best(template, mask)[0] for images in (own, other))
     truth = torch.cat([torch.ones(len(mine)), torch.zeros(len(theirs))]).long().numpy()
     auc = float(AUC(truth, -torch.cat([mine, theirs]).double().numpy()))
-    near, far = float(mine.median()), float(theirs.median())
+    near, far = float(mine.quantile(part)), float(theirs.quantile(part))
     # What all images hold, such as an empty margin, matches everywhere.
     floor = 1e-3 * float(other.fine.std())
     ratio = near / far if far > floor else 1.0
     limit = near + (far - near) / 4
-    size = torch.tensor(own.fine.shape[-2:], dtype=torch.float64)
-    places = ((where[mine <= limit] + 0.5) / size)[:_ASKED]
-    return MovingMark(template, mask, label, own.zoom, limit, places, auc, above_half(1 - ratio))
+    form = Form(template, mask, limit, torch.zeros(0, 0, 2))
+    return MovingMark((form,), label, own.zoom, auc, above_half(1 - ratio))
+
+
+def _with_places(mark: MovingMark, train: ImageStack, seed: int) -> MovingMark:
+    """Return a mark with its places in some training images; see `Form`."""
+    own = train.image[_drawn(train, train.label == mark.label, seed)].float()
+    hits = [hit.cpu() for hit in mark.matches(own)]
+    holds = torch.stack(hits).flatten(2).any(2).any(0).nonzero()[:_PATTERNS, 0]
+    size = torch.tensor(hits[0].shape[-2:], dtype=torch.float64)
+    placed = [_alike([(one.nonzero() + 0.5) / size for one in hit[holds]]) for hit in hits]
+    forms = zip(mark.forms, placed, strict=True)
+    return replace(mark, forms=tuple(replace(form, places=places) for form, places in forms))
+
+
+def _alike(places: Sequence[Tensor]) -> Tensor:
+    """Return lists of places `(k, 2)`, one per image, as `(P, K, 2)`, filled up with -1."""
+    most = max((len(at) for at in places), default=0)
+    padded = [pad(at.double(), (0, 0, 0, most - len(at)), value=-1.0) for at in places]
+    return torch.stack(padded) if padded else torch.zeros(0, 0, 2)
 
 
 class _Sought:
@@ -302,7 +397,7 @@ class _Sought:
         square = square[:, :height, :width] + (weight * template.square()).sum()
         return (square.clamp_min(0) / (weight.sum() * len(template))).sqrt()
 
-    def matches(self, template: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def best(self, template: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the distance of the best match, `(N,)`, and its row and column, `(N, 2)`."""
         distance = self.distances(template, mask)
         return distance.flatten(1).min(1).values, _peaks(-distance)
@@ -349,7 +444,7 @@ def _refined(images: _Sought, template: Tensor, limit: float) -> tuple[Tensor, T
     inner = slice(half - half // 2, half + half // 2 + 1)
     mask[inner, inner] = True
     for _ in range(_ROUNDS):
-        distance, where = images.matches(template, mask)
+        distance, where = images.best(template, mask)
         better = distance.argsort(stable=True)[: max(1, len(distance) // 2)]
         pieces = _cut(images.fine[better], where[better], half)
         template = pieces.median(0).values

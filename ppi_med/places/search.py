@@ -195,10 +195,7 @@ class Search:
                 "neutral": _facts(self.texture.neutral),
             },
             "neutral": _facts(self.neutral),
-            "marks": [
-                {k: v for k, v in mark.facts().items() if k not in ("template", "mask")}
-                for mark in self.marks
-            ],
+            "marks": [mark.summary() for mark in self.marks],
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ppi_med.errors import UsageError
-from ppi_med.places import Account, ImageStack, MovingMark, Neutral, Search, search
+from ppi_med.places import Account, Form, ImageStack, MovingMark, Neutral, Search, search
+from ppi_med.places.marks import _Sought
 
 R = torch.tensor(
     [[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1], [1, 0, 1, 0], [1, 0, 0, 1]], dtype=torch.float32
@@ -41,32 +42,39 @@ def finer(image: Tensor) -> Tensor:
     return torch.nn.functional.interpolate(image, scale_factor=2, mode="bilinear")
 
 
-def drawn_mark(**given: object) -> MovingMark:
+def drawn_mark() -> MovingMark:
     """Cut the letter out of the finer grid, 15 x 15; its border takes part of the background."""
     canvas = torch.full((1, 1, 21, 21), 0.3)
     canvas[0, 0, 8:13, 8:12] = R
     template = finer(canvas)[0, :, 13:28, 13:28]
     mask = torch.zeros(15, 15, dtype=torch.bool)
     mask[4:12, 4:10] = True
-    values: dict[str, object] = {"zoom": 2.0, "limit": 0.05, "places": torch.tensor([[0.5, 0.5]])}
-    return MovingMark(template, mask, 1, auc=0.9, constancy=1.0, **(values | given))  # type: ignore[arg-type]
+    form = Form(template, mask, 0.05, torch.tensor([[[0.5, 0.5]]]))
+    return MovingMark((form,), 1, zoom=2.0, auc=0.9, constancy=1.0)
+
+
+def best(mark: MovingMark, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distance of the best match of the first form, its row and column."""
+    pooled = torch.nn.functional.avg_pool2d(image, mark.pool)
+    form = mark.forms[0]
+    return _Sought(pooled, mark.zoom, len(form.mask) // 2).best(form.template, form.mask)
 
 
 def test_the_best_match_is_that_of_a_slow_search() -> None:
     image = images(160)[0].image[:6]
     mark = drawn_mark()
-    distance, at = mark.matches(image)
+    distance, at = best(mark, image)
     fine = finer(image)[:, 0].numpy().astype(float)
     padded = np.pad(fine, ((0, 0), (7, 7), (7, 7)), "edge")
     for k in range(6):
-        best, where = np.inf, (0, 0)
+        least, where = np.inf, (0, 0)
         for y in range(80):
             for x in range(96):
                 piece = padded[k, y : y + 15, x : x + 15]
-                off = (piece - mark.template[0].numpy())[mark.mask.numpy()]
-                if (far := float(np.sqrt(np.mean(off**2)))) < best:
-                    best, where = far, (y, x)
-        assert distance[k].item() == pytest.approx(best, abs=2e-3)
+                off = (piece - mark.forms[0].template[0].numpy())[mark.forms[0].mask.numpy()]
+                if (far := float(np.sqrt(np.mean(off**2)))) < least:
+                    least, where = far, (y, x)
+        assert distance[k].item() == pytest.approx(least, abs=2e-3)
         assert tuple(at[k].tolist()) == where
 
 
@@ -89,13 +97,41 @@ def test_a_letter_that_lies_elsewhere_in_each_image_is_found(found: Search) -> N
     assert "images of class 1" in found.reason
     # What is left of the letter after it has been taken away tells the class no more.
     assert found.neutral is not None
-    left = mark.matches(found.neutral(validation.image))[0]
-    assert left[validation.label == 1].median() > 2 * mark.limit
+    left = best(mark, found.neutral(validation.image))[0]
+    assert left[validation.label == 1].median() > 2 * mark.forms[0].limit
 
 
 def test_it_is_found_where_eight_of_ten_agree() -> None:
     train, validation, _ = images(500, marked=0.8)
     assert search(train, validation).kind == "mark"
+
+
+def test_a_letter_that_is_mirrored_in_some_images_has_two_forms() -> None:
+    train, validation, where = images(320)
+    image = torch.cat([train.image, validation.image])
+    label = torch.arange(320) % 2
+    for k in torch.nonzero(label == 1)[:, 0].tolist()[::3]:
+        y, x = where[k].tolist()
+        image[k, :, y : y + 5, x : x + 4] = R.flip(1)
+    index = torch.arange(320)
+    stack = ImageStack(image, label, index, 0 * index)
+    found = search(stack.chosen(index < 220), stack.chosen(index >= 220))
+    assert found.kind == "mark" and found.neutral is not None
+    assert len(found.marks[0].forms) >= 2
+    assert found.marks[0].held(image)[label == 1].double().mean() > 0.95
+    assert not found.marks[0].held(image)[label == 0].any()
+
+
+def test_a_bare_image_is_filled_in_all_places_of_another() -> None:
+    """A ruler matches in many places of an image; so many are filled where there is none."""
+    mark = drawn_mark()
+    places = torch.tensor([[[0.25, 0.25], [0.25, 0.75], [-1, -1]]])
+    mark = replace(mark, forms=(replace(mark.forms[0], places=places),))
+    image = torch.rand(1, 1, 40, 48, generator=torch.Generator().manual_seed(4)) * 0.3
+    changed = (mark.without(image) != image)[0, 0]
+    assert changed[10, 12] and changed[10, 36] and not changed[30, 24] and not changed[10, 24]
+    volume = image.expand(2, 1, 40, 48).transpose(0, 1)[None]
+    assert torch.equal(mark.without(volume)[0, 0, 0], mark.without(image)[0, 0])
 
 
 def test_a_mark_by_chance_is_none() -> None:
@@ -156,8 +192,8 @@ def test_in_a_larger_image_the_mark_is_larger() -> None:
     train = images()[0].chosen(torch.arange(110) < 20)
     mark = drawn_mark()
     larger = torch.nn.functional.interpolate(train.image, scale_factor=3, mode="nearest")
-    distance, label = mark.enlarged(3).matches(larger)[0], train.label
-    torch.testing.assert_close(distance, mark.matches(train.image)[0], rtol=0, atol=1e-3)
+    distance, label = best(mark.enlarged(3), larger)[0], train.label
+    torch.testing.assert_close(distance, best(mark, train.image)[0], rtol=0, atol=1e-3)
     assert distance[label == 1].max() < distance[label == 0].min()
 
 
@@ -200,11 +236,9 @@ def test_files_of_before_have_no_marks(found: Search, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"mask": [[0, 0, 0]]},
-        {"template": "x"},
-        {"places": []},
-        {"limit": None},
-        {"template": [[[0.0] * 4] * 4], "mask": [[1] * 4] * 4},
+        {"forms": []},
+        {"forms": [{}]},
+        {"forms": 1},
         {"zoom": 0.0},
         {"pool": 0},
     ],
@@ -212,6 +246,26 @@ def test_files_of_before_have_no_marks(found: Search, tmp_path: Path) -> None:
 def test_garbled_facts_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="copy both files again"):
         MovingMark.of({**drawn_mark().facts(), **wrong})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mask": [[0, 0, 0]]},
+        {"template": "x"},
+        {"places": []},
+        {"limit": None},
+        {"template": [[[0.0] * 4] * 4], "mask": [[1] * 4] * 4},
+    ],
+)
+def test_garbled_forms_are_refused(wrong: dict[str, object]) -> None:
+    facts = drawn_mark().facts()
+    (form,) = facts["forms"]
+    with pytest.raises(UsageError, match="copy both files again"):
+        MovingMark.of({**facts, "forms": [{**form, **wrong}]})
+    # An earlier version had one form, whose values lay beside the mark's, and one place an image.
+    flat = MovingMark.of({**facts, **form, "places": [[0.5, 0.5]], "forms": [form]})
+    assert flat.facts() == facts
 
 
 def test_large_images_are_searched_smaller() -> None:
