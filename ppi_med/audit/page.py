@@ -207,10 +207,9 @@ def _moving(audit: Audit, marks: Sequence[MovingMark]) -> str:
             template = _rgb(form.template.permute(1, 2, 0).numpy())
             outlined = _outlined(template, form.mask.numpy())
             shown += [_fit(template, outlined.shape[:2]), outlined]
-        pixels = np.hstack(shown)
         cards.append(
-            f'<figure><img src="{_png(pixels)}" alt="mark {number}"><figcaption><b>mark {number}'
-            f"</b>, in the images of class {html.escape(audit.source.classes[mark.label])}<br>"
+            f'<figure><img src="{_png(np.hstack(shown))}" alt="mark {number}"><figcaption>'
+            f"<b>mark {number}</b>, in class {html.escape(audit.source.classes[mark.label])}<br>"
             f"J {mark.j:.2f}; the distance to the best match alone AUC {mark.auc:.2f}, constancy "
             f"{mark.constancy:.2f}. The outlined pixels are the same in all of them, wherever "
             "they lie.</figcaption></figure>"

@@ -262,21 +262,22 @@ def find_mark(
         if (mark := _of_class(network, train, validation, label, seed, finest)) is not None
     ]
     whole = further = max(found, key=lambda mark: mark.j, default=None)
-    left = train, validation
+    left = [train, validation]
     while whole is not None and further is not None and len(whole.forms) < _FORMS:
-        left = _bare(left[0], further), _bare(left[1], further)
-        further = _of_class(network, *left, further.label, seed, (further.zoom,), _SOME_HOLD)
+        left = [bare for stack in left if (bare := _bare(stack, further)) is not None]
+        if len(left) < 2:
+            break
+        zoom = (further.zoom,)
+        further = _of_class(network, left[0], left[1], further.label, seed, zoom, _SOME_HOLD)
         if further is not None:
             whole = replace(whole, forms=(*whole.forms, *further.forms))
     return None if whole is None else _with_places(whole, train, seed)
 
 
-def _bare(stack: ImageStack, mark: MovingMark) -> ImageStack:
-    """Return a stack without those images of the mark's class that hold it."""
+def _bare(stack: ImageStack, mark: MovingMark) -> ImageStack | None:
+    """Return a stack without those images of the mark's class that hold it; None if all do."""
     left = ~mark.held(stack.image).cpu() | (stack.label != mark.label)
-    # With none left, a stack of one class would be none: all stay, and no form is found in them.
-    one_class = len(stack.label[left].unique()) < 2
-    return stack if one_class else stack.chosen(left)
+    return stack.chosen(left) if bool((left & (stack.label == mark.label)).any()) else None
 
 
 def _of_class(

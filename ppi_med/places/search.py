@@ -34,7 +34,7 @@ from ppi_med.places.probe import (
 from ppi_med.places.stack import ImageStack, Partners, exchanged
 from ppi_med.places.texture import Neutral, Texture, texture
 
-FORMAT, _EARLIER = 4, (2, 3)
+FORMAT, _EARLIER = 5, (2, 3, 4)
 Kind = Literal["none", "place", "style", "texture", "mark"]
 PLAIN, PLACE, STYLE, NEUTRAL = "plain", "ppi_wbp_place", "ppi_wbp_style", "neutral"
 _METHODS: dict[Kind, str] = {
