@@ -166,13 +166,19 @@ def constancy(stack: ImageStack, place: Tensor) -> float:
     r"""Return how much more constant the place's content is in one class than in the others.
 
     A device writes the same pixels into each of its images, on whatever lies there. What differs
-    between diseases varies from patient to patient in each class. With d the median absolute
-    deviation of a pixel within a class,
+    between diseases varies from patient to patient in each class. With m the median and d the
+    median absolute deviation of a pixel within a class, the larger one of two:
 
     .. math:: 1 - \min_k d_k / \max_k d_k
 
     for each pixel and channel, of which the upper decile over the place is taken, scaled so that
-    0.5 (one class has half of the other's spread) and less is 0.
+    0.5 (one class has half of the other's spread) and less is 0; and for thin strokes, which a
+    smaller image blends with what lies there,
+
+    .. math:: (\max_k m_k - \min_k m_k) / (1.48 \max_k d_k)
+
+    of each pixel less the mean of the 3 x 3 around it, of which the tenth largest is taken, scaled
+    so that 1.5 and less is 0, and 3 and more is 1.
 
     Args:
         stack: 2-D images.
@@ -181,21 +187,34 @@ def constancy(stack: ImageStack, place: Tensor) -> float:
     Returns:
         0 to 1.
     """
-    values = stack.image[:, :, place.to(stack.image.device)].flatten(1).float().cpu()
-    spreads = []
-    for label in stack.label.unique().tolist():
-        own = values[stack.label == label]
-        if len(own) < 10:
-            continue
-        centre = own.median(0).values
-        spreads.append((own - centre).abs().median(0).values)
-    if len(spreads) < 2 or values.shape[1] == 0:
+    place = place.to(stack.image.device)
+    values = stack.image[:, :, place].flatten(1).float().cpu()
+    fine = [
+        (part - avg_pool2d(part, 3, 1, 1, count_include_pad=False))[:, :, place].flatten(1)
+        for part in stack.image.float().split(256)
+    ]
+    _, spread = _middle(values, stack.label)
+    if len(spread) < 2 or values.shape[1] == 0:
         return 0.0
-    spread = torch.stack(spreads)
+    scale = float(stack.image.std())
     most = spread.max(0).values
-    floor = 1e-3 * float(stack.image.std())
-    ratio = torch.where(most > floor, spread.min(0).values / most.clamp_min(1e-12), 1.0)
-    return above_half(float(torch.quantile(1 - ratio, 0.9)))
+    ratio = torch.where(most > 1e-3 * scale, spread.min(0).values / most.clamp_min(1e-12), 1.0)
+    same = above_half(float(torch.quantile(1 - ratio, 0.9)))
+    middle, spread = _middle(torch.cat(fine).cpu(), stack.label)
+    apart = middle.max(0).values - middle.min(0).values
+    apart = apart / (1.48 * spread.max(0).values).clamp_min(0.01 * scale)
+    drawn = float(apart.topk(min(10, len(apart))).values[-1]) / 1.5 - 1
+    return max(same, min(1.0, drawn))
+
+
+def _middle(values: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Return median and median absolute deviation `(K, D)` of the classes with ten images."""
+    own = [values[label == k] for k in label.unique() if int((label == k).sum()) >= 10]
+    if not own:
+        return values[:0], values[:0]
+    medians = torch.stack([one.median(0).values for one in own])
+    spreads = [(one - m).abs().median(0).values for one, m in zip(own, medians, strict=True)]
+    return medians, torch.stack(spreads)
 
 
 def above_half(value: float) -> float:

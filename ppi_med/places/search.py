@@ -68,7 +68,8 @@ class SearchSettings:
         threshold_rest: threshold of J from which a further place of volumes is the rest of a mark,
             though the short network does without it; a longer training would not.
         rounds: largest number of places.
-        max_share: largest share of the image that all places have at most.
+        max_share: largest share of the image that all places have at most, in volumes and in 2-D,
+            where a frame may be wide and pixel by pixel constancy keeps the lesion out.
         repeats: draws of the interval of J_net.
     """
 
@@ -85,7 +86,7 @@ class SearchSettings:
     threshold_net: float = 0.3
     threshold_rest: float = 0.5
     rounds: int = 3
-    max_share: float = 0.2
+    max_share: tuple[float, float] = (0.2, 0.4)
     repeats: int = 500
 
 
@@ -508,7 +509,7 @@ class _Rounds:
         whole = float((mask | self.found).double().mean())
         judged = judge_place(self.train, self.validation, mask) if bool(mask.any()) else None
         judged = judged or Verdict(0.5, 0.0)
-        fits = whole <= s.max_share and number <= s.rounds
+        fits = whole <= s.max_share[not self.train.volumes] and number <= s.rounds
         return Place(
             mask=mask.numpy(),
             j=judged.j,
@@ -540,7 +541,7 @@ class _Rounds:
         A bright mark moves the grey levels of its whole volume: the place of volumes goes first.
         In 2-D a device's texture can pass for the constant content of a place.
         """
-        return self.texture.shortcut and not self.train.volumes
+        return self.texture.everywhere and not self.train.volumes
 
     def _concluded(self, name: str, complete: bool) -> Search:
         j_net = self.history[0]["j_net"]
@@ -617,9 +618,10 @@ class _Rounds:
         )
 
     def _rest(self) -> str:
-        """Return a sentence where a short training still sees what whole volumes share."""
+        """Return a sentence where a short training still sees it after what was found is gone."""
         left = self.history[-1]["j_net"]
-        if not self.train.volumes or left < self.settings.threshold_net:
+        here = self.train.volumes or bool(self.found.any())
+        if not here or left < self.settings.threshold_net:
             return ""
         return (
             f" A short training still tells the classes after that (J_net {left:.2f}): it may "

@@ -160,6 +160,11 @@ class Texture:
         """Whether the texture of the whole image predicts the class."""
         return self.median >= THRESHOLD
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether it does so away from the border too, where a dark frame or aperture ends."""
+        return self.shortcut and float(np.median(self.cells[1:-1, 1:-1])) >= THRESHOLD
+
 
 def texture(stack: ImageStack, *, seed: int = 0) -> Texture:
     """Measure how well each cell's fine detail predicts the class, and what removes that.
