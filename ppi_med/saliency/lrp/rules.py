@@ -60,6 +60,11 @@ class LayerState:
 class LRPRule(ABC):
     """How relevance passes through a linear layer."""
 
+    def __post_init__(self) -> None:
+        for name in ("epsilon", "gamma", "beta", "stabiliser"):
+            if not (value := getattr(self, name, 0.0)) >= 0:
+                raise ValueError(f"{name} is {value}, expected a number of 0 or more")
+
     @abstractmethod
     def relevance(self, r: Tensor, layer: LayerState) -> Tensor:
         """Return the relevance of the layer's inputs from that of its outputs."""
@@ -85,11 +90,6 @@ def quotient(r: Tensor, z: Tensor, stabiliser: float) -> Tensor:
     return torch.where(zero, torch.zeros_like(z), r / torch.where(zero, torch.ones_like(z), z))
 
 
-def _check(name: str, value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{name} is {value}, expected a number of 0 or more")
-
-
 @dataclass(frozen=True)
 class Epsilon(LRPRule):
     """R_j = sum_k x_j w_jk / (z_k + epsilon sign(z_k)) R_k.
@@ -101,9 +101,6 @@ class Epsilon(LRPRule):
 
     epsilon: float = 1e-6
     bias: bool = True
-
-    def __post_init__(self) -> None:
-        _check("epsilon", self.epsilon)
 
     def relevance(self, r: Tensor, layer: LayerState) -> Tensor:
         """Return R_j."""
@@ -146,10 +143,6 @@ class Gamma(LRPRule):
     gamma: float = 0.25
     stabiliser: float = 1e-9
     bias: bool = True
-
-    def __post_init__(self) -> None:
-        _check("gamma", self.gamma)
-        _check("stabiliser", self.stabiliser)
 
     def relevance(self, r: Tensor, layer: LayerState) -> Tensor:
         """Return R_j."""
@@ -196,8 +189,7 @@ class AlphaBeta(LRPRule):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        _check("beta", self.beta)
-        _check("stabiliser", self.stabiliser)
+        super().__post_init__()
         if abs(self.alpha - self.beta - 1) > 1e-9:
             raise ValueError(
                 f"alpha is {self.alpha} and beta {self.beta}, expected alpha - beta = 1: otherwise "
@@ -233,9 +225,6 @@ class WSquare(LRPRule):
 
     stabiliser: float = 1e-9
 
-    def __post_init__(self) -> None:
-        _check("stabiliser", self.stabiliser)
-
     def relevance(self, r: Tensor, layer: LayerState) -> Tensor:
         """Return R_j."""
         return _by_weight(r, layer, layer.weight.square(), self.stabiliser)
@@ -250,9 +239,6 @@ class Flat(LRPRule):
     """
 
     stabiliser: float = 1e-9
-
-    def __post_init__(self) -> None:
-        _check("stabiliser", self.stabiliser)
 
     def relevance(self, r: Tensor, layer: LayerState) -> Tensor:
         """Return R_j."""
@@ -279,7 +265,7 @@ class ZBeta(LRPRule):
     stabiliser: float = 1e-9
 
     def __post_init__(self) -> None:
-        _check("stabiliser", self.stabiliser)
+        super().__post_init__()
         if bool((torch.as_tensor(self.low) > torch.as_tensor(self.high)).any()):
             raise ValueError(f"low is {self.low} and high {self.high}, expected low <= high")
 
