@@ -32,11 +32,7 @@ class _FirstConvolution(TorchFunctionMode):
     """Replaces convolutions of images with few channels, which come first in a network."""
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func is torch.conv2d and (out := _convolved(*args, **(kwargs or {}))) is not None:
             return out

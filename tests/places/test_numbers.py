@@ -9,7 +9,15 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from ppi_med.intervention.smoothing import gaussian_smooth
-from ppi_med.places import Partners, constancy, difference_map, exchanged, judge_place, top_place
+from ppi_med.places import (
+    ImageStack,
+    Partners,
+    constancy,
+    difference_map,
+    exchanged,
+    judge_place,
+    top_place,
+)
 from ppi_med.places.judge import discriminant, verdict
 from ppi_med.saliency import WBP
 from tests.places.phantom import MARK, images, volumes
@@ -127,3 +135,29 @@ def test_exchanged_changes_the_place_alone() -> None:
     made = exchanged(x, place, other)
     assert torch.equal(made[:, :, place], other[:, :, place])
     assert torch.equal(made[:, :, ~place], x[:, :, ~place])
+
+
+def test_constancy_of_thin_strokes_that_blend_with_varying_ground() -> None:
+    """In a smaller image a stroke is half letter, half ground: its spread is half, not nothing."""
+    generator = torch.Generator().manual_seed(3)
+    count = 120
+    ground = torch.rand(count, 1, 6, 6, generator=generator)
+    ground = torch.nn.functional.interpolate(ground, (48, 48), mode="bilinear")
+    label = torch.arange(count) % 2
+    index = torch.arange(count)
+    place = torch.zeros(48, 48, dtype=torch.bool)
+    place[2:16, 2:16] = True
+    strokes = torch.zeros(48, 48)
+    strokes[4:14:4, 4:14] = 0.5
+    blended = ground * (1 - strokes) + 1.5 * strokes
+    # Where eight of ten agree, the classes' medians still differ.
+    agreeing = torch.rand(count, generator=generator) < 0.8
+    for holds in (label == 1, (label == 1) == agreeing):
+        image = torch.where(holds.view(-1, 1, 1, 1), blended, ground)
+        assert constancy(ImageStack(image, label, index, 0 * index), place) > 0.9
+    # A bright blob in one class, elsewhere in each image, is a lesion.
+    lesion = ground.clone()
+    for k in torch.nonzero(label == 1).flatten().tolist():
+        row, column = torch.randint(2, 10, (2,), generator=generator).tolist()
+        lesion[k, :, row : row + 4, column : column + 4] += 1.0
+    assert constancy(ImageStack(lesion, label, index, 0 * index), place) < 0.1

@@ -190,3 +190,20 @@ def test_says_what_is_left() -> None:
     found = search(noisy(60, 0), noisy(40, 1), FAST)
     assert found.shortcut and found.left >= 0.3
     assert f"J_net {found.left:.2f}" in found.reason and "may not remove all" in found.reason
+
+
+def test_a_black_frame_is_a_place_and_no_texture() -> None:
+    """An aperture takes more than a fifth of the image, its rim crosses half of all cells."""
+    generator = torch.Generator().manual_seed(5)
+    count = 240
+    ground = torch.rand(count, 1, 12, 12, generator=generator)
+    image = torch.nn.functional.interpolate(ground, (48, 48), mode="bilinear") + 0.5
+    image += 0.05 * torch.randn(image.shape, generator=generator)
+    label, index = torch.arange(count) % 2, torch.arange(count)
+    axis = torch.linspace(-1, 1, 48)
+    outside = axis.square().view(-1, 1) + axis.square() > 1.05
+    image[label == 1] *= ~outside
+    stack = ImageStack(image, label, index, 0 * index)
+    found = search(stack.chosen(index < 160), stack.chosen(index >= 160))
+    assert found.kind == "place" and not found.texture.everywhere
+    assert found.place[outside].mean() > 0.9 and found.place[~outside].mean() < 0.25

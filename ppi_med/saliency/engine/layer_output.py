@@ -80,11 +80,7 @@ class Watch(TorchFunctionMode):
         raise ValueError(f"the layer '{self.layer}' did not run on the image: name another")
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
         first = args[0] if args else kwargs.get("input")

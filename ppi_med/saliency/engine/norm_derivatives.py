@@ -56,11 +56,7 @@ class norm_derivatives(TorchFunctionMode):  # noqa: N801
     """
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
         if (func in _BATCH or func in _INSTANCE) and torch.is_grad_enabled():
@@ -83,11 +79,7 @@ def scripted_norm_derivatives(network: Callable[..., Any]) -> AbstractContextMan
 
 class _InOneOrder(TorchDispatchMode):
     def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func is _aten.native_batch_norm_backward.default:
             ordered = (t.clone(memory_format=torch.contiguous_format) for t in args[:2])
