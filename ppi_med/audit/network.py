@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from ppi_med.errors import MissingFileError, UsageError
+from ppi_med.networks.weights import load_weights, read_state_dict
 from ppi_med.places import ImageStack, Search, SearchSettings, exchange_effect, search
 from ppi_med.saliency import WBP
 
@@ -260,12 +260,7 @@ def _restored(network: nn.Module, checkpoint: Path) -> nn.Module:
     if not checkpoint.is_file():
         raise MissingFileError(f"There is no checkpoint {checkpoint}.")
     try:
-        state: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        for key in ("network", "model", "state_dict"):
-            state = state.get(key, state) if isinstance(state, dict) else state
-        network.load_state_dict(state)
-    except Exception as error:
-        raise UsageError(
-            f"{checkpoint.name} does not hold the weights of the bundle's network ({error})."
-        ) from error
+        load_weights(network, read_state_dict(checkpoint), checkpoint.name)
+    except ValueError as error:
+        raise UsageError(f"--checkpoint: {error}") from error
     return _of_slices(network).eval()

@@ -67,7 +67,8 @@ def load(case: Case) -> Loaded:
     except UsageError:
         raise
     except Exception as error:  # broken bytes fail in many ways
-        raise UsageError(f"{case.name} cannot be read ({error}).") from error
+        why = "no picture, or a damaged one" if "<_io" in str(error) else error
+        raise UsageError(f"{case.name} cannot be read ({why}).") from error
     pixels = found.pixels
     if 0 in pixels.shape or not np.isfinite(pixels).all():
         raise UsageError(f"{case.name} has no pixels, or some that are no numbers.")

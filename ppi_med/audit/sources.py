@@ -204,7 +204,7 @@ def _from_nodules(path: Path) -> Source:
 
 def _from_datalist(path: Path) -> Source:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise UsageError(f"{path.name}: not JSON ({error}).") from error
     parts = {"training": content} if isinstance(content, list) else content
@@ -306,9 +306,12 @@ def _made(
     tested = tuple(case for case in kept if case.part == "test")
     if len(tested) == len(kept):
         tested = ()
+        said.append("There is a test part only, and it was audited: choose nothing by it.")
     if tested:
         kept = [case for case in kept if case.part != "test"]
         said.append(f"The test part ({len(tested)} images or volumes) was left alone.")
+    if again := len(kept) - len({(case.image, case.row) for case in kept}):
+        said.append(f"{again} images are listed again: training and validation may share them.")
     whose = sum(bool(case.patient) for case in kept)
     if whose < len(kept):
         said.append(

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from ppi_med.errors import SYSTEM_ERRORS, UnreachableError, UsageError, plain_words
@@ -15,6 +16,7 @@ from ppi_med.io import exclusive
 DATABASE = "mlruns.db"
 ARTIFACTS = "mlartifacts"
 _SQLITE = "sqlite:///"
+_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 # Seconds for which another process may write before the database counts as unusable.
 _PATIENCE = 60.0
 
@@ -40,7 +42,7 @@ def locate(root: str | os.PathLike[str], uri: str | None = None) -> Location:
         uri: a tracking URI; None or "default": `MLFLOW_TRACKING_URI`, then SQLite in `root`.
 
     Raises:
-        UsageError: for a plain folder, which MLflow no longer accepts.
+        UsageError: for a plain folder, which MLflow no longer accepts, and for what it never did.
 
     Examples:
         >>> locate("runs", "http://127.0.0.1:5000").artifacts is None
@@ -48,7 +50,9 @@ def locate(root: str | os.PathLike[str], uri: str | None = None) -> Location:
     """
     given = None if uri == "default" else uri
     chosen = given or os.environ.get("MLFLOW_TRACKING_URI") or _sqlite(Path(root) / DATABASE)
-    if "://" not in chosen or chosen.startswith("file:"):
+    scheme, separator, _ = chosen.partition("://")
+    plugins = (one.name for one in entry_points(group="mlflow.tracking_store"))
+    if not separator or scheme.partition("+")[0] not in (*_SCHEMES, *plugins):
         raise UsageError(
             f"Got the tracking address {chosen!r}, expected sqlite:///FILE.db, a database or "
             "http(s)://: MLflow no longer keeps runs in plain folders."

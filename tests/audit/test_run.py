@@ -182,6 +182,20 @@ def test_a_checkpoint_needs_its_bundle(tmp_path: Path) -> None:
         audit(tmp_path, tmp_path / "out", checkpoint="model.pt")
 
 
+def test_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:
+    table = write_pictures(tmp_path / "d", mark=None)
+    (tmp_path / "d/images/0003.png").write_bytes(b"")
+    found = audit(table, tmp_path / "out", data_only=True)
+    assert found.unreadable == ("images/0003.png cannot be read (no picture, or a damaged one).",)
+    (tmp_path / "model.pt").write_bytes(b"text")
+    network = {"_target_": "ppi_med.networks.SmallCNN", "num_classes": 2, "in_channels": 1}
+    (tmp_path / "train.json").write_text(json.dumps({"network_def": network}))
+    with pytest.raises(UsageError, match="could not be read as weights"):
+        audit(table, tmp_path / "out", bundle=tmp_path, checkpoint=tmp_path / "model.pt")
+    with pytest.raises(UsageError, match="model.pt is or lies in a file, expected a folder"):
+        audit(table, tmp_path / "model.pt", data_only=True)
+
+
 def test_the_network_of_a_bundle(tmp_path: Path) -> None:
     table = write_pictures(tmp_path / "data", mark=1.0, colour=True)
     with pytest.raises(UsageError, match="has no train.json"):

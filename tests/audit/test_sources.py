@@ -117,6 +117,22 @@ def test_a_foreign_datalist(tmp_path: Path) -> None:
     assert more.cases == found.cases and more.notes == found.notes
 
 
+def test_parts_that_share_or_are_tests_are_said(tmp_path: Path) -> None:
+    path = datalist(tmp_path)
+    items = json.loads(path.read_text())["training"]
+    path.write_text(json.dumps({"training": items, "validation": items[:7]}))
+    assert any("7 images are listed again" in note for note in read_source(path).notes)
+    path.write_text(json.dumps({"test": items}))
+    assert any("a test part only" in note for note in read_source(path).notes)
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    path = datalist(tmp_path)
+    found = read_source(path)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_source(path).cases == found.cases
+
+
 def test_a_row_that_is_no_number(tmp_path: Path) -> None:
     path = datalist(tmp_path)
     content = json.loads(path.read_text())

@@ -141,7 +141,7 @@ def test_where_runs_are_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     assert locate(tmp_path).uri == "http://127.0.0.1:1"
     assert locate(tmp_path, "sqlite:////a/b.db").artifacts == "file:///a/mlartifacts"
-    for folder in ("runs", "file:///runs"):
+    for folder in ("runs", "file:///runs", "nonsense://x"):
         with pytest.raises(ValueError, match="no longer keeps runs in plain folders"):
             locate(tmp_path, folder)
 
