@@ -88,6 +88,11 @@ class Audit:
                 f"{len(self.unreadable)} images could not be read and were left out: "
                 f"{self.unreadable[0]}"
             )
+        images = {case.image.partition("::")[0].lower() for case in self.source.cases}
+        if not self.scale.volumes and any(
+            one.endswith((".dcm", ".dicom", ".nii", ".nii.gz", ".npy")) for one in images
+        ):
+            said.append("The bundles for 2-D read PNG, JPEG and TIFF: convert before you train.")
         return tuple(said)
 
     def summary(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ppi_med.data.datalist import load_parts
 from ppi_med.errors import UsageError
 from ppi_med.places import ImageStack, SearchSettings
 from ppi_med.places.decision import accepted_place
-from tests.audit.conftest import SIDE, pictures, write_pictures
+from tests.audit.conftest import SIDE, pictures, write_csv, write_pictures
 
 QUICK = SearchSettings(steps=(60, 60), repeats=50)
 NASTY = '<script>window.hacked=1</script><img src=x onerror="window.hacked=1">'
@@ -194,6 +194,17 @@ def test_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:
         audit(table, tmp_path / "out", bundle=tmp_path, checkpoint=tmp_path / "model.pt")
     with pytest.raises(UsageError, match="model.pt is or lies in a file, expected a folder"):
         audit(table, tmp_path / "model.pt", data_only=True)
+
+
+def test_what_the_bundles_do_not_read_is_said(tmp_path: Path) -> None:
+    images, label = pictures(60, mark=None)
+    rows = []
+    for number, (image, k) in enumerate(zip(images, label, strict=True)):
+        np.save(tmp_path / f"{number}.npy", image)
+        rows.append([f"{number}.npy", int(k), f"p{number}"])
+    table = write_csv(tmp_path / "images.csv", ["image", "label", "patient"], rows)
+    found = audit(table, tmp_path / "out", data_only=True)
+    assert any("convert before you train" in warning for warning in found.warnings)
 
 
 def test_the_network_of_a_bundle(tmp_path: Path) -> None:

@@ -61,12 +61,7 @@ def make_lidc_phantom(
     """
     output = Path(output)
     write_dicom(
-        spec,
-        output,
-        database=database,
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
+        spec, output, database=database, workers=workers, overwrite=overwrite, progress=progress
     )
     return extract_patches(
         output / DICOM,
