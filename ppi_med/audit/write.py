@@ -207,5 +207,6 @@ def report_lines(result: Audit, output: Sequence[Path] = ()) -> list[str]:
     lines += [f"mind: {text}" for text in result.warnings]
     said = {".html": "open"}
     lines += [f"{said.get(path.suffix, 'written')}: {path}" for path in output]
-    lines += [f"{v.recommended_method}: {v.why}", result.command]
-    return lines
+    bundle = Path(shlex.split(result.command)[5]).parent
+    copied = [] if bundle.is_dir() else [f"first: ppi-med copy {bundle.name} {bundle.as_posix()}"]
+    return [*lines, f"{v.recommended_method}: {v.why}", *copied, result.command]

@@ -17,6 +17,7 @@ from ppi_med.audit import audit
 from ppi_med.audit.network import clusters
 from ppi_med.audit.page import build_page
 from ppi_med.audit.result import Audit
+from ppi_med.audit.write import report_lines
 from ppi_med.cli import app
 from ppi_med.data.datalist import load_parts
 from ppi_med.errors import UsageError
@@ -194,6 +195,17 @@ def test_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:
         audit(table, tmp_path / "out", bundle=tmp_path, checkpoint=tmp_path / "model.pt")
     with pytest.raises(UsageError, match="model.pt is or lies in a file, expected a folder"):
         audit(table, tmp_path / "model.pt", data_only=True)
+
+
+def test_a_bundle_that_is_not_there_is_copied_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = audit(write_pictures(tmp_path / "d", mark=None), tmp_path / "out", data_only=True)
+    copy = "first: ppi-med copy cxr_ppi bundles/cxr_ppi"
+    assert report_lines(found)[-2:] == [copy, found.command]
+    (tmp_path / "bundles/cxr_ppi").mkdir(parents=True)
+    assert copy not in report_lines(found)
 
 
 def test_what_the_bundles_do_not_read_is_said(tmp_path: Path) -> None:
