@@ -68,8 +68,8 @@ class SearchSettings:
         threshold_rest: threshold of J from which a further place of volumes is the rest of a mark,
             though the short network does without it; a longer training would not.
         rounds: largest number of places.
-        max_share: largest share of the image that all places have at most, in volumes and in 2-D,
-            where a frame may be wide and pixel by pixel constancy keeps the lesion out.
+        max_share: largest share of the image that all places of volumes have at most.
+        max_share_2d: the same in 2-D, where a frame can be wide.
         repeats: draws of the interval of J_net.
     """
 
@@ -86,7 +86,8 @@ class SearchSettings:
     threshold_net: float = 0.3
     threshold_rest: float = 0.5
     rounds: int = 3
-    max_share: tuple[float, float] = (0.2, 0.4)
+    max_share: float = 0.2
+    max_share_2d: float = 0.4
     repeats: int = 500
 
 
@@ -509,12 +510,12 @@ class _Rounds:
         whole = float((mask | self.found).double().mean())
         judged = judge_place(self.train, self.validation, mask) if bool(mask.any()) else None
         judged = judged or Verdict(0.5, 0.0)
-        fits = whole <= s.max_share[not self.train.volumes] and number <= s.rounds
+        most = s.max_share if self.train.volumes else s.max_share_2d
         return Place(
             mask=mask.numpy(),
             j=judged.j,
             share=float(mask.double().mean()),
-            accepted=judged.j >= s.threshold and fits,
+            accepted=judged.j >= s.threshold and whole <= most and number <= s.rounds,
             round=number,
             auc=judged.auc,
             icc=judged.icc,
