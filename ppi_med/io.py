@@ -72,7 +72,7 @@ def exclusive(
         wait: wait for the other process instead of refusing.
 
     Raises:
-        UsageError: if another process holds it, and `wait` is false; if a file is in the way.
+        UsageError: if another process holds it, and `wait` is false.
         OSError: if the folder cannot be written to.
 
     Examples:
@@ -94,10 +94,7 @@ def exclusive(
 
 def _lock(lock: Path, what: str, wait: bool) -> int:
     """Lock a file, made with its folder; return its handle, which keeps the lock until closed."""
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"{lock.parent} is or lies in a file, expected a folder.") from error
+    lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
