@@ -206,4 +206,6 @@ def test_a_black_frame_is_a_place_and_no_texture() -> None:
     stack = ImageStack(image, label, index, 0 * index)
     found = search(stack.chosen(index < 160), stack.chosen(index >= 160))
     assert found.kind == "place" and not found.texture.everywhere
-    assert found.place[outside].mean() > 0.9 and found.place[~outside].mean() < 0.25
+    # Which pixels of the frame are left hangs on the last digits of a training: 7 to 15 % of them.
+    assert found.place[outside].mean() > 0.7 and found.place[~outside].mean() < 0.25
+    assert found.place.mean() > SearchSettings().max_share
